@@ -1,0 +1,28 @@
+"""Every prompt is a .jinja file beside this module; `render` fills one in and fails on a name that is missing.
+
+render("decompose", content="<image>make it brighter")
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def path(name: str) -> Path:
+    """Where prompt `name` lies, for hosts that want a file (`data.format_prompt` of EasyR1)."""
+    file = FOLDER / f"{name}.jinja"
+    if not file.is_file():
+        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.jinja")))
+        raise FileNotFoundError(f"no prompt {name!r}; known: {known}")
+    return file
+
+
+def render(name: str, **variables: object) -> str:
+    """The text of prompt `name`; jinja2.UndefinedError names a variable that was not given."""
+    from jinja2 import Environment, StrictUndefined
+
+    # strip() first, as EasyR1's dataset does (verl/utils/dataset.py, _build_messages)
+    template = path(name).read_text(encoding="utf-8").strip()
+    return Environment(undefined=StrictUndefined).from_string(template).render(**variables)

@@ -1,0 +1,30 @@
+"""Packaging. The minimum versions admit EasyR1's own container image (torch 2.8, vLLM 0.11, numpy < 2)."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+BASE = ["jinja2>=3.1", "numpy>=1.26", "omegaconf>=2.3,<2.4", "pillow>=10.3", "scipy>=1.11", "tqdm>=4.66"]
+EXTRAS = {
+    # rows: raw edit data -> parquet
+    "data": ["datasets>=2.19", "ImageHash>=4.3", "openai>=1.60", "psutil>=5.9", "pyarrow>=15", "tenacity>=8.2"],
+    # the small world: photographs, tiny model
+    "small-world": ["scikit-image>=0.22", "scikit-learn>=1.3"],
+    "curves": ["matplotlib>=3.8", "tensorboard>=2.15"],
+    "test": ["hypothesis>=6.100", "pyright>=1.1.380", "pytest>=8", "pytest-httpserver>=1.0.10", "ruff>=0.6"],
+}
+
+setup(
+    name="imageedit-r1",
+    version="0.1.0",
+    description="ImageEdit-R1 as a thin plugin for EasyR1/verl",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["ier1_plugin*", "reward_fns*", "data_prep*"]),
+    package_data={"ier1_plugin": ["prompts/*.jinja"]},
+    include_package_data=True,
+    install_requires=BASE,
+    extras_require=EXTRAS | {"all": sorted({dep for deps in EXTRAS.values() for dep in deps})},
+)
