@@ -17,6 +17,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 # a 10,000 x 10,000 scan still opens; what is larger is more likely a decompression bomb than a photo
 MAX_SOURCE_PIXELS = 100_000_000
 JPEG_QUALITY = 95
+# Qwen's image processors refuse more (transformers, models/qwen2_vl/image_processing_qwen2_vl.py, smart_resize)
+MAX_ASPECT_RATIO = 200
 
 
 class ImageError(ValueError):
@@ -60,16 +62,15 @@ def prepare(image: Image.Image, min_pixels: int, max_pixels: int) -> Image.Image
     """The image scaled into the pixel budget with its aspect ratio kept; unchanged where it fits already.
 
     The same formula as EasyR1's `process_image` (verl/utils/dataset.py), repeated until it changes nothing, so that
-    the trainer's loader leaves the result alone.
+    the trainer's loader leaves the result alone. ImageError: too narrow for the model.
     """
     if not 0 < min_pixels <= max_pixels:
         raise ValueError(f"wanted 0 < min_pixels <= max_pixels, got {min_pixels} and {max_pixels}")
-    size = image.size
-    for _ in range(8):
-        fitted = _fit(size, min_pixels, max_pixels)
-        if fitted == size:
-            break
-        size = fitted
+    size, before = image.size, None
+    while size != before:
+        size, before = _fit(size, min_pixels, max_pixels), size
+    if max(size) > MAX_ASPECT_RATIO * min(size):
+        raise ImageError(f"image is too narrow: {image.width} x {image.height}, at most {MAX_ASPECT_RATIO} : 1 works")
     return image if size == image.size else image.resize(size)
 
 

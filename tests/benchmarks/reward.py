@@ -1,0 +1,111 @@
+"""Reward speed: 4,096 responses of 1 KB, best of several runs, against a floor and a peer in the same process.
+
+    python tests/benchmarks/reward.py
+    floor (regex + JSON + sets)   0.066 s
+    ours                          0.080 s   1.21 x floor
+
+The floor is what any such reward must do at least: find four tags, parse three arrays, intersect sets. The peer is the
+`r1v` example reward of EasyR1, where its source is at hand (EASYR1_SOURCE).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import random
+import re
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+from ier1_plugin.actions import ACTIONS
+from ier1_plugin.parsing import render_response
+from ier1_plugin.schema import Decomposition
+from reward_fns.decomposition import compute_score
+
+RESPONSES, ROLLOUTS, BYTES, REPEATS = 4096, 8, 1024, 7
+WORDS = "coat hair sky lamp sofa window scarlet navy warm brighter removed larger left wall table red photo".split()
+PATTERN = re.compile(
+    r"<think>(.*?)</think>\s*<action>(.*?)</action>\s*<subjects>(.*?)</subjects>\s*<goals>(.*?)</goals>", re.S
+)
+
+
+def batch() -> list[dict]:
+    """Eight rollouts a prompt; every phrase is new, as from a policy that explores."""
+    rng = random.Random(0)
+    phrases = lambda n: [f"the {rng.choice(WORDS)} {rng.choice(WORDS)} {rng.randrange(10**6)}" for _ in range(n)]  # noqa: E731
+    inputs = []
+    for index in range(RESPONSES):
+        if index % ROLLOUTS == 0:
+            gold = Decomposition.of(rng.sample(list(ACTIONS), 2), phrases(2), phrases(2)).to_json()
+        said = Decomposition.of(rng.sample(list(ACTIONS), 2), phrases(3), phrases(2))
+        bare = len(render_response(said, ""))
+        think = " ".join(rng.choice(WORDS) for _ in range(BYTES))[: BYTES - bare]
+        inputs.append({"response": render_response(said, think), "response_length": 250, "ground_truth": gold})
+    return inputs
+
+
+def floor(inputs: list[dict]) -> list[dict]:
+    scores = []
+    for item in inputs:
+        gold, match = json.loads(item["ground_truth"]), PATTERN.fullmatch(item["response"])
+        sets = [set(json.loads(match[i])) for i in (2, 3, 4)] if match else [set()] * 3
+        wanted = [set(gold[name]) for name in ("actions", "subjects", "goals")]
+        f1 = [2 * len(p & g) / (len(p) + len(g)) for p, g in zip(sets, wanted, strict=True)]
+        scores.append({"overall": (1.0 + sum(f1)) / 4, "format": 1.0, "action": f1[0], "subject": f1[1], "goal": f1[2]})
+    return scores
+
+
+def r1v() -> Callable[[list[dict]], list] | None:
+    source = os.environ.get("EASYR1_SOURCE")
+    if not source:
+        return None
+    spec = importlib.util.spec_from_file_location("r1v", Path(source) / "examples" / "reward_function" / "r1v.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if getattr(module, "REWARD_TYPE", "batch") == "batch":
+        return module.compute_score
+    return lambda inputs: [module.compute_score(item) for item in inputs]
+
+
+def best_seconds(call: Callable[[list[dict]], list], inputs: list[dict]) -> float:
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        call(inputs)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def cold(inputs: list[dict]) -> list[dict]:
+    """Ours with empty caches: every batch of a training run is new to it."""
+    from ier1_plugin import rows, scoring
+
+    rows.read_gold.cache_clear()
+    scoring._cached_normalise.cache_clear()
+    return compute_score(inputs)
+
+
+def main() -> None:
+    inputs = batch()
+    print(f"{len(inputs)} responses, {sum(len(i['response']) for i in inputs) / len(inputs):.0f} bytes each, {ROLLOUTS}")
+    print(f"{date.today()}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+    base = best_seconds(floor, inputs)
+    print(f"floor (regex + JSON + sets)   {base:.3f} s")
+    ours = best_seconds(cold, inputs)
+    print(f"ours                          {ours:.3f} s   {ours / base:.2f} x floor")
+    peer = r1v()
+    if peer is None:
+        print("EasyR1's r1v example          not run: EASYR1_SOURCE is not set")
+        return
+    seconds = best_seconds(peer, inputs)
+    print(f"EasyR1's r1v example          {seconds:.3f} s   ours takes {ours / seconds:.2f} of its time")
+
+
+if __name__ == "__main__":
+    main()
