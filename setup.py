@@ -6,12 +6,26 @@ from setuptools import find_packages, setup
 
 BASE = ["jinja2>=3.1", "numpy>=1.26", "omegaconf>=2.3,<2.4", "pillow>=10.3", "scipy>=1.11", "tqdm>=4.66"]
 EXTRAS = {
-    # rows: raw edit data -> parquet
+    # raw edit data -> RL rows
     "data": ["datasets>=2.19", "ImageHash>=4.3", "openai>=1.60", "psutil>=5.9", "pyarrow>=15", "tenacity>=8.2"],
-    # the small world: photographs, tiny model
+    # the photographs of the small world
     "small-world": ["scikit-image>=0.22", "scikit-learn>=1.3"],
     "curves": ["matplotlib>=3.8", "tensorboard>=2.15"],
-    "test": ["hypothesis>=6.100", "pyright>=1.1.380", "pytest>=8", "pytest-httpserver>=1.0.10", "ruff>=0.6"],
+    # what EasyR1 needs on a machine without a GPU; EasyR1 itself, torchvision and torchdata: examples/make_venv.sh
+    "easyr1-cpu": [
+        "accelerate",
+        "codetiming",
+        "einops",
+        "mathruler",
+        "msgspec",
+        "pandas",
+        "peft<0.21",  # from 0.21 on EasyR1 trains no LoRA weights, without a word
+        "pylatexenc",
+        "ray[default]",
+        "tensordict",
+        "transformers>=4.57,<5",  # EasyR1 knows no transformers 5
+    ],
+    "test": ["hypothesis>=6.100", "pyright[nodejs]>=1.1.380", "pytest>=8", "pytest-httpserver>=1.0.10", "ruff>=0.6"],
 }
 
 setup(

@@ -92,7 +92,7 @@ def _strings(array: str) -> tuple[str, ...] | None:
         items = json.loads(array)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+    if not isinstance(items, list) or not set(map(type, items)) <= {str}:
         return None
     return distinct(items)
 

@@ -92,16 +92,16 @@ def _score(strings: tuple[str, ...] | None, gold: Set, compare: Callable[[Set, S
 
 def _normalise(text: str) -> str:
     text = " ".join(_fold(text).split())
-    start, end, before = 0, len(text), None
+    start, end = 0, len(text)
     # indices, not slices: a long run of articles would otherwise be copied once for each of them
-    while before != (start, end):
-        before = start, end
-        while start < end and _is_outer(text, start, start, end):
+    while True:
+        while start < end and not text[start].isalnum() and _is_outer(text, start, start, end):
             start += 1
-        while start < end and _is_outer(text, end - 1, start, end):
+        while start < end and not text[end - 1].isalnum() and _is_outer(text, end - 1, start, end):
             end -= 1
-        start += next((len(article) for article in ARTICLES if text.startswith(article, start, end)), 0)
-    return text[start:end]
+        if not text.startswith(ARTICLES, start, end):
+            return text[start:end]
+        start = text.index(" ", start) + 1
 
 
 _cached_normalise = lru_cache(maxsize=1 << 16)(_normalise)
@@ -129,8 +129,6 @@ def _stream_safe(text: str) -> str:
 def _is_outer(text: str, index: int, start: int, end: int) -> bool:
     """True for whitespace and punctuation that may be dropped at the edge of text[start:end]."""
     character = text[index]
-    if character.isalnum():
-        return False
     if character == "%" and any(text[i].isdecimal() for i in (index - 1, index + 1) if start <= i < end):
         return False
     return character == " " or unicodedata.category(character).startswith("P")

@@ -27,21 +27,35 @@ from ier1_plugin.schema import Decomposition
 from reward_fns.decomposition import compute_score
 
 RESPONSES, ROLLOUTS, BYTES, REPEATS = 4096, 8, 1024, 7
-WORDS = "coat hair sky lamp sofa window scarlet navy warm brighter removed larger left wall table red photo".split()
+WORDS = [
+    "coat",
+    "hair",
+    "sky",
+    "lamp",
+    "sofa",
+    "window",
+    "scarlet",
+    "navy",
+    "warm",
+    "brighter",
+    "larger",
+    "left",
+    "wall",
+]
 PATTERN = re.compile(
     r"<think>(.*?)</think>\s*<action>(.*?)</action>\s*<subjects>(.*?)</subjects>\s*<goals>(.*?)</goals>", re.S
 )
 
 
 def batch() -> list[dict]:
-    """Eight rollouts a prompt; every phrase is new, as from a policy that explores."""
+    """Eight rollouts a prompt, which draw their phrases from a dozen of that prompt's own, as a sampled group does."""
     rng = random.Random(0)
-    phrases = lambda n: [f"the {rng.choice(WORDS)} {rng.choice(WORDS)} {rng.randrange(10**6)}" for _ in range(n)]  # noqa: E731
     inputs = []
     for index in range(RESPONSES):
         if index % ROLLOUTS == 0:
-            gold = Decomposition.of(rng.sample(list(ACTIONS), 2), phrases(2), phrases(2)).to_json()
-        said = Decomposition.of(rng.sample(list(ACTIONS), 2), phrases(3), phrases(2))
+            pool = [f"the {rng.choice(WORDS)} {rng.choice(WORDS)} {rng.randrange(10**6)}" for _ in range(12)]
+            gold = Decomposition.of(rng.sample(list(ACTIONS), 2), pool[:2], pool[6:8]).to_json()
+        said = Decomposition.of(rng.sample(list(ACTIONS), 2), rng.sample(pool[:6], 3), rng.sample(pool[6:], 2))
         bare = len(render_response(said, ""))
         think = " ".join(rng.choice(WORDS) for _ in range(BYTES))[: BYTES - bare]
         inputs.append({"response": render_response(said, think), "response_length": 250, "ground_truth": gold})
@@ -93,7 +107,8 @@ def cold(inputs: list[dict]) -> list[dict]:
 
 def main() -> None:
     inputs = batch()
-    print(f"{len(inputs)} responses, {sum(len(i['response']) for i in inputs) / len(inputs):.0f} bytes each, {ROLLOUTS}")
+    size = sum(len(item["response"]) for item in inputs) / len(inputs)
+    print(f"{len(inputs)} responses of {size:.0f} bytes, {ROLLOUTS} rollouts a prompt")
     print(f"{date.today()}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
     base = best_seconds(floor, inputs)
     print(f"floor (regex + JSON + sets)   {base:.3f} s")
