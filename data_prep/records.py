@@ -17,6 +17,10 @@ from ier1_plugin.schema import Decomposition
 SPLITS = ("train", "val")
 
 
+class BuildError(Exception):
+    """The build can't go on; the message says in one line what came, what was wanted and what to do."""
+
+
 @dataclass(frozen=True)
 class RawRow:
     """One edit request as its source has it: nothing checked, nothing decoded."""

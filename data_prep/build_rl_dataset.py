@@ -1,0 +1,169 @@
+"""Raw edit data -> RL rows.
+
+    python data_prep/build_rl_dataset.py --source jsonl --input requests.jsonl --output data/mine
+    train   950 rows
+    val      50 rows
+    rejected 12: 9 duplicate, 2 image is damaged, 1 request is empty
+    files: data/mine/train.parquet, val.parquet, rejected.jsonl, report.json
+
+A run that was stopped, however hard, goes on where it was when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+if __name__ == "__main__":
+    # a script's own folder comes first otherwise, and its modules would hide others of the same name
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from data_prep.annotator import AnnotatorError
+from data_prep.build import build
+from data_prep.output import FILES
+from data_prep.records import SPLITS, BuildError
+from data_prep.settings import MAX_PIXELS, MIN_PIXELS, Settings
+from data_prep.sources import NEEDS_NO_INPUT, SOURCES
+
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse would print all options first
+        self.exit(2, f"error: {message}; --help lists the options\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, 1 for a build that can't be, 2 for wrong options, 130 after Ctrl-C."""
+    try:
+        settings, overwrite = parse(sys.argv[1:] if arguments is None else list(arguments))
+        warnings.filterwarnings("ignore", message=".*decompression bomb")
+        report, done = build(settings, overwrite)
+        print(summary(report, settings.output, done))
+        return 0 if report["rows"]["train"] + report["rows"]["val"] else _fail("no row was accepted")
+    except (BuildError, AnnotatorError) as error:
+        return _fail(str(error))
+    except sqlite3.Error as error:
+        return _fail(f"the unfinished build can't be written or read: {error}; is the disk full?")
+    except OSError as error:
+        return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        print("interrupted; give the same command again to go on", file=sys.stderr)
+        return INTERRUPTED
+
+
+def parse(arguments: list[str]) -> tuple[Settings, bool]:
+    """The settings, and --overwrite. Wrong options end the program with one line; BuildError: a wrong --config file."""
+    parser = _parser()
+    config = parser.parse_known_args(arguments)[0].config
+    # the file's options come first, so that the command line wins
+    options = parser.parse_args([*_from_file(Path(config), parser), *arguments] if config else arguments)
+    if options.source is None or options.output is None:
+        parser.error("--source and --output are needed")
+    if not options.input and options.source not in NEEDS_NO_INPUT:
+        parser.error(f"--source {options.source} needs --input")
+    if options.min_pixels > options.max_pixels:
+        parser.error(f"--min-pixels {options.min_pixels} is more than --max-pixels {options.max_pixels}")
+    return _settings(options), options.overwrite
+
+
+def summary(report: dict[str, Any], output: Path, done: bool) -> str:
+    """What the command says at its end."""
+    rows = report["rows"]
+    lines = [f"{split:<8}{rows[split]:>9,} rows" for split in SPLITS]
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in report["rejected_by_reason"].items())
+    lines.append(f"rejected{rows['rejected']:>9,}" + (f": {reasons}" if reasons else ""))
+    lines.append(f"files: {output / FILES[0]}, {', '.join(FILES[1:])}")
+    return "\n".join([f"{output} was built with these options before: nothing to do"] * done + lines)
+
+
+def _parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    add = parser.add_argument
+    add("--source", choices=sorted(SOURCES), help="what the input is")
+    add("--input", nargs="+", default=[], help="files, folders or hub ids")
+    add("--output", type=Path, help="folder for the four files")
+    add("--config", help="YAML file whose keys are these options; the command line wins")
+    add("--overwrite", action="store_true", help="replace a build with other options in --output")
+    add("--split", help="split of a hub set, or which files of a local folder; default: the source's own")
+    add(
+        "--columns", type=_columns, default={}, help="other column names, as image=NAME,request=NAME,id=NAME,group=NAME"
+    )
+    add("--val-fraction", type=_fraction, default=0.05, help="share of the rows for val.parquet (default 0.05)")
+    add("--limit", type=_positive, help="rows read at most, from the front of the input, before any check")
+    add("--seed", type=int, default=0, help="decides the order of the rows and the split")
+    add("--min-pixels", type=_positive, default=MIN_PIXELS, help=f"smaller images are enlarged (default {MIN_PIXELS})")
+    add("--max-pixels", type=_positive, default=MAX_PIXELS, help=f"larger images are reduced (default {MAX_PIXELS})")
+    add("--annotator", help="model that says the gold of rows without; key from OPENAI_API_KEY")
+    add("--base-url", help="OpenAI-compatible server of the annotator")
+    add("--concurrency", type=_positive, default=8, help="requests to the annotator at a time (default 8)")
+    add("--votes", type=_positive, default=1, help="replies a row, of which the majority counts (default 1)")
+    add("--exclude", nargs="+", default=[], help="benchmark files or folders that no row may be in")
+    add("--tokenizer", help="folder with a tokenizer.json, to report prompt lengths in tokens")
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    values: dict[str, Any] = vars(options) | {"inputs": tuple(options.input), "exclude": tuple(options.exclude)}
+    return Settings(**{name: value for name, value in values.items() if name not in ("input", "config", "overwrite")})
+
+
+def _from_file(path: Path, parser: Parser) -> list[str]:
+    """A configuration file as command line, so that both are checked alike."""
+    from omegaconf import OmegaConf
+
+    if not path.is_file():
+        parser.error(f"--config: there is no file {path}")
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except Exception as error:
+        raise BuildError(f"--config: {path} can't be read: {str(error).splitlines()[0]}") from None
+    if not isinstance(values, dict):
+        raise BuildError(f"--config: {path} holds no options; wanted lines such as source: psr")
+    return [word for name, value in values.items() for word in _words(f"--{str(name).replace('_', '-')}", value)]
+
+
+def _words(option: str, value: Any) -> list[str]:
+    if value is None or value is False:
+        return []
+    if value is True:
+        return [option]
+    if isinstance(value, dict):
+        value = ",".join(f"{name}={column}" for name, column in value.items())
+    return [option, *map(str, value)] if isinstance(value, list) else [f"{option}={value}"]
+
+
+def _columns(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(role.strip() and column.strip() for role, _, column in pairs):
+        raise argparse.ArgumentTypeError(f"wanted image=NAME,request=NAME, got {text!r}")
+    return {role.strip(): column.strip() for role, _, column in pairs}
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"wanted a share from 0 to below 1, got {text}")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"wanted a number above 0, got {text}")
+    return value
+
+
+def _fail(problem: str) -> int:
+    print(f"error: {problem}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

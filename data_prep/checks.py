@@ -1,0 +1,116 @@
+"""What a raw row must pass: its request, its image, its gold.
+
+picture(jpeg_bytes, 3136, 1003520) -> Picture(data=jpeg_bytes, hash=0xafbc7d88a0b0b0d9, pixels=262144)
+request_problem("  ") == "request is empty"
+gold_problem(Decomposition(("Brighten",))) == "gold holds an unknown action: 'Brighten' is not one of Delete, ..."
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from data_prep.near import image_hash
+from ier1_plugin.actions import ACTIONS
+from ier1_plugin.images import MAX_ASPECT_RATIO, ImageError, encode, open_image, prepare
+from ier1_plugin.parsing import render_response
+from ier1_plugin.rows import neutralise, read_gold
+from ier1_plugin.schema import Decomposition
+from ier1_plugin.scoring import normalise, score_response
+
+# about 2,000 tokens: a longer one would not fit a max_prompt_length of 2,048, the usual choice for one image
+MAX_REQUEST_CHARACTERS = 8_000
+# several of these are in memory at a time
+MAX_IMAGE_BYTES = 64 << 20
+LOSSLESS = {"PNG", "BMP", "GIF", "PPM", "TIFF"}
+EXIF_ORIENTATION = 0x0112
+# the smallest size that a JPEG is decoded to for its hash; the hash itself looks at 32 x 32 pixels
+HASHED_SIDE = 64
+
+
+class Picture(NamedTuple):
+    """An image as it goes into a row."""
+
+    data: bytes
+    """Encoded, within the pixel budget."""
+    hash: int
+    pixels: int
+
+
+def request_problem(request: str) -> str | None:
+    """Why this request can't be used, or None."""
+    if len(request) > MAX_REQUEST_CHARACTERS:
+        return f"request is too long: {len(request)} characters, at most {MAX_REQUEST_CHARACTERS} are accepted"
+    if not normalise(neutralise(request)):
+        return "request is empty"
+    return None
+
+
+@lru_cache(maxsize=1 << 12)
+def gold_problem(gold: Decomposition) -> str | None:
+    """Why this gold can't be used, or None: it must keep to the vocabulary and score 1.0 when given as a response."""
+    unknown = [action for action in gold.actions if action not in ACTIONS]
+    if unknown:
+        return f"gold holds an unknown action: {unknown[0]!r} is not one of {', '.join(ACTIONS)}"
+    if not gold.actions:
+        return "gold names no action"
+    if not all(map(normalise, (*gold.subjects, *gold.goals))):
+        return "gold holds an empty phrase"
+    try:
+        answer = gold.to_json()
+        answer.encode()
+    except UnicodeEncodeError:
+        return "gold holds characters that UTF-8 can't carry"
+    scores = score_response(render_response(gold, "gold"), read_gold(answer))
+    short = [name for name, score in scores.items() if score < 1]
+    return f"gold does not score 1.0 as a response: {', '.join(short)}" if short else None
+
+
+def picture(source: bytes | Path, min_pixels: int, max_pixels: int) -> Picture:
+    """The image of a row. One that needs no change keeps its encoded bytes. ImageError says why it can't be used."""
+    data = source if isinstance(source, bytes) else _read(source)
+    if len(data) > MAX_IMAGE_BYTES:
+        raise ImageError(f"image file is too large: {len(data)} bytes, at most {MAX_IMAGE_BYTES} are accepted")
+    return _as_it_is(data, min_pixels, max_pixels) or _changed(data, min_pixels, max_pixels)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_IMAGE_BYTES + 1)
+    except OSError as error:
+        raise ImageError(f"image file can't be read: {path}, {error.strerror or error}") from None
+
+
+def _as_it_is(data: bytes, min_pixels: int, max_pixels: int) -> Picture | None:
+    """The picture with its bytes kept, or None where its pixels have to change or it can't be decoded."""
+    try:
+        image = Image.open(BytesIO(data), formats=("JPEG", "PNG"))
+        pixels = image.width * image.height
+        narrow = max(image.size) > MAX_ASPECT_RATIO * min(image.size)
+        if image.mode != "RGB" or not min_pixels <= pixels <= max_pixels or narrow:
+            return None
+        # libjpeg reads every coefficient, so damage still shows, but skips most of the inverse transform
+        image.draft("L", (HASHED_SIDE, HASHED_SIDE))
+        image.load()
+        return None if _needs_change(image) else Picture(data, image_hash(image), pixels)
+    except Exception:
+        # open_image finds the same fault and words it
+        return None
+
+
+def _needs_change(image: Image.Image) -> bool:
+    """True for transparency, several frames, or a camera that was held sideways; known only after loading."""
+    frames = getattr(image, "n_frames", 1)
+    return frames > 1 or "transparency" in image.info or image.getexif().get(EXIF_ORIENTATION, 1) != 1
+
+
+def _changed(data: bytes, min_pixels: int, max_pixels: int) -> Picture:
+    image = prepare(open_image(data), min_pixels, max_pixels)
+    with Image.open(BytesIO(data)) as original:
+        lossless = original.format in LOSSLESS
+    return Picture(encode(image, lossless), image_hash(image), image.width * image.height)

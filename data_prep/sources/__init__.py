@@ -1,0 +1,28 @@
+"""Where raw rows come from: `SOURCES[name](settings)` yields the rows of `settings.input`, read one by one.
+
+next(SOURCES["folder"](settings.reading("photos")))
+-> RawRow(id="cat.jpg", source="folder", request="remove the lamp", image=Path("photos/cat.jpg"), group="cat.jpg")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from data_prep.records import RawRow, Rejected
+from data_prep.settings import Settings
+from data_prep.sources.folder import folder_rows
+from data_prep.sources.rl_rows import rl_rows
+from data_prep.sources.tables import SOURCES as TABLE_SOURCES
+
+Source = Callable[[Settings], Iterator[RawRow | Rejected]]
+
+
+def _photos(settings: Settings) -> Iterator[RawRow]:
+    # draws its own pictures out of scikit-image, which no other source needs
+    from data_prep.photos import rows
+
+    return rows(settings)
+
+
+SOURCES: dict[str, Source] = {**TABLE_SOURCES, "folder": folder_rows, "rl-rows": rl_rows, "photos": _photos}
+NEEDS_NO_INPUT = {"photos"}

@@ -1,0 +1,205 @@
+"""The rows of an unfinished build, on disk: SQLite for what is known of them, one flat file for their images.
+
+    spool = Spool(Path("data/psr/.build"))
+    spool.add(Entry(position=0, id="psr-1f3k", source="psr", request="remove the lamp", ...), image=b"\\xff\\xd8...")
+    spool.commit()
+
+What was committed survives kill -9; what came after is cut off when the spool is opened again. A reason is final; a
+verdict (why a good row is left out after all) is the work of a later stage, which may start afresh.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Entry(NamedTuple):
+    """A row after its own checks. Where `reason` is set, it failed them and the fields below it may be empty."""
+
+    position: int
+    """Its place in the source, from 0."""
+    id: str
+    source: str
+    request: str
+    group_key: str
+    order_key: bytes
+    """The hash of (seed, id) that the rows are ordered by."""
+    split: str | None = None
+    image: str = ""
+    """Its file, or its size, for `rejected.jsonl`."""
+    unread: str | None = None
+    """What is known of a row that its source could not read: JSON."""
+    reason: str | None = None
+    gold: str | None = None
+    """The answer column; None: to be asked for."""
+    request_key: bytes = b""
+    """Equal for requests that are equal after normalisation."""
+    image_hash: int = 0
+    pixels: int = 0
+    start: int = 0
+    length: int = 0
+    """Where the image lies in the file."""
+
+
+class Candidates(NamedTuple):
+    """The rows that are still in, as arrays of the same length, in the order of the source."""
+
+    position: np.ndarray
+    image_hash: np.ndarray
+    """uint64"""
+    has_gold: np.ndarray
+    request_key: list[bytes]
+    group_key: list[str]
+    order_key: list[bytes]
+    split: list[str | None]
+    id: list[str]
+
+
+_COLUMNS = ", ".join(Entry._fields)
+_TABLES = f"""
+CREATE TABLE IF NOT EXISTS rows ({_COLUMNS}, verdict, part, PRIMARY KEY (position));
+CREATE INDEX IF NOT EXISTS by_id ON rows (id);
+CREATE TABLE IF NOT EXISTS notes (name PRIMARY KEY, value);
+CREATE TABLE IF NOT EXISTS excluded (kind, value, PRIMARY KEY (kind, value)) WITHOUT ROWID;
+"""
+_IN = "reason IS NULL AND verdict IS NULL"
+_BATCH = 256
+
+
+class Spool:
+    """One writer, in the thread that opened it; `pending` may be iterated in another thread."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path, self._images_path = folder / "rows.sqlite", folder / "images.bin"
+        self._db = sqlite3.connect(self._path)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        # a killed process loses nothing that way; a power cut may lose the last commits, never the file
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.executescript(_TABLES)
+        self._images = self._images_path.open("ab")
+        self._size = self._scalar("SELECT coalesce(max(start + length), 0) FROM rows")
+        self._images.truncate(self._size)
+        self._reader = self._images_path.open("rb")
+
+    def close(self) -> None:
+        self._images.close()
+        self._reader.close()
+        self._db.close()
+
+    def note(self, name: str) -> str | None:
+        """A note left by an earlier stage or run."""
+        found = self._db.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+        return found[0] if found else None
+
+    def set_note(self, name: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+        self._db.commit()
+
+    def count(self) -> int:
+        """How many rows of the source are in, rejected ones included; their positions are 0 ... count - 1."""
+        return self._scalar("SELECT count(*) FROM rows")
+
+    def knows(self, id: str) -> bool:
+        """True if a row with this id is in and passed its checks."""
+        return bool(self._scalar("SELECT count(*) FROM rows WHERE id = ? AND reason IS NULL", (id,)))
+
+    def add(self, entry: Entry, image: bytes = b"") -> None:
+        """Puts a row in; `start` and `length` of the entry are set here."""
+        entry = entry._replace(start=self._size, length=len(image))
+        self._images.write(image)
+        self._size += len(image)
+        self._db.execute(f"INSERT INTO rows ({_COLUMNS}) VALUES ({', '.join('?' * len(entry))})", entry)
+
+    def commit(self) -> None:
+        # the images first: a committed row must find its image
+        self._images.flush()
+        self._db.commit()
+
+    def image(self, entry: Entry) -> bytes:
+        self._reader.seek(entry.start)
+        return self._reader.read(entry.length)
+
+    def forget_verdicts(self) -> None:
+        """Starts the stages after collecting afresh."""
+        self._db.execute("CREATE INDEX IF NOT EXISTS by_order ON rows (order_key, id)")
+        self._db.execute("UPDATE rows SET verdict = NULL, part = NULL WHERE verdict IS NOT NULL OR part IS NOT NULL")
+        self._db.commit()
+
+    def leave_out(self, verdicts: Iterable[tuple[int, str]]) -> None:
+        """Marks rows (position, why) that passed their own checks and are left out all the same."""
+        self._db.executemany("UPDATE rows SET verdict = ? WHERE position = ?", ((why, at) for at, why in verdicts))
+        self._db.commit()
+
+    def set_gold(self, id: str, gold: str | None, verdict: str | None) -> None:
+        """What the annotator said about a row; not committed."""
+        self._db.execute(
+            "UPDATE rows SET gold = ?, verdict = ? WHERE id = ? AND reason IS NULL AND verdict IS NULL",
+            (gold, verdict, id),
+        )
+
+    def set_parts(self, parts: Iterable[tuple[int, str]]) -> None:
+        """Puts rows (position, "train" or "val") into a split."""
+        self._db.executemany("UPDATE rows SET part = ? WHERE position = ?", ((part, at) for at, part in parts))
+        self._db.commit()
+
+    def candidates(self) -> Candidates:
+        """Everything that the comparison of rows needs; about 300 bytes a row."""
+        columns = "position, image_hash, gold IS NOT NULL, request_key, group_key, order_key, split, id"
+        rows = list(self._db.execute(f"SELECT {columns} FROM rows WHERE {_IN} ORDER BY position"))
+        position, hashes, has_gold, *lists = map(list, zip(*rows, strict=True)) if rows else ([] for _ in range(8))
+        # SQLite's integers are signed
+        unsigned = np.array(hashes, dtype=np.int64).view(np.uint64)
+        return Candidates(np.array(position, dtype=np.int64), unsigned, np.array(has_gold, dtype=bool), *lists)
+
+    def pending(self) -> Iterator[Entry]:
+        """The rows that are in and have no gold yet, in the order of the rows to come."""
+        # a connection of its own: whoever iterates may do so in another thread while results are written here
+        reader = sqlite3.connect(self._path, check_same_thread=False)
+        try:
+            yield from self._paged(reader, f"{_IN} AND gold IS NULL")
+        finally:
+            reader.close()
+
+    def pending_count(self) -> int:
+        return self._scalar(f"SELECT count(*) FROM rows WHERE {_IN} AND gold IS NULL")
+
+    def part(self, part: str) -> Iterator[Entry]:
+        """The rows of a split, in their final order."""
+        return self._read(self._db, f"{_IN} AND part = ? ORDER BY order_key, id", (part,))
+
+    def rejected(self) -> Iterator[Entry]:
+        """Every row that did not come in, with its reason or verdict as `reason`, in the order of the source."""
+        chosen = _COLUMNS.replace("reason", "coalesce(reason, verdict)")
+        where = "reason IS NOT NULL OR verdict IS NOT NULL ORDER BY position"
+        return (Entry(*row) for row in self._db.execute(f"SELECT {chosen} FROM rows WHERE {where}"))
+
+    def exclude(self, marks: Iterable[tuple[str, Any]]) -> None:
+        """Remembers (kind, value) of things that no row may share with a benchmark."""
+        self._db.executemany("INSERT OR IGNORE INTO excluded VALUES (?, ?)", marks)
+        self._db.commit()
+
+    def excluded(self, kind: str) -> set[Any]:
+        return {value for (value,) in self._db.execute("SELECT value FROM excluded WHERE kind = ?", (kind,))}
+
+    def _scalar(self, query: str, values: tuple[Any, ...] = ()) -> int:
+        return self._db.execute(query, values).fetchone()[0]
+
+    def _paged(self, db: sqlite3.Connection, where: str) -> Iterator[Entry]:
+        after = (b"", "")
+        while True:
+            condition = f"{where} AND (order_key, id) > (?, ?) ORDER BY order_key, id LIMIT {_BATCH}"
+            page = list(self._read(db, condition, after))
+            yield from page
+            if not page:
+                return
+            after = (page[-1].order_key, page[-1].id)
+
+    @staticmethod
+    def _read(db: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> Iterator[Entry]:
+        return (Entry(*row) for row in db.execute(f"SELECT {_COLUMNS} FROM rows WHERE {where}", values))

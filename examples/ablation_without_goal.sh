@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The paper's goal ablation (section 4.2): the same training with and without the goal reward, and both curves in one
+# figure. The goal reward is still logged where it does not count.
+#
+#   DATA_DIR=/data/rl bash examples/ablation_without_goal.sh
+#   CONFIG=examples/grpo_qwen3vl.yaml bash examples/ablation_without_goal.sh trainer.total_epochs=1
+#
+# Any key of EasyR1 can follow as key=value and goes to both runs; a run that is finished or was cut off goes on.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+DATA_DIR=${DATA_DIR:-data/rl}
+CONFIG=${CONFIG:-examples/grpo_qwen25vl.yaml}
+PYTHON=${PYTHON:-python3}
+export TENSORBOARD_DIR=${TENSORBOARD_DIR:-$PWD/tensorboard_log}
+
+train() { # NAME GOAL_WEIGHT OVERRIDES...
+  local name=$1 goal_weight=$2
+  shift 2
+  "$PYTHON" -m ier1_plugin.easyr1 "config=$CONFIG" \
+    "data.train_files=$DATA_DIR/train.parquet" "data.val_files=$DATA_DIR/val.parquet" "$@" \
+    trainer.project_name=ablation_goal "trainer.experiment_name=$name" \
+    "worker.reward.reward_function_kwargs.goal_weight=$goal_weight"
+}
+
+train with_goal 1.0 "$@"
+train without_goal 0.0 "$@"
+
+"$PYTHON" -m ier1_plugin.curves "with goal=$TENSORBOARD_DIR/ablation_goal/with_goal" \
+  "without goal=$TENSORBOARD_DIR/ablation_goal/without_goal"

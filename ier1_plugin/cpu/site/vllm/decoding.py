@@ -1,0 +1,101 @@
+"""Samples from a transformers model with a KV cache: each prompt is read once, finished rows leave the batch.
+
+    generate(model, [Prompt([5, 6, 7])], SamplingParams(n=2, max_tokens=3), ...)  -> [[9, 4, 0], [9, 2]]
+
+n token lists for each prompt, in order; each ends with its end-of-sequence token if it reached one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .prompts import Prompt, left_padded
+from .sampling import SamplingParams, choose
+
+
+@dataclass
+class _Rows:
+    """The samples still being written."""
+
+    logits: torch.Tensor
+    """(rows, vocabulary), of the next token."""
+    mask: torch.Tensor
+    """(rows, tokens so far)."""
+    positions: torch.Tensor
+    """(axes, rows, 1) or (rows, 1), of the last token."""
+    cache: Any
+    owner: torch.Tensor
+    """(rows,), which sample each row writes."""
+
+    def repeat(self, n: int) -> None:
+        if n == 1:
+            return
+        self.cache.batch_repeat_interleave(n)
+        self.logits = self.logits.repeat_interleave(n, dim=0)
+        self.mask = self.mask.repeat_interleave(n, dim=0)
+        self.positions = self.positions.repeat_interleave(n, dim=-2)
+        self.owner = torch.arange(len(self.logits))
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self.cache.batch_select_indices(rows)
+        self.mask, self.owner, self.positions = self.mask[rows], self.owner[rows], self.positions[..., rows, :]
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    prompts: list[Prompt],
+    params: SamplingParams,
+    end_tokens: list[int],
+    pad_token: int,
+    generator: torch.Generator,
+) -> list[list[int]]:
+    rows = _prefill(model, left_padded(prompts, pad_token))
+    rows.repeat(params.n)
+    samples: list[list[int]] = [[] for _ in rows.owner]
+    ends = torch.tensor([] if params.ignore_eos else end_tokens, dtype=torch.long)
+    while True:
+        tokens = choose(rows.logits, params, generator)
+        for sample, token in zip(rows.owner.tolist(), tokens.tolist(), strict=True):
+            samples[sample].append(token)
+        going_on = (~torch.isin(tokens, ends)).nonzero()[:, 0]
+        if not len(going_on) or len(samples[rows.owner[going_on[0]]]) >= params.max_tokens:
+            return samples
+        if len(going_on) < len(tokens):
+            rows.keep(going_on)
+        _step(model, rows, tokens[going_on])
+
+
+def _prefill(model: Any, batch: dict[str, torch.Tensor]) -> _Rows:
+    if "pixel_values" in batch:
+        batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
+    positions = _positions(model, batch)
+    output = model(**batch, position_ids=positions, use_cache=True, logits_to_keep=1)
+    owner = torch.arange(len(output.logits))
+    return _Rows(output.logits[:, -1], batch["attention_mask"], positions[..., -1:], output.past_key_values, owner)
+
+
+def _step(model: Any, rows: _Rows, tokens: torch.Tensor) -> None:
+    rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(tokens), 1)], dim=1)
+    rows.positions = rows.positions + 1
+    output = model(
+        input_ids=tokens[:, None],
+        attention_mask=rows.mask,
+        position_ids=rows.positions,
+        past_key_values=rows.cache,
+        use_cache=True,
+        cache_position=torch.tensor([rows.mask.shape[1] - 1]),
+    )
+    rows.logits = output.logits[:, -1]
+
+
+def _positions(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Qwen-VL counts along three axes, text models along one; padding holds any number."""
+    mask = batch["attention_mask"]
+    if hasattr(model, "model") and hasattr(model.model, "get_rope_index"):
+        grid = batch.get("image_grid_thw")
+        return model.model.get_rope_index(batch["input_ids"], image_grid_thw=grid, attention_mask=mask)[0]
+    return (mask.cumsum(dim=-1) - 1).clamp(min=0)

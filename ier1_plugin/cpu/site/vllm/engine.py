@@ -1,0 +1,159 @@
+"""The `LLM` that EasyR1's rollout builds: a transformers model that takes the trained weights and samples from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from types import MethodType, SimpleNamespace
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    GenerationConfig,
+)
+
+from .decoding import generate
+from .outputs import CompletionOutput, RequestOutput
+from .prompts import Prompt, read_prompt
+from .sampling import SamplingParams
+from .weights import RolloutWeights
+
+# rows x (prompt + response) that are decoded at once: about 70 MB of cache for a model of a million parameters
+MAX_CACHED_TOKENS = 2**16
+
+
+class LLM:
+    """Takes vLLM's arguments and uses model, dtype, seed, load_format and max_model_len."""
+
+    def __init__(
+        self,
+        model: str,
+        trust_remote_code: bool = False,
+        dtype: str = "float32",
+        seed: int = 0,
+        load_format: str = "auto",
+        max_model_len: int | None = None,
+        **_: Any,
+    ) -> None:
+        print(f"rollout=cpu-standin: {model} is sampled by transformers on the CPU, vLLM is not used")
+        self.model = _build(model, getattr(torch, dtype), load_format, trust_remote_code)
+        self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        self.processor = _processor(model, trust_remote_code)
+        self.end_tokens = _end_tokens(model, self.tokenizer)
+        self.seed, self.max_model_len = seed, max_model_len
+        self._streams: dict[int, torch.Generator] = {}
+        self._weights = RolloutWeights(self.model)
+        self._loras: set[int] = set()
+        self.llm_engine = self._engine()
+
+    def generate(
+        self,
+        prompts: list[Mapping[str, Any]],
+        sampling_params: SamplingParams,
+        lora_request: Any = None,
+        use_tqdm: bool = False,
+    ) -> list[RequestOutput]:
+        """One RequestOutput with n completions for each prompt. The adapter is merged already, whatever the request."""
+        outputs: list[RequestOutput] = []
+        stream = self._stream(self.seed if sampling_params.seed is None else sampling_params.seed)
+        for part in self._parts([self._read(prompt) for prompt in prompts], sampling_params):
+            samples = generate(self.model, part, sampling_params, self.end_tokens, self.tokenizer.pad_token_id, stream)
+            groups = (samples[i : i + sampling_params.n] for i in range(0, len(samples), sampling_params.n))
+            outputs += [RequestOutput([CompletionOutput(tokens) for tokens in group]) for group in groups]
+        return outputs
+
+    def sleep(self, level: int = 1) -> None:
+        """Nothing to free: the model stays in memory."""
+
+    def wake_up(self, tags: list[str] | None = None) -> None:
+        """Nothing to load."""
+
+    def _engine(self) -> SimpleNamespace:
+        """The path on which EasyR1's sharding manager reaches the weights."""
+        runner = SimpleNamespace(model=self._weights, encoder_cache={})
+        executor = SimpleNamespace(driver_worker=SimpleNamespace(worker=SimpleNamespace(model_runner=runner)))
+        return SimpleNamespace(model_executor=executor, add_lora=self._add_lora, list_loras=lambda: set(self._loras))
+
+    def _add_lora(self, request: Any) -> bool:
+        self._weights.add_lora(request.lora_tensors, request.peft_config)
+        self._loras = {request.lora_int_id}
+        return True
+
+    def _read(self, request: Mapping[str, Any]) -> Prompt:
+        prompt = read_prompt(request, self.processor)
+        if self.max_model_len is not None and len(prompt.token_ids) > self.max_model_len:
+            raise ValueError(f"a prompt has {len(prompt.token_ids)} tokens, max_model_len is {self.max_model_len}")
+        return prompt
+
+    def _parts(self, prompts: list[Prompt], params: SamplingParams) -> Iterator[list[Prompt]]:
+        """Prompts in their order, as many at once as the cache has room for."""
+        longest = max((len(prompt.token_ids) for prompt in prompts), default=0) + params.max_tokens
+        size = max(1, MAX_CACHED_TOKENS // (longest * params.n))
+        return (prompts[i : i + size] for i in range(0, len(prompts), size))
+
+    def _stream(self, seed: int) -> torch.Generator:
+        if seed not in self._streams:
+            # ranks sample different prompts and must not share their noise
+            rank = int(os.environ.get("RANK", "0"))
+            self._streams[seed] = torch.Generator().manual_seed(seed + 1_000_003 * rank)
+        return self._streams[seed]
+
+
+def _build(path: str, dtype: torch.dtype, load_format: str, trust_remote_code: bool) -> Any:
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    is_vlm = type(config) in AutoModelForImageTextToText._model_mapping
+    auto_class = AutoModelForImageTextToText if is_vlm else AutoModelForCausalLM
+    options: dict[str, Any] = {"attn_implementation": "sdpa", "trust_remote_code": trust_remote_code}
+    if load_format == "dummy":
+        # as in vLLM: random until the first synchronisation
+        model = auto_class.from_config(config, torch_dtype=dtype, **options)
+    else:
+        model = auto_class.from_pretrained(path, torch_dtype=dtype, **options)
+    return _with_original_forward(model.eval())
+
+
+def _processor(path: str, trust_remote_code: bool) -> Any:
+    # the fast one, as in EasyR1's worker: both must see the same pixels
+    processor = AutoProcessor.from_pretrained(path, trust_remote_code=trust_remote_code, use_fast=True)
+    return processor if hasattr(processor, "image_processor") else None
+
+
+def _end_tokens(path: str, tokenizer: Any) -> list[int]:
+    try:
+        tokens = GenerationConfig.from_pretrained(path).eos_token_id
+    except OSError:
+        tokens = None
+    tokens = tokenizer.eos_token_id if tokens is None else tokens
+    return tokens if isinstance(tokens, list) else [tokens]
+
+
+def _original_forwards() -> dict[type, Any]:
+    from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl as qwen2_5
+    from transformers.models.qwen2_vl import modeling_qwen2_vl as qwen2
+
+    classes = [qwen2.Qwen2VLModel, qwen2.Qwen2VLForConditionalGeneration]
+    classes += [qwen2_5.Qwen2_5_VLModel, qwen2_5.Qwen2_5_VLForConditionalGeneration]
+    try:
+        from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3
+    except ImportError:  # transformers < 4.57
+        pass
+    else:
+        classes += [qwen3.Qwen3VLModel, qwen3.Qwen3VLForConditionalGeneration]
+    return {cls: cls.forward for cls in classes}
+
+
+# EasyR1 exchanges these methods for ones without a cache when padding_free=true (models/monkey_patch.py), after this
+# module has been imported
+_ORIGINAL_FORWARDS = _original_forwards()
+
+
+def _with_original_forward(model: Any) -> Any:
+    for module in model.modules():
+        if type(module) in _ORIGINAL_FORWARDS:
+            module.forward = MethodType(_ORIGINAL_FORWARDS[type(module)], module)
+    return model

@@ -1,0 +1,4 @@
+"""Named by EasyR1 in a type annotation only."""
+
+
+class LoRAModel: ...

@@ -1,0 +1,60 @@
+"""A vLLM request -> the tensors of a left-padded batch.
+
+{"prompt_token_ids": [1, 8, 2], "multi_modal_data": {"image": [photo]}}    8 = <|image_pad|>, once an image
+-> Prompt(token_ids=[1, 8, 8, 8, 8, 2], images={"pixel_values": ..., "image_grid_thw": ...})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Prompt:
+    token_ids: list[int]
+    images: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def read_prompt(request: Mapping[str, Any], processor: Any) -> Prompt:
+    """Puts the request's images through the model's processor and gives each as many tokens as it has features."""
+    token_ids = list(request["prompt_token_ids"])
+    data = request.get("multi_modal_data") or {}
+    unknown = set(data) - {"image"}
+    if unknown:
+        raise ValueError(f"the CPU rollout reads images only, got {', '.join(sorted(unknown))}")
+    if not data.get("image"):
+        return Prompt(token_ids)
+    features = processor.image_processor(images=data["image"], return_tensors="pt")
+    images = {name: features[name] for name in ("pixel_values", "image_grid_thw")}
+    lengths = images["image_grid_thw"].prod(dim=-1) // processor.image_processor.merge_size**2
+    image_token = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
+    return Prompt(_expand(token_ids, image_token, lengths.tolist()), images)
+
+
+def left_padded(prompts: list[Prompt], pad_token: int) -> dict[str, torch.Tensor]:
+    """input_ids and attention_mask, (prompts, longest), and the images of all prompts in order."""
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    missing = [longest - len(prompt.token_ids) for prompt in prompts]
+    batch = {
+        "input_ids": torch.tensor(
+            [[pad_token] * gap + prompt.token_ids for gap, prompt in zip(missing, prompts, strict=True)]
+        ),
+        "attention_mask": torch.tensor([[0] * gap + [1] * (longest - gap) for gap in missing]),
+    }
+    with_images = [prompt.images for prompt in prompts if prompt.images]
+    names = with_images[0] if with_images else ()
+    return batch | {name: torch.cat([images[name] for images in with_images]) for name in names}
+
+
+def _expand(token_ids: list[int], image_token: int, lengths: Iterable[int]) -> list[int]:
+    remaining = list(lengths)
+    if token_ids.count(image_token) != len(remaining):
+        raise ValueError(f"{token_ids.count(image_token)} image tokens for {len(remaining)} images in a prompt")
+    expanded: list[int] = []
+    for token in token_ids:
+        expanded += [token] * (remaining.pop(0) if token == image_token else 1)
+    return expanded

@@ -1,0 +1,50 @@
+"""What every check looks at: the config of a run, and where it runs.
+
+Run(config, cpu=False).ranks     # 8 for trainer.nnodes=1 trainer.n_gpus_per_node=8
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# set by Ray in the driver of a submitted job (ray/_private/runtime_env/constants.py)
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# where Ray unpacks the working directory of a job
+PACKAGE_CACHE = "runtime_resources/working_dir_files"
+
+
+class Note(str):
+    """A line that informs and does not stop a run; every other line of a check is a problem."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run that is about to start."""
+
+    config: Any
+    """EasyR1's PPOConfig before `deep_post_init`, or an OmegaConf view of it."""
+    cpu: bool = False
+    """True if the CPU stand-ins take the place of vLLM, flash-attn and CUDA."""
+    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @property
+    def ranks(self) -> int:
+        """Number of GPUs, each of which holds one rank."""
+        return self.config.trainer.nnodes * self.config.trainer.n_gpus_per_node
+
+    @property
+    def in_job(self) -> bool:
+        return JOB_CONFIG in self.env
+
+    @property
+    def address(self) -> str | None:
+        """Of the running Ray cluster that was asked for; None starts one."""
+        return self.env.get("RAY_ADDRESS") or None
+
+
+Check = Callable[[Run], Iterable[str]]

@@ -1,0 +1,274 @@
+"""A loopback OpenAI-compatible server for the annotator's tests: the model is fake, the HTTP is real.
+
+    with serve(flaky(seed=7)) as server:
+        annotate(items, AnnotatorSettings("fake-vlm", server.url), replies)
+    server.log[0] -> Asked(key="4be1...", request="remove the lamp", nth=0, body={...}, headers={...})
+
+Run as a program it outlives the client that it serves, which a test may then kill:
+
+    python tests/annotator_server.py --seed 7 --failures 0.3     # prints http://127.0.0.1:PORT/v1
+    curl http://127.0.0.1:PORT/count                             # 5213 requests so far
+    curl http://127.0.0.1:PORT/stats                             # {"4be1...": {"asked": 2, "answered": 1}, ...}
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+# what the fake model goes by: the first word of a request that begins like this decides the action
+VERBS = {
+    "Delete": ("remov", "delet", "eras", "eliminat", "expung", "get rid", "nullif", "abolish", "omit", "extract"),
+    "Add": ("add", "insert", "place", "put", "affix", "includ"),
+    "Replace": ("replac", "swap", "exchang", "substitut", "background", "backdrop"),
+    "Recoloring": ("colo", "tint", "hue", "dye"),
+    "Apply": ("style", "transfer", "paint", "filter", "blur"),
+    "Relighting": ("bright", "light", "radian", "illumin"),
+    "Transform": ("rais", "lower", "turn", "rotat", "flip"),
+    "Superresolution": ("resol", "sharp", "clar", "detail", "enhanc"),
+}
+SLOW, CLOSE = "slow", "close"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request, as it arrived."""
+
+    key: str
+    """Names the question: text and image, whatever the sampling."""
+    request: str
+    nth: int
+    """How many times this question had been asked before."""
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One response; `trouble` SLOW waits and closes, CLOSE closes at once."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    trouble: str = ""
+    usable: bool = False
+    """True for a reply that a client has no reason to ask for again."""
+
+
+Respond = Callable[[Asked], Answer]
+
+
+def completion(content: str | None, finish_reason: str = "stop", refusal: str | None = None, id: str = "x") -> Answer:
+    message = {"role": "assistant", "content": content, "refusal": refusal}
+    body = {
+        "id": f"chatcmpl-{id}",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "fake-vlm-2026",
+        "choices": [{"index": 0, "finish_reason": finish_reason, "message": message}],
+        "usage": {"prompt_tokens": 700, "completion_tokens": 30, "total_tokens": 730},
+    }
+    return Answer(body=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+
+
+def error(
+    status: int, message: str = "no luck", code: str | None = None, headers: dict[str, str] | None = None
+) -> Answer:
+    body = {"error": {"message": message, "type": "error", "param": None, "code": code}}
+    return Answer(status, json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})})
+
+
+def gold_of(request: str) -> dict[str, list[str]]:
+    """What the fake model sees in a request: a plausible decomposition, always the same one."""
+    text = request.casefold()
+    actions = [name for name, stems in VERBS.items() if any(re.search(rf"\b{stem}", text) for stem in stems)]
+    noun = re.search(r"\b(?:the|a|an)\s+([\w'-]+)", text)
+    goal = re.search(r"\b(?:to|into|with)\s+(.{3,40}?)(?:[.,;]|$)", text)
+    return {
+        "actions": actions or ["Adjust"],
+        "subjects": [noun.group(1) if noun else "photo"],
+        "goals": [goal.group(1)] if goal else [],
+    }
+
+
+def honest(asked: Asked) -> Answer:
+    """The fake model on a good day."""
+    answer = completion(json.dumps(gold_of(asked.request)), id=f"{asked.key}-{asked.nth}")
+    return Answer(answer.status, answer.body, answer.headers, usable=True)
+
+
+def flaky(seed: int, failures: float = 0.3, refused: float = 0.02, in_a_row: int = 3) -> Respond:
+    """The fake model on a bad day: a share `failures` of the answers is useless, drawn by a hash of (seed, key, nth).
+
+    A share `refused` of the questions is refused every time. No other question fails more than `in_a_row` times
+    running, so that what becomes of it does not depend on when its client was killed.
+    """
+
+    def respond(asked: Asked) -> Answer:
+        if _draw(seed, asked.key, "refused") < refused:
+            return completion(None, refusal="I can't help with this image.", id=f"{asked.key}-{asked.nth}")
+        running = 0
+        for nth in range(asked.nth + 1):
+            fails = _draw(seed, asked.key, nth) < failures and running < in_a_row
+            running = running + 1 if fails else 0
+        return _trouble(asked, seed) if running else honest(asked)
+
+    return respond
+
+
+TROUBLES: dict[str, Callable[[Asked], Answer]] = {
+    "429": lambda _: error(429, "slow down", headers={"Retry-After": "0"}),
+    "500": lambda _: error(500),
+    "timeout": lambda _: Answer(trouble=SLOW),
+    "closed": lambda _: Answer(trouble=CLOSE),
+    "cut reply": lambda asked: completion(json.dumps(gold_of(asked.request))[:-9], "length"),
+    "torn body": lambda asked: Answer(body=honest(asked).body[:-40], headers={"Content-Type": "application/json"}),
+    "no JSON": lambda _: completion("Sure! I would remove it."),
+    "unknown action": lambda _: completion('{"actions": ["Fix"], "subjects": [], "goals": []}'),
+    "HTML": lambda _: Answer(body=b"<html><h1>Bad gateway</h1></html>", headers={"Content-Type": "text/html"}),
+}
+
+
+def _trouble(asked: Asked, seed: int) -> Answer:
+    names = sorted(TROUBLES)
+    return TROUBLES[names[int(_draw(seed, asked.key, asked.nth, "kind") * len(names))]](asked)
+
+
+def _draw(*parts: Any) -> float:
+    """A number in [0, 1) that depends on nothing but `parts`."""
+    return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:12], 16) / 16**12
+
+
+class AnnotatorServer:
+    """Counts every question; `log` holds the questions themselves unless `keep` is False."""
+
+    def __init__(self, respond: Respond, slow: float, keep: bool, port: int = 0) -> None:
+        self.respond = respond
+        self.slow = slow
+        self.log: list[Asked] = []
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        """Usable replies that were sent to their end."""
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._http = _Listener(("127.0.0.1", port), _handler(self))
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    def run(self) -> None:
+        self._http.serve_forever(poll_interval=0.05)
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def take(self, body: dict[str, Any], headers: dict[str, str]) -> Asked:
+        request, key = _question(body)
+        with self._lock:
+            asked = Asked(key, request, self.asked[key], body, headers)
+            self.asked[key] += 1
+            if self._keep:
+                self.log.append(asked)
+        return asked
+
+    def sent(self, asked: Asked, answer: Answer) -> None:
+        with self._lock:
+            self.answered[asked.key] += answer.usable
+
+    @property
+    def total(self) -> int:
+        with self._lock:
+            return self.asked.total()
+
+    def stats(self) -> dict[str, dict[str, int]]:
+        with self._lock:
+            return {key: {"asked": count, "answered": self.answered[key]} for key, count in self.asked.items()}
+
+
+@contextmanager
+def serve(respond: Respond = honest, slow: float = 1.0, keep: bool = True, port: int = 0) -> Iterator[AnnotatorServer]:
+    """A server in a thread of this process; `slow` is how many seconds SLOW takes."""
+    server = AnnotatorServer(respond, slow, keep, port)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.close()
+        thread.join()
+
+
+class _Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed is no news."""
+
+
+def _handler(server: AnnotatorServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            shown = server.total if self.path == "/count" else server.stats()
+            self._send(Answer(body=json.dumps(shown).encode(), headers={"Content-Type": "application/json"}))
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked = server.take(body, {name.lower(): value for name, value in self.headers.items()})
+            answer = server.respond(asked)
+            if answer.trouble:
+                time.sleep(server.slow if answer.trouble == SLOW else 0)
+                self.close_connection = True
+                return
+            self._send(answer)
+            server.sent(asked, answer)
+
+        def _send(self, answer: Answer) -> None:
+            self.send_response(answer.status)
+            for name, value in {**answer.headers, "Content-Length": str(len(answer.body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    return Handler
+
+
+def _question(body: dict[str, Any]) -> tuple[str, str]:
+    """The request between the triple quotes of the prompt, and the key of text and image."""
+    content = body["messages"][0]["content"]
+    if isinstance(content, str):
+        return content, hashlib.sha256(content.encode()).hexdigest()[:16]
+    picture, text = content[0]["image_url"]["url"], content[1]["text"]
+    request = text.split('"""')[1].strip()
+    return request, hashlib.sha256(f"{request}\0{picture}".encode()).hexdigest()[:16]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A loopback annotator that fails a share of the time.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--failures", type=float, default=0.3)
+    parser.add_argument("--refused", type=float, default=0.02)
+    parser.add_argument("--slow", type=float, default=1.0, help="seconds before a request that times out is dropped")
+    options = parser.parse_args()
+    server = AnnotatorServer(flaky(options.seed, options.failures, options.refused), options.slow, keep=False)
+    print(server.url, flush=True)
+    server.run()
+
+
+if __name__ == "__main__":
+    main()
