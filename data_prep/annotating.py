@@ -16,8 +16,6 @@ from data_prep.settings import Settings
 from data_prep.spool import Spool
 from ier1_plugin.schema import Decomposition
 
-NO_EDIT = "no edit is asked for: the annotator named no action"
-
 
 def ask_annotator(settings: Settings, spool: Spool, replies: Path) -> None:
     """Sets the gold of every row that has none, or why it gets none. AnnotatorError: the run can't go on."""
@@ -42,5 +40,5 @@ def _judged(result: Decomposition | str) -> tuple[str | None, str | None]:
     """(gold, None) or (None, why there is none)."""
     if isinstance(result, str):
         return None, result
-    problem = gold_problem(result) if result.actions else NO_EDIT
+    problem = gold_problem(result)
     return (None, problem) if problem else (result.to_json(), None)

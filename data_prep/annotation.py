@@ -68,11 +68,11 @@ def read_completion(completion: dict[str, Any]) -> Decomposition | Problem:
     message = _message(_first_choice(completion))
     content = message.get("content")
     if ending == "refusal":
-        return Problem(f"it refused: {_shown(message.get('refusal') or content)}", refusal=True)
+        return Problem(_shown(message.get("refusal") or content), refusal=True)
     if ending == "length":
-        return Problem(f"the reply was cut off at its length limit: {_shown(content)}")
+        return Problem(f"cut off at its length limit: {_shown(content)}")
     if not isinstance(content, str):
-        return Problem(f"the reply holds no text (finish reason {ending})")
+        return Problem(f"no text (finish reason {ending})")
     return _read_content(content)
 
 

@@ -43,9 +43,9 @@ def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], 
     work = settings.output / ".build"
     with _alone(settings.output):
         report = _finished(settings.output)
-        old = {"finished": report.get(IDENTITY), "unfinished": _begun(work)}
+        old = {"a finished": report.get(IDENTITY), "an unfinished": _begun(work)}
         new = json.loads(json.dumps(identity(settings)))
-        done = old["finished"] == new and not overwrite
+        done = old["a finished"] == new and not overwrite
         if not done:
             _make_way(work, old, new, overwrite)
             report = _run(settings, work)
@@ -55,12 +55,12 @@ def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], 
 
 def _make_way(work: Path, old: dict[str, Any], new: dict[str, Any], overwrite: bool) -> None:
     """Clears what is in the way of a new build; leaves a build that was begun with the same options."""
-    if old["unfinished"] == new:
+    if old["an unfinished"] == new:
         return
     for state, options in old.items():
         if options and options != new and not overwrite:
             raise BuildError(
-                f"{work.parent} holds a {state} build with other options ({differences(options, new)}); "
+                f"{work.parent} holds {state} build with other options ({differences(options, new)}); "
                 "name another --output, or add --overwrite"
             )
     shutil.rmtree(work, ignore_errors=True)
@@ -96,12 +96,12 @@ def _finished(output: Path) -> dict[str, Any]:
 
 
 def _begun(work: Path) -> dict[str, Any] | None:
-    """The identity of the build that was begun in `work`."""
+    """The identity of the build that was begun in `work`; None where no row has been read."""
     if not work.is_dir():
         return None
     try:
         with closing(Spool(work)) as spool:
-            return json.loads(spool.note(IDENTITY) or "null")
+            return json.loads(spool.note(IDENTITY) or "null") if spool.count() else None
     except sqlite3.DatabaseError:
         return None
 

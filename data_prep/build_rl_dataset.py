@@ -130,7 +130,7 @@ def _from_file(path: Path, parser: Parser) -> list[str]:
 
 
 def _words(option: str, value: Any) -> list[str]:
-    if value is None or value is False:
+    if value in (None, False, []):
         return []
     if value is True:
         return [option]

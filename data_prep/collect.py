@@ -28,7 +28,8 @@ from ier1_plugin.rows import neutralise
 from ier1_plugin.scoring import normalise
 
 NO_GOLD = "no gold: give actions, subjects and goals, or name an annotator with --annotator MODEL"
-COMMIT_SECONDS = 1.0
+# what a kill may cost
+COMMIT_SECONDS = 0.25
 # Pillow's decoders let other threads run, so threads do as well here as processes and leave nothing behind when killed
 WORKERS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 IN_FLIGHT = 4 * WORKERS

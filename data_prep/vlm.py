@@ -1,7 +1,7 @@
 """One question to a vision-language model behind any OpenAI-compatible server, and what can come of it.
 
-    Server("Qwen/Qwen2.5-VL-7B-Instruct", "http://127.0.0.1:8000/v1", 60.0, SCHEMA, print)
-        .ask(annotation_prompt_of, png_bytes, temperature=0.0, seed=0)
+    server = Server("Qwen/Qwen2.5-VL-7B-Instruct", "http://127.0.0.1:8000/v1", 60.0, SCHEMA, tell=print)
+    server.ask(lambda schema_in_text: "Someone sent this image ...", jpeg_bytes, temperature=0.0, seed=0)
     -> {"model": "...", "choices": [{"finish_reason": "stop", "message": {"content": '{"actions": ["Delete"], ...'}}]}
 
 The key is read from OPENAI_API_KEY; it is in no message that leaves this module.
@@ -65,6 +65,8 @@ class Server:
         base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
         if base_url and not re.match(r"https?://[^/]", base_url):
             raise AnnotatorError(f"--base-url {base_url!r}: wanted an address such as http://127.0.0.1:8000/v1")
+        if not self._key.isascii() or not self._key.isprintable() or " " in self._key:
+            raise AnnotatorError("OPENAI_API_KEY holds a character that no key has; was it copied with quotes?")
         if not base_url and not self._key:
             raise AnnotatorError("OPENAI_API_KEY is not set: export it, or name a local server with --base-url")
         self._address = _without_password(base_url or "api.openai.com")
@@ -100,12 +102,16 @@ class Server:
             return
 
     def down(self, last: Exception) -> AnnotatorError:
+        """The error for a server that `probe` found silent."""
+        if not self.answers:
+            return AnnotatorError(f"{self._address} does not answer ({last}); is it running, and is --base-url right?")
         return AnnotatorError(
             f"{self._address} has stopped answering ({last}); start it again and run the same command: "
             "no reply is paid for twice"
         )
 
     def rejects_everything(self, last: Exception) -> AnnotatorError:
+        """The error for a server that has taken no request yet."""
         return AnnotatorError(f"{self._address} takes none of the requests: {last}; can {self._model} see images?")
 
     def close(self) -> None:

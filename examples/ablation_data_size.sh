@@ -1,27 +1,37 @@
 #!/usr/bin/env bash
-# The paper's data-size ablation (section 4.2, three epochs): one training for each number of rows. The rows stand in
-# the order of a hash, so the first N are a random sample of all.
+# The paper's data-size ablation (section 4.2, three epochs): one training for each number of rows, and all curves in
+# one figure. The rows stand in the order of a hash, so the first N are a random sample of all.
 #
-#   DATA_DIR=/data/rl bash examples/ablation_data_size.sh
+#   DATA_DIR=/data/paper bash examples/ablation_data_size.sh
 #   SIZES="500 4000" bash examples/ablation_data_size.sh trainer.logger='[console,tensorboard,wandb]'
 #
-# Any key of EasyR1 can follow as key=value and goes to every run; a run that is finished or was cut off goes on.
+# Any key of EasyR1 can follow as key=value and goes to every run; a run that was cut off goes on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-DATA_DIR=${DATA_DIR:-data/rl}
+DATA_DIR=${DATA_DIR:-data/paper}
 CONFIG=${CONFIG:-examples/grpo_qwen25vl.yaml}
-# the paper's gains end at 4000; one size beyond shows the plateau
-SIZES=${SIZES:-500 1000 2000 4000 8000}
+# the paper's gains level off at 4000; `all` shows the plateau
+SIZES=${SIZES:-500 1000 2000 4000 all}
 PYTHON=${PYTHON:-python3}
 export TENSORBOARD_DIR=${TENSORBOARD_DIR:-$PWD/tensorboard_log}
 
+train() { # SIZE OVERRIDES...
+  local size=$1 split
+  shift
+  split=$([ "$size" = all ] && echo train || echo "train[:$size]")
+  "$PYTHON" -m ier1_plugin.easyr1 "config=$CONFIG" trainer.total_epochs=3 "$@" \
+    "data.train_files=$DATA_DIR/train.parquet@$split" "data.val_files=$DATA_DIR/val.parquet" \
+    trainer.project_name=ablation_data_size "trainer.experiment_name=rows_$size"
+}
+
+# all of them before the first one starts: the largest size may be more than there is
+for size in $SIZES; do train "$size" "$@" --check; done
+[[ " $* " != *" --check "* ]] || exit 0
+
 curves=()
 for size in $SIZES; do
-  "$PYTHON" -m ier1_plugin.easyr1 "config=$CONFIG" trainer.total_epochs=3 "$@" \
-    "data.train_files=$DATA_DIR/train.parquet@train[:$size]" "data.val_files=$DATA_DIR/val.parquet" \
-    trainer.project_name=ablation_data_size "trainer.experiment_name=rows_$size"
+  train "$size" "$@"
   curves+=("$size rows=$TENSORBOARD_DIR/ablation_data_size/rows_$size")
 done
-
 "$PYTHON" -m ier1_plugin.curves "${curves[@]}"

@@ -2,14 +2,14 @@
 # The paper's goal ablation (section 4.2): the same training with and without the goal reward, and both curves in one
 # figure. The goal reward is still logged where it does not count.
 #
-#   DATA_DIR=/data/rl bash examples/ablation_without_goal.sh
+#   DATA_DIR=/data/paper bash examples/ablation_without_goal.sh
 #   CONFIG=examples/grpo_qwen3vl.yaml bash examples/ablation_without_goal.sh trainer.total_epochs=1
 #
-# Any key of EasyR1 can follow as key=value and goes to both runs; a run that is finished or was cut off goes on.
+# Any key of EasyR1 can follow as key=value and goes to both runs; a run that was cut off goes on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-DATA_DIR=${DATA_DIR:-data/rl}
+DATA_DIR=${DATA_DIR:-data/paper}
 CONFIG=${CONFIG:-examples/grpo_qwen25vl.yaml}
 PYTHON=${PYTHON:-python3}
 export TENSORBOARD_DIR=${TENSORBOARD_DIR:-$PWD/tensorboard_log}
@@ -25,6 +25,7 @@ train() { # NAME GOAL_WEIGHT OVERRIDES...
 
 train with_goal 1.0 "$@"
 train without_goal 0.0 "$@"
+[[ " $* " != *" --check "* ]] || exit 0
 
 "$PYTHON" -m ier1_plugin.curves "with goal=$TENSORBOARD_DIR/ablation_goal/with_goal" \
   "without goal=$TENSORBOARD_DIR/ablation_goal/without_goal"

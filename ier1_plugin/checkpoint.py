@@ -42,8 +42,8 @@ class Checkpoint:
 
     @property
     def run(self) -> Path:
-        """`trainer.save_checkpoint_path` of the run."""
-        return self.actor.parent.parent
+        """`trainer.save_checkpoint_path` of the run; what an actor folder lies in if it was moved out of its step."""
+        return self.actor.parent if self.step is None else self.actor.parent.parent
 
     @property
     def huggingface(self) -> Path:

@@ -15,9 +15,9 @@ import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from ier1_plugin.images import MAX_ASPECT_RATIO
+
 FILE_NAME = "decomposer.json"
-# the widest image that Qwen's processor takes (transformers, smart_resize)
-WIDEST_ASPECT = 200
 
 
 class DecomposerError(ValueError):
@@ -83,10 +83,10 @@ def processor_limits(min_pixels: int, max_pixels: int, side: int, own: tuple[int
     lifts many an image that was scaled down to `max_pixels` above it, and the processor would scale it once more. So
     the limits are wider by what rounding adds at most. An image that nobody prepared still ends near the budget.
     """
-    # the sum of both sides is greatest for the widest image: a height of sqrt(area / aspect)
-    sides = math.sqrt(WIDEST_ASPECT) + 1 / math.sqrt(WIDEST_ASPECT)
+    # the sum of both sides is greatest for the widest image: a height of sqrt(area / aspect ratio)
+    sides = math.sqrt(MAX_ASPECT_RATIO) + 1 / math.sqrt(MAX_ASPECT_RATIO)
     half = side / 2
     upper = max_pixels + half * sides * math.sqrt(max_pixels) + half**2
     # one pixel more, since `prepare` cuts the fractions of both sides off
     lower = min_pixels - (half + 1) * sides * math.sqrt(min_pixels)
-    return max(own[0], math.floor(lower)), min(own[1], math.ceil(upper))
+    return min(max(math.floor(lower), own[0]), own[1]), min(max(math.ceil(upper), own[0]), own[1])

@@ -84,6 +84,8 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"uploaded to {upload(out, options.upload)}")
     except (CheckpointError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
+    except ImportError as error:
+        raise SystemExit(f"error: {error.name} is not installed; merge in the environment of the training") from None
     except KeyboardInterrupt:
         raise SystemExit("interrupted") from None
 

@@ -26,6 +26,8 @@ METHODS = (CHAIN, ORIGINAL)
 SINGLE_TURN, MULTI_TURN = "single-turn", "multi-turn"
 MODES = (SINGLE_TURN, MULTI_TURN)
 """All sub-requests in one instruction, or one edit after another (paper, Figure 5: one instruction does better)."""
+SIGHTS = SEES_IMAGE, SEES_REQUEST = "image", "request"
+"""What the sequencer may see beside the decomposition; nothing else in the paper's equation 2."""
 
 
 def distinct(strings: Iterable[str]) -> tuple[str, ...]:
@@ -217,7 +219,8 @@ def _agent(value: Any, name: str) -> AgentTrace | None:
     if value is None:
         return None
     try:
-        known = dict(value)
-        return AgentTrace(**known | {"replies": tuple(map(str, known.get("replies", ())))})
+        known: dict[str, Any] = dict(value)
+        known["replies"] = tuple(map(str, known.get("replies", ())))
+        return AgentTrace(**known)
     except (TypeError, ValueError):
         raise PlanError(f"{name} is not what a trace says of an agent") from None

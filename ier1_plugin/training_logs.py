@@ -95,13 +95,14 @@ def _grouped(path: Path, pattern: str) -> dict[Path, list[Path]]:
     return dict(sorted(groups.items()))
 
 
-def _age(file: Path) -> tuple[float, str]:
+def _age(file: Path) -> tuple[float, int, str]:
     """Sorts event files by the time in their name, and numbered parts before the log that is being written."""
     if match := _JSONL.fullmatch(file.name):
-        return (float(match[1]) if match[1] else math.inf), file.name
+        return (float(match[1]) if match[1] else math.inf), 0, file.name
     # events.out.tfevents.<seconds>.<host>.<process>.<number>
-    seconds = file.name.split(".")[3]
-    return (float(seconds) if seconds.isdigit() else 0.0), file.name
+    parts = file.name.split(".")
+    seconds, number = (int(part) if part.isdecimal() else 0 for part in (parts[3], parts[-1]))
+    return seconds, number, file.name
 
 
 def _run(folder: Path, parts: list[Part], rollout: str, notes: list[str]) -> RunLog | None:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-# what the fake model goes by: the first word of a request that begins like this decides the action
+# what the fake model goes by: a word of the request that begins like one of these stands for the action
 VERBS = {
     "Delete": ("remov", "delet", "eras", "eliminat", "expung", "get rid", "nullif", "abolish", "omit", "extract"),
     "Add": ("add", "insert", "place", "put", "affix", "includ"),

@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def write_jsonl(folder: Path, rows: list[dict[str, Any] | str], name: str = "in.jsonl") -> Path:
+def write_jsonl(folder: Path, rows: Sequence[dict[str, Any] | str], name: str = "in.jsonl") -> Path:
     """A JSONL file; a text among the rows becomes a line as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
@@ -40,16 +41,14 @@ def write_jsonl(folder: Path, rows: list[dict[str, Any] | str], name: str = "in.
     return folder / name
 
 
-def requests(folder: Path, count: int, photos: int | None = None, **more: Any) -> Path:
+def requests(folder: Path, count: int, photos: int | None = None, gold: dict[str, Any] = GOLD) -> Path:
     """`count` different requests with gold, over `photos` different images (as many as requests where it is None)."""
     photos = photos or count
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(photos):
         (folder / f"{number}.png").write_bytes(encoded(picture(number)))
-    rows = [
-        {"id": f"r{n}", "image": f"{n % photos}.png", "request": f"remove lamp {n}", **GOLD, **more} for n in range(count)
-    ]
-    return write_jsonl(folder, list(rows))
+    asked = [(f"r{n}", f"{n % photos}.png", f"remove lamp {n}") for n in range(count)]
+    return write_jsonl(folder, [{"id": id, "image": image, "request": text, **gold} for id, image, text in asked])
 
 
 def build(source: str, input: Path | None, output: Path, *options: Any) -> int:

@@ -87,8 +87,8 @@ def load_config(model: str, overrides: list[str]) -> Any:
     return config
 
 
-def make_batches(config: Any, rows: str) -> list[Any]:
-    """Batches of EasyR1's dataset over a parquet file of rows."""
+def make_loader(config: Any, rows: str) -> Any:
+    """Batches of EasyR1's dataset over a parquet file of rows, in the file's order."""
     from torch.utils.data import DataLoader
     from verl.utils.dataset import RLHFDataset, collate_fn
     from verl.utils.tokenizer import get_processor, get_tokenizer
@@ -108,7 +108,7 @@ def make_batches(config: Any, rows: str) -> list[Any]:
         max_pixels=data.max_pixels,
         filter_overlong_prompts=False,
     )
-    return list(DataLoader(dataset, batch_size=data.rollout_batch_size, drop_last=True, collate_fn=collate_fn))
+    return DataLoader(dataset, batch_size=data.rollout_batch_size, drop_last=True, collate_fn=collate_fn)
 
 
 def make_worker(config: Any) -> Any:
@@ -123,8 +123,8 @@ def make_reward(config: Any, file: Path | None = None) -> Any:
     """The reward manager of this EasyR1, for the config's function or for `compute_score` in `file`."""
     from copy import copy
 
-    from verl.workers import reward
     from verl.utils.tokenizer import get_tokenizer
+    from verl.workers import reward
 
     settings = copy(config.worker.reward)
     if file is not None:
@@ -180,7 +180,7 @@ def main(model: str, rows: str, report: str, overrides: list[str]) -> None:
     start()
     config = load_config(model, overrides)
     worker = make_worker(config)
-    batches = make_batches(config, rows)
+    batches = list(make_loader(config, rows))
     letters = Path(report).with_name("letters_reward.py")
     letters.write_text(LETTERS_REWARD)
     began = time.perf_counter()

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from annotator_runs import LAMP, PHOTO, environment, items, jpeg, lamps, lines, run
 from annotator_server import TROUBLES, completion, gold_of, honest, serve
-from test_annotator import LAMP, PHOTO, environment, items, jpeg, lamps, lines, run
 
 from data_prep.annotator import AnnotatorError, Item
 from data_prep.replies import Replies

@@ -38,7 +38,7 @@ FILES = ["rejected.jsonl", "report.json", "train.parquet", "val.parquet"]
 
 def one_image(tmp_path: Path, data: bytes, *options: object, name: str = "x.jpg") -> Path:
     """Builds one row with this image; the output folder."""
-    (tmp_path / "in").mkdir()
+    (tmp_path / "in").mkdir(parents=True)
     (tmp_path / "in" / name).write_bytes(data)
     source = write_jsonl(tmp_path / "in", [{"id": "a", "image": name, "request": "remove the lamp", **GOLD}])
     build("jsonl", source, tmp_path / "out", *options)
@@ -123,12 +123,6 @@ def test_lossless_images_stay_lossless_and_photos_become_jpeg(tmp_path: Path):
     assert image_of(one_image(tmp_path / "b", encoded(picture(1).convert("CMYK"), "JPEG"))).startswith(b"\xff\xd8")
 
 
-@pytest.fixture(autouse=True)
-def folders(tmp_path: Path):
-    for name in "ab":
-        (tmp_path / name).mkdir()
-
-
 def test_an_image_of_one_pixel_is_enlarged(tmp_path: Path):
     kept = Image.open(BytesIO(image_of(one_image(tmp_path, encoded(picture(1, (1, 1)))))))
     assert kept.size == (56, 56)
@@ -201,7 +195,7 @@ def test_gold_that_could_not_be_learned_is_rejected(actions, subjects, goals, re
 
 def test_gold_of_every_row_scores_one_in_the_reward(tmp_path: Path):
     lists = {"actions": list(ACTIONS), "subjects": ['the "old" lamp', "50% off", "ламп"], "goals": ["<image>", "a\nb"]}
-    build("jsonl", requests(tmp_path / "in", 5, **lists), tmp_path / "out")
+    build("jsonl", requests(tmp_path / "in", 5, gold=lists), tmp_path / "out")
     for row in all_rows(tmp_path / "out").values():
         response = render_response(Decomposition.from_json(row["answer"]), "so it is")
         (score,) = compute_score([{"response": response, "response_length": 1, "ground_truth": row["answer"]}])
@@ -222,7 +216,7 @@ def test_without_gold_and_annotator_the_reason_says_what_to_do(tmp_path: Path):
 def test_a_repeated_id_is_rejected(tmp_path: Path):
     requests(tmp_path / "in", 2)
     twice = [{"id": "a", "image": f"{n}.png", "request": f"remove {n}", **GOLD} for n in (0, 1)]
-    build("jsonl", write_jsonl(tmp_path / "in", list(twice)), tmp_path / "out")
+    build("jsonl", write_jsonl(tmp_path / "in", twice), tmp_path / "out")
     assert all_rows(tmp_path / "out")["a"]["problem"] == "<image>remove 0"
     assert rejected(tmp_path / "out") == {"a": "id is repeated: a"}
 
@@ -264,7 +258,7 @@ def test_more_rows_leave_the_order_of_the_others_alone(tmp_path: Path):
 
 
 def test_the_report_counts_what_is_in_the_files(tmp_path: Path):
-    source = requests(tmp_path / "in", 20, actions=["Delete", "Crop"])
+    source = requests(tmp_path / "in", 20, gold=GOLD | {"actions": ["Delete", "Crop"]})
     with source.open("a") as file:
         file.write("{oops\n")
     build("jsonl", source, tmp_path / "out", "--val-fraction", 0.1)

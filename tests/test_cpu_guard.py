@@ -8,8 +8,9 @@ import socket
 import stat
 import subprocess
 import sys
-import time
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,8 +103,26 @@ def test_every_problem_is_listed_at_once(tmp_path: Path):
     assert len(guard.refusals(False, str(tmp_path / "nowhere"), gpu_nodes=["node-1"])) == 3
 
 
-def test_config_keys_that_need_cuda_are_named_with_their_cure():
-    config = {"worker": {"actor": {"offload": {"offload_params": True}}, "rollout": {"tensor_parallel_size": 2}}}
+@dataclass
+class Rollout:
+    tensor_parallel_size: int = 2
+
+
+@dataclass
+class Worker:
+    actor: dict[str, Any] = field(default_factory=lambda: {"offload": {"offload_params": True}})
+    rollout: Rollout = field(default_factory=Rollout)
+
+
+@dataclass
+class Config:
+    """Nested dataclasses, as EasyR1's PPOConfig is."""
+
+    worker: Worker = field(default_factory=Worker)
+
+
+@pytest.mark.parametrize("config", [Config(), asdict(Config())], ids=["dataclass", "dict"])
+def test_config_keys_that_need_cuda_are_named_with_their_cure(config: Any):
     assert guard.config_refusals(config) == [
         "worker.actor.offload.offload_params=true is not covered by the CPU stand-ins; "
         "set worker.actor.offload.offload_params=false",
@@ -176,9 +195,11 @@ ray.shutdown()
 
 
 @pytest.mark.slow
-def test_every_node_of_a_ray_cluster_is_asked_and_its_logical_gpus_do_not_count():
-    # Ray's sockets need a path shorter than pytest's
-    script = RAY_PROBES.format(folder=f"/tmp/ier1-{os.getpid()}-{int(time.time())}")
+def test_every_node_of_a_ray_cluster_is_asked_and_its_logical_gpus_do_not_count(
+    tmp_path_factory: pytest.TempPathFactory,
+):
+    # a socket's path has at most 107 characters: tmp_path with this test's name in it is too long
+    script = RAY_PROBES.format(folder=str(tmp_path_factory.mktemp("r")))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=180, check=False)
     assert "LOGICAL 1.0" in done.stdout, done.stderr[-2000:]
     host = socket.gethostname()

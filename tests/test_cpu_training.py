@@ -19,17 +19,20 @@ import tiny_models
 from ier1_plugin.cpu import guard, provenance
 
 STEP = Path(__file__).with_name("easyr1_step.py")
-LORA = ["worker.actor.model.lora.rank=4", "worker.actor.model.lora.exclude_modules=.*visual.*"]
-# an adapter that starts at zero has to move further before it shows next to its base in bfloat16
-LORA += ["worker.actor.optim.lr=0.05"]
+# far enough to show next to a rounding to bfloat16
+FAR = "worker.actor.optim.lr=0.05"
+LORA = ["worker.actor.model.lora.rank=4", "worker.actor.model.lora.exclude_modules=.*visual.*", FAR]
 PACKED = ["worker.actor.padding_free=true", "worker.actor.micro_batch_size_per_device_for_update=8"]
-STATIC = ["worker.actor.dynamic_batching=false", "worker.rollout.dtype=bf16"]
-CASES = {
-    "plain": ("qwen2_5_vl", []),
-    "packed": ("qwen2_5_vl", PACKED),
-    "static batches, bf16 rollout": ("qwen2_5_vl", STATIC),
-}
-SOURCE_CASES = {"LoRA": ("qwen2_5_vl", LORA), "Qwen3-VL": ("qwen3_vl", []), "Qwen3-VL packed": ("qwen3_vl", PACKED)}
+STATIC = ["worker.actor.dynamic_batching=false", "worker.rollout.dtype=bf16", FAR]
+CASES = [
+    pytest.param("installed", "qwen2_5_vl", [], id="installed"),
+    pytest.param("installed", "qwen2_5_vl", PACKED, id="installed, packed"),
+    pytest.param("installed", "qwen2_5_vl", STATIC, id="installed, static batches and bf16 rollout"),
+    pytest.param("source", "qwen2_5_vl", [], id="source"),
+    pytest.param("source", "qwen2_5_vl", LORA, id="source, LoRA"),
+    pytest.param("source", "qwen3_vl", [], id="source, Qwen3-VL"),
+    pytest.param("source", "qwen3_vl", PACKED, id="source, Qwen3-VL packed"),
+]
 
 pytestmark = [
     pytest.mark.slow,
@@ -63,15 +66,8 @@ def train(which: str, family: str, settings: list[str], folder: Path) -> dict:
     return json.loads(report.read_text())
 
 
-@pytest.mark.parametrize(
-    ("which", "case"),
-    [
-        *(("installed", case) for case in CASES),
-        *(("source", case) for case in [*CASES, *SOURCE_CASES]),
-    ],
-)
-def test_easyr1_trains_on_our_rows_and_reward(which: str, case: str, tmp_path: Path):
-    family, settings = (CASES | SOURCE_CASES)[case]
+@pytest.mark.parametrize(("which", "family", "settings"), CASES)
+def test_easyr1_trains_on_our_rows_and_reward(which: str, family: str, settings: list[str], tmp_path: Path):
     found = train(which, family, settings, tmp_path)
     rewards = {name: value for name, value in found["plugin"].items() if name.startswith("reward/")}
     assert set(rewards) == {f"reward/{part}" for part in ("overall", "format", "action", "subject", "goal")}
@@ -81,6 +77,6 @@ def test_easyr1_trains_on_our_rows_and_reward(which: str, case: str, tmp_path: P
     assert 0 < found["letters"]["reward/overall"] < 1
     assert found["letters"]["actor/grad_norm"] > 0.01
     assert found["weights"]["moved"] > 1e-4
-    assert found["weights"]["apart"] <= max(1e-6, found["weights"]["moved"] / 5) or "bf16" in str(settings)
+    assert found["weights"]["apart"] < found["weights"]["moved"] / 5
     mark = json.loads((tmp_path / "actor" / "huggingface" / provenance.FILE_NAME).read_text())
     assert mark == {"rollout": "cpu-standin"}

@@ -95,15 +95,15 @@ def _json_line(file: Path, folder: Path, number: int, line: bytes, too_long: boo
     try:
         if too_long:
             raise ValueError(f"is longer than {MAX_LINE_BYTES} bytes")
-        row = _json_object(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        row = _json_object(line, "utf-8-sig" if number == 1 else "utf-8")
     except ValueError as error:
         return broken(file, f"line {number} {error}", number, line[:SHOWN_BYTES].decode("utf-8", "replace"))
     return Line(number, row, folder, file.stem, fixed=False)
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def _json_object(line: bytes, encoding: str) -> dict[str, Any]:
     try:
-        row = json.loads(text)
+        row = json.loads(line.decode(encoding))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"is not JSON ({error})") from None
     if not isinstance(row, dict):

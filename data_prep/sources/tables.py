@@ -179,6 +179,8 @@ def _decoded(url: str) -> bytes:
 
 def inside(folder: Path, name: str) -> Path:
     """The file `name` in `folder`; ValueError: it leaves the folder, also by a link, or is no file."""
+    if "\0" in name:
+        raise ValueError("image path can't be used: it holds a NUL")
     try:
         path = os.path.realpath(os.path.join(folder, name))
         root = _real(folder)

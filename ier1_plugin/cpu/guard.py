@@ -13,7 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,11 @@ def refusals(cpu_flag: bool, model_path: str, gpu_nodes: list[str] | None = None
     return problems + _model_refusals(model_path)
 
 
-def config_refusals(config: Mapping[str, Any]) -> list[str]:
-    """Keys of an EasyR1 config (nested, OmegaConf or dict) that the stand-ins do not cover, one line each."""
+def config_refusals(config: Any) -> list[str]:
+    """Keys of an EasyR1 config (its PPOConfig, an OmegaConf or a nested dict) that the stand-ins do not cover."""
     from omegaconf import OmegaConf
 
-    tree: Any = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
+    tree = OmegaConf.create(config)
     found = {key: OmegaConf.select(tree, key) for key in REQUIRED_CONFIG}
     return [
         f"{key}={str(found[key]).lower()} is not covered by the CPU stand-ins; set {key}={str(wanted).lower()}"

@@ -59,16 +59,17 @@ def typed(raw: Any) -> tuple[Any, list[str]]:
             OmegaConf.update(schema, key, value, merge=True)
         except OmegaConfBaseException as error:
             problems.append(_explain(key, value, error, known))
-    problems += [
-        f"{key} is not set; give {MEANING.get(key, 'a value')}" for key in sorted(OmegaConf.missing_keys(schema))
-    ]
-    if problems:
-        return None, problems
+    problems += _open_ends(schema)
+    return (None if problems else schema), problems
+
+
+def _open_ends(schema: Any) -> list[str]:
+    """Interpolations that lead nowhere, then values left as ???."""
     try:
         OmegaConf.resolve(schema)
     except OmegaConfBaseException as error:
-        return None, [f"{error.full_key or 'config'}: {str(error).splitlines()[0]}"]
-    return schema, []
+        return [f"{error.full_key or 'config'}: {str(error).splitlines()[0]}"]
+    return [f"{key} is not set; give {MEANING.get(key, 'a value')}" for key in sorted(OmegaConf.missing_keys(schema))]
 
 
 def config_class() -> type:

@@ -14,6 +14,7 @@ from typing import Any
 
 BATCH = 128
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_ROW_NUMBER = re.compile(r"\d+(?![\d%])")
 BUILD = "python data_prep/build_rl_dataset.py builds one"
 READ_AS = {".parquet": "parquet", ".jsonl": "lines", ".json": "lines"}
 
@@ -85,13 +86,14 @@ def _spans(split: str, total: int) -> list[tuple[int, int]]:
         return [(0, total)]
     from datasets import ReadInstruction
 
+    # `datasets` would take what there is, and a run with fewer rows than its name says
+    if any(int(number) > total for number in _ROW_NUMBER.findall(split)):
+        raise FileProblem(f"split {split!r} can't be taken: there are only {total:,} rows")
     try:
         chosen = ReadInstruction.from_spec(split).to_absolute({"train": total})
     except (ValueError, AssertionError, KeyError) as error:
         reason = str(error).strip("'\"").splitlines()[0]
-        raise FileProblem(
-            f"split {split!r} can't be taken from {total:,} rows ({reason}); wanted e.g. train[:4000]"
-        ) from None
+        raise FileProblem(f"split {split!r} can't be taken ({reason}); wanted e.g. train[:4000]") from None
     return [(part.from_ or 0, total if part.to is None else part.to) for part in chosen]
 
 

@@ -5,11 +5,13 @@ vllm is not installed: EasyR1 generates with it; install it, or train a tiny mod
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import logging
 import os
 import re
+import socket
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +26,8 @@ LOGGER_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "swanlab": "s
 # EasyR1 runs a driver, and each reward manager and its runner in processes of their own
 RUNNER_CPUS = 1
 REWARD_MANAGERS = 2
+HUB_SECONDS = 10
+CONNECT_SECONDS = 5
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _MEANT_AS_FOLDER = ("/", ".", "~")
 
@@ -88,7 +92,7 @@ def gpus(run: Run) -> Iterator[str]:
         return
     try:
         found = _cluster(run.address) if run.address else _this_machine()
-    except ConnectionError as error:
+    except (OSError, ValueError) as error:
         yield f"RAY_ADDRESS={run.address}: no Ray cluster answers ({_first_line(error)}); start it or unset RAY_ADDRESS"
         return
     trainer, there = (
@@ -116,6 +120,7 @@ def _cluster(address: str) -> dict[str, Any]:
 
     joined = not ray.is_initialized()
     if joined:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         resources = ray.cluster_resources()
@@ -143,6 +148,14 @@ def model(run: Run) -> Iterator[str]:
         yield from _supported(key, config.get("model_type"), run)
 
 
+def _knock(address: str) -> None:
+    """OSError or ValueError where nobody listens; Ray itself would try for minutes."""
+    if address != "auto":
+        name, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((name, int(port)), timeout=CONNECT_SECONDS).close()
+
+
+@functools.cache
 def model_config(path: str) -> tuple[dict[str, Any] | None, str]:
     """The model's `config.json` and "", or None and why it can't be had. From the hub only this file is loaded."""
     file = Path(path) / "config.json"
@@ -150,18 +163,28 @@ def model_config(path: str) -> tuple[dict[str, Any] | None, str]:
         return None, "the folder has no config.json; give the folder of a transformers model"
     try:
         return json.loads((file if file.is_file() else Path(_from_hub(path))).read_text(encoding="utf-8")), ""
-    except Exception as error:  # the hub client raises its own, requests' and httpx's
+    except Exception as error:  # the hub client raises its own, and those of its HTTP client
         return None, (
             f"config.json can't be read ({type(error).__name__}: {_first_line(error)}); give a folder, or load the "
             f"model first: hf download {path}"
         )
 
 
+def ask_hub(model_id: str) -> None:
+    """Raises at once where the hub or the model can't be reached; its downloads would try again for half a minute."""
+    from huggingface_hub import HfApi
+
+    HfApi().model_info(model_id, timeout=HUB_SECONDS)
+
+
 def _from_hub(model_id: str) -> str:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     cached = try_to_load_from_cache(model_id, "config.json")
-    return cached if isinstance(cached, str) else hf_hub_download(model_id, "config.json", etag_timeout=10)
+    if isinstance(cached, str):
+        return cached
+    ask_hub(model_id)
+    return hf_hub_download(model_id, "config.json")
 
 
 def _supported(key: str, model_type: str | None, run: Run) -> Iterator[str]:

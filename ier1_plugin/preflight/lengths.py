@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ier1_plugin.images import _fit
+from ier1_plugin.preflight.host import ask_hub, model_config
 from ier1_plugin.rows import IMAGE_PLACEHOLDER
 
 Size = tuple[int, int]
@@ -73,15 +74,25 @@ class Ruler:
 
 def load_processor(config: Any) -> tuple[Any, str]:
     """The model's processor and "", or None and why prompts can't be measured with it."""
-    from transformers import AutoProcessor
-
-    model = config.worker.actor.model
+    path = config.worker.actor.model.model_path
+    unreadable = model_config(path)[1] if path else "no model is set"
+    if unreadable:
+        return None, unreadable
     try:
-        processor = AutoProcessor.from_pretrained(
-            model.model_path, trust_remote_code=model.trust_remote_code, use_fast=True
-        )
+        processor = _processor(path, config.worker.actor.model.trust_remote_code)
     except Exception as error:  # the hub client, transformers and torchvision raise their own
         return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if not hasattr(getattr(processor, "image_processor", None), "get_number_of_image_patches"):
         return None, f"{type(processor).__name__} can't tell the tokens of an image from its size"
     return processor, ""
+
+
+def _processor(path: str, trust_remote_code: bool) -> Any:
+    from transformers import AutoProcessor
+
+    options = {"trust_remote_code": trust_remote_code, "use_fast": True}
+    try:
+        return AutoProcessor.from_pretrained(path, local_files_only=True, **options)
+    except OSError:  # not in the cache, or not all of it
+        ask_hub(path)
+        return AutoProcessor.from_pretrained(path, **options)

@@ -44,7 +44,8 @@ class Run:
     @property
     def address(self) -> str | None:
         """Of the running Ray cluster that was asked for; None starts one."""
-        return self.env.get("RAY_ADDRESS") or None
+        address = self.env.get("RAY_ADDRESS")
+        return address if address and address != "local" else None
 
 
 Check = Callable[[Run], Iterable[str]]

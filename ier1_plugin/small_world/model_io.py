@@ -22,7 +22,7 @@ from ier1_plugin.rows import messages
 
 PIXELS = 56 * 56
 """min_pixels and max_pixels of the small world: a square photo becomes 4 image tokens."""
-MAX_NEW_TOKENS = 80
+MAX_NEW_TOKENS = 72
 
 
 def import_transformers() -> ModuleType:

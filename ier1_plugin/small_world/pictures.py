@@ -27,6 +27,10 @@ FULL: Fractions = (0.0, 0.0, 1.0, 1.0)
 SCIKIT_IMAGE, SCIKIT_LEARN = "skimage/data", "sklearn/datasets/images"
 PHOTO_SIDE = 224
 SOURCE_SIDE = 640
+# phash looks at 32 x 32 pixels
+HASH_SIDE = 64
+REDUCING_GAP = 3.0
+"""Pillow's own suggestion: as good as without, and faster."""
 TRAIN_CROPS, VAL_CROPS = 48, 16
 # the builder rejects training rows that are near a validation photo; its threshold lies below this one
 MIN_DISTANCE = 10
@@ -78,9 +82,11 @@ class Photo:
     mirrored: bool
     light: float
 
-    def open(self) -> Image.Image:
-        """The photo, PHOTO_SIDE x PHOTO_SIDE, RGB."""
-        image = _source(self.picture).resize((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS, box=self.crop)
+    def open(self, side: int = PHOTO_SIDE) -> Image.Image:
+        """The photo, `side` x `side` pixels, RGB."""
+        image = _source(self.picture).resize(
+            (side, side), Image.Resampling.LANCZOS, box=self.crop, reducing_gap=REDUCING_GAP
+        )
         return ImageEnhance.Brightness(ImageOps.mirror(image) if self.mirrored else image).enhance(self.light)
 
     @property
@@ -119,7 +125,7 @@ def perceptual_hash(photo: Photo) -> int:
     """The 64 bits of ImageHash's phash; `(a ^ b).bit_count()` is the Hamming distance of two."""
     import imagehash
 
-    return int(str(imagehash.phash(photo.open())), 16)
+    return int(str(imagehash.phash(photo.open(HASH_SIDE))), 16)
 
 
 def _far_from(taken: list[int], drawn: Iterator[Photo], count: int) -> list[Photo]:

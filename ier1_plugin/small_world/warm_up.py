@@ -21,8 +21,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.images import prepare
 from ier1_plugin.parsing import COMPONENT_TAGS, render_response
-from ier1_plugin.small_world.model_io import encode, load, use_cores
+from ier1_plugin.small_world.model_io import PIXELS, encode, load, use_cores
 from ier1_plugin.small_world.operations import OPERATIONS
 from ier1_plugin.small_world.pictures import PICTURES
 from ier1_plugin.small_world.tiny_model import build
@@ -35,8 +36,10 @@ NOISE = 0.75
 """Share of the targets that hold a mistake."""
 STEPS = 600
 BATCH = 32
+SORTED_TOGETHER = 8
 LEARNING_RATE = 3e-3
 RISING_STEPS = 20
+ENCODED_TOGETHER = 64
 BETAS = (0.9, 0.98)
 IGNORED = -100
 """The label that transformers leaves out of the loss."""
@@ -63,8 +66,9 @@ def warm_up(model: Any, processor: Any, seed: int, steps: int = STEPS) -> list[f
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / RISING_STEPS))
     losses = []
     model.train()
+    batches = _batches(examples, rng)
     for _ in (bar := trange(steps, desc="warm-up", unit="step", mininterval=1)):
-        loss = model(**_batch(rng.sample(examples, BATCH), processor.tokenizer.pad_token_id), use_cache=False).loss
+        loss = model(**_batch(next(batches), processor.tokenizer.pad_token_id), use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -142,27 +146,45 @@ MISTAKES: dict[Mistake, int] = {
 
 def _examples(processor: Any, rows: list[Sample], rng: random.Random) -> Iterator[dict[str, Any]]:
     """Token ids of prompt and response, and what the vision tower gets: one dict a row."""
-    from tqdm import tqdm
+    from tqdm import trange
 
-    tokenizer, pixels = processor.tokenizer, {}
-    for row in tqdm(rows, desc="encoding", unit="row", mininterval=1):
-        # thousands of rows share a few hundred photos
-        prompt = encode(processor, [row.request], [row.photo.open()])
-        pixels.setdefault(row.photo, prompt["pixel_values"])
-        answer = tokenizer(target(row, rng), add_special_tokens=False).input_ids
-        yield {
-            "prompt": prompt["input_ids"][0].tolist(),
-            "response": [*answer, tokenizer.eos_token_id],
-            "pixel_values": pixels[row.photo],
-            "image_grid_thw": prompt["image_grid_thw"],
-        }
+    tokenizer = processor.tokenizer
+    # thousands of rows share a few hundred photos
+    photos = {photo: prepare(photo.open(), PIXELS, PIXELS) for photo in {row.photo for row in rows}}
+    for start in trange(0, len(rows), ENCODED_TOGETHER, desc="encoding", unit="batch", mininterval=1):
+        part = rows[start : start + ENCODED_TOGETHER]
+        inputs = encode(processor, [row.request for row in part], [photos[row.photo] for row in part])
+        grids = inputs["image_grid_thw"]
+        pixels = inputs["pixel_values"].split(grids.prod(-1).tolist())
+        for row, ids, mask, patches, grid in zip(
+            part, inputs["input_ids"], inputs["attention_mask"], pixels, grids, strict=True
+        ):
+            answer = tokenizer(target(row, rng), add_special_tokens=False).input_ids
+            yield {
+                "prompt": ids[mask.bool()].tolist(),
+                "response": [*answer, tokenizer.eos_token_id],
+                "pixel_values": patches,
+                "image_grid_thw": grid[None],
+            }
+
+
+def _batches(examples: list[dict[str, Any]], rng: random.Random) -> Iterator[list[dict[str, Any]]]:
+    """Endless random batches of examples that are about equally long, so that little is padding."""
+    while True:
+        drawn = sorted(rng.sample(examples, BATCH * SORTED_TOGETHER), key=_length)
+        batches = [drawn[start : start + BATCH] for start in range(0, len(drawn), BATCH)]
+        yield from rng.sample(batches, len(batches))
+
+
+def _length(example: dict[str, Any]) -> int:
+    return len(example["prompt"]) + len(example["response"])
 
 
 def _batch(examples: list[dict[str, Any]], pad: int) -> dict[str, Any]:
     """Model inputs of a batch, padded on the right; only responses count in the loss."""
     import torch
 
-    longest = max(len(example["prompt"]) + len(example["response"]) for example in examples)
+    longest = max(map(_length, examples))
     ids, labels, mask = [], [], []
     for example in examples:
         prompt, response = example["prompt"], example["response"]

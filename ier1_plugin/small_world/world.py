@@ -38,7 +38,7 @@ Split = Literal["train", "val"]
 PICTURE_SHARE = 0.2
 """Share of the rows whose gold only the picture tells; every fifth row, exactly."""
 WHOLE_SUBJECT = "photo"
-NUMBER_OF_EDITS = {1: 0.34, 2: 0.34, 3: 0.22, 4: 0.10}
+NUMBER_OF_EDITS = {1: 0.38, 2: 0.34, 3: 0.19, 4: 0.09}
 NUMBER_OF_PICTURE_EDITS = {1: 0.6, 2: 0.4}
 REGION_SHARE, HINT_SHARE, PLAIN_SHARE, TYPO_SHARE = 0.35, 0.3, 0.4, 0.12
 # picture-told rows must not move the subject, or its box would point elsewhere afterwards

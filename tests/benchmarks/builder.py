@@ -31,6 +31,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import psutil
 from PIL import Image
 
 from data_prep.build import build
@@ -103,12 +104,22 @@ def rows_per_second(work: dict[str, Callable[[Path], None]], rows: int, repeats:
 def peak_mib(source: Path, target: Path) -> tuple[float, float]:
     """(largest resident size in MiB, seconds) of the command, run as users run it."""
     command = [sys.executable, str(BUILDER), "--source", "jsonl", "--input", str(source), "--output", str(target)]
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    start, peak = time.perf_counter(), 0
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # sampled, since the kernel's own maximum (ru_maxrss) counts what this process held when it forked
+    while process.poll() is None:
+        peak = max(peak, _resident(process))
+        time.sleep(0.02)
+    if process.returncode:
         raise SystemExit(f"the builder failed: {' '.join(command)}")
-    return usage.ru_maxrss / 1024, time.perf_counter() - start
+    return peak / 2**20, time.perf_counter() - start
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return process.memory_info().rss
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ class _Rows:
     mask: torch.Tensor
     """(rows, tokens so far)."""
     positions: torch.Tensor
-    """(axes, rows, 1) or (rows, 1), of the last token."""
+    """(3, rows, 1), of the last token."""
     cache: Any
     owner: torch.Tensor
     """(rows,), which sample each row writes."""
@@ -36,12 +36,12 @@ class _Rows:
         self.cache.batch_repeat_interleave(n)
         self.logits = self.logits.repeat_interleave(n, dim=0)
         self.mask = self.mask.repeat_interleave(n, dim=0)
-        self.positions = self.positions.repeat_interleave(n, dim=-2)
+        self.positions = self.positions.repeat_interleave(n, dim=1)
         self.owner = torch.arange(len(self.logits))
 
     def keep(self, rows: torch.Tensor) -> None:
         self.cache.batch_select_indices(rows)
-        self.mask, self.owner, self.positions = self.mask[rows], self.owner[rows], self.positions[..., rows, :]
+        self.mask, self.owner, self.positions = self.mask[rows], self.owner[rows], self.positions[:, rows]
 
 
 @torch.no_grad()
@@ -75,7 +75,7 @@ def _prefill(model: Any, batch: dict[str, torch.Tensor]) -> _Rows:
     positions = _positions(model, batch)
     output = model(**batch, position_ids=positions, use_cache=True, logits_to_keep=1)
     owner = torch.arange(len(output.logits))
-    return _Rows(output.logits[:, -1], batch["attention_mask"], positions[..., -1:], output.past_key_values, owner)
+    return _Rows(output.logits[:, -1], batch["attention_mask"], positions[:, :, -1:], output.past_key_values, owner)
 
 
 def _step(model: Any, rows: _Rows, tokens: torch.Tensor) -> None:
@@ -93,9 +93,7 @@ def _step(model: Any, rows: _Rows, tokens: torch.Tensor) -> None:
 
 
 def _positions(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Qwen-VL counts along three axes, text models along one; padding holds any number."""
-    mask = batch["attention_mask"]
-    if hasattr(model, "model") and hasattr(model.model, "get_rope_index"):
-        grid = batch.get("image_grid_thw")
-        return model.model.get_rope_index(batch["input_ids"], image_grid_thw=grid, attention_mask=mask)[0]
-    return (mask.cumsum(dim=-1) - 1).clamp(min=0)
+    """(3, rows, tokens): Qwen-VL counts time, height and width; padding holds any number."""
+    return model.model.get_rope_index(
+        batch["input_ids"], image_grid_thw=batch.get("image_grid_thw"), attention_mask=batch["attention_mask"]
+    )[0]

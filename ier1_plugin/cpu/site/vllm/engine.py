@@ -8,14 +8,7 @@ from types import MethodType, SimpleNamespace
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
-    GenerationConfig,
-)
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, GenerationConfig
 
 from .decoding import generate
 from .outputs import CompletionOutput, RequestOutput
@@ -28,7 +21,7 @@ MAX_CACHED_TOKENS = 2**16
 
 
 class LLM:
-    """Takes vLLM's arguments and uses model, dtype, seed, load_format and max_model_len."""
+    """A vision-language model. Takes vLLM's arguments and uses model, dtype, seed, load_format and max_model_len."""
 
     def __init__(
         self,
@@ -43,7 +36,8 @@ class LLM:
         print(f"rollout=cpu-standin: {model} is sampled by transformers on the CPU, vLLM is not used")
         self.model = _build(model, getattr(torch, dtype), load_format, trust_remote_code)
         self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
-        self.processor = _processor(model, trust_remote_code)
+        # the fast one, as in EasyR1's worker: both must see the same pixels
+        self.processor = AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code, use_fast=True)
         self.end_tokens = _end_tokens(model, self.tokenizer)
         self.seed, self.max_model_len = seed, max_model_len
         self._streams: dict[int, torch.Generator] = {}
@@ -105,22 +99,14 @@ class LLM:
 
 
 def _build(path: str, dtype: torch.dtype, load_format: str, trust_remote_code: bool) -> Any:
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-    is_vlm = type(config) in AutoModelForImageTextToText._model_mapping
-    auto_class = AutoModelForImageTextToText if is_vlm else AutoModelForCausalLM
     options: dict[str, Any] = {"attn_implementation": "sdpa", "trust_remote_code": trust_remote_code}
     if load_format == "dummy":
         # as in vLLM: random until the first synchronisation
-        model = auto_class.from_config(config, torch_dtype=dtype, **options)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        model = AutoModelForImageTextToText.from_config(config, torch_dtype=dtype, **options)
     else:
-        model = auto_class.from_pretrained(path, torch_dtype=dtype, **options)
+        model = AutoModelForImageTextToText.from_pretrained(path, torch_dtype=dtype, **options)
     return _with_original_forward(model.eval())
-
-
-def _processor(path: str, trust_remote_code: bool) -> Any:
-    # the fast one, as in EasyR1's worker: both must see the same pixels
-    processor = AutoProcessor.from_pretrained(path, trust_remote_code=trust_remote_code, use_fast=True)
-    return processor if hasattr(processor, "image_processor") else None
 
 
 def _end_tokens(path: str, tokenizer: Any) -> list[int]:

@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# From nothing to a reward that rises, on a laptop without a GPU: makes .venv, builds rows from real photographs, warms
+# up a tiny Qwen2.5-VL, trains it with GRPO in EasyR1 on Ray, and shows its rewards before and after.
+#
+#   bash examples/quickstart.sh                               # a quarter of an hour; everything under quickstart/
+#   bash examples/quickstart.sh --controls                    # and what proves it: learning rate 0, shuffled photos
+#   STEPS=2 bash examples/quickstart.sh                       # a short version, under quickstart/steps-2/
+#   bash examples/quickstart.sh worker.actor.optim.lr=1e-4    # any key of EasyR1 can follow
+#
+# A second run does only what is missing or has changed. IER1_VENV: another folder than .venv.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+FULL_STEPS=80
+STEPS=${STEPS:-$FULL_STEPS}
+controls=no
+overrides=()
+for argument in "$@"; do
+    case $argument in
+        --controls) controls=yes ;;
+        *=*) overrides+=("$argument") ;;
+        *) echo "quickstart: $argument is neither --controls nor key=value" >&2; exit 2 ;;
+    esac
+done
+if ! [[ $STEPS =~ ^[1-9][0-9]*$ ]]; then
+    echo "quickstart: STEPS=$STEPS; wanted a number of GRPO steps, for instance STEPS=2" >&2
+    exit 2
+fi
+if "${PYTHON:-python3}" -c 'import sys; from ier1_plugin.cpu.guard import has_gpu; sys.exit(not has_gpu())' 2>/dev/null; then
+    echo "quickstart: this machine has a GPU, and the quickstart trains without one;" \
+        "train a real model with: bash examples/run_grpo_qwen25vl_3b_lora.sh" >&2
+    exit 1
+fi
+
+# a short version has short stages, and a folder of its own
+out=quickstart rows=4000 warm_up_steps=600 validated=400
+if [ "$STEPS" -ne "$FULL_STEPS" ]; then out=quickstart/steps-$STEPS; fi
+if [ "$STEPS" -lt 20 ]; then rows=400 warm_up_steps=20 validated=40; fi
+control_steps=$((STEPS < 20 ? STEPS : 20))
+
+mkdir -p "$out"
+exec 9>"$out/.lock"
+if command -v flock >/dev/null && ! flock -n 9; then
+    echo "quickstart: another quickstart is at work in $out" >&2
+    exit 1
+fi
+started=$SECONDS
+bash examples/make_venv.sh
+python=${IER1_VENV:-.venv}/bin/python
+# this checkout, whatever copy of the package the environment has; one thread for each of Ray's processes
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
+# otherwise Ray draws EasyR1's bars anew with every line that a worker prints, all of them, ever more
+export RAY_TQDM_PATCH_PRINT=0
+
+# Everything that decides a result goes into one running fingerprint: code first, then each stage's own command.
+fingerprint=$(find ier1_plugin data_prep reward_fns examples constraints.txt setup.py -type f \
+    \( -name '*.py' -o -name '*.jinja' -o -name '*.yaml' -o -name '*.txt' \) -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+
+# stage NAME "what it does" RESULT COMMAND...: runs COMMAND unless RESULT is there from the same inputs
+stage() {
+    local name=$1 what=$2 result=$3 before=$SECONDS
+    shift 3
+    fingerprint=$(echo "$fingerprint $name $*" | sha256sum)
+    if [ -e "$result" ] && [ "$(cat "$out/.$name" 2>/dev/null)" = "$fingerprint" ]; then
+        echo "== $what: $result is there"
+        return
+    fi
+    echo "== $what"
+    rm -f "$out/.$name"
+    # without the lock: whatever a stage leaves running must not hold it
+    if ! "$@" 9>&-; then
+        echo "quickstart: stopped, since this failed: $what" >&2
+        exit 1
+    fi
+    if ! [ -e "$result" ]; then
+        echo "quickstart: stopped, since this left no $result: $what" >&2
+        exit 1
+    fi
+    echo "$fingerprint" >"$out/.$name"
+    echo "   $((SECONDS - before)) s"
+}
+
+build_rows() {
+    "$python" data_prep/build_rl_dataset.py --source photos --output "$out/rows" --limit "$rows" \
+        --min-pixels 3136 --max-pixels 3136
+}
+
+warm_up() {
+    "$python" -m ier1_plugin.small_world.warm_up --out "$out/warm" --steps "$warm_up_steps"
+}
+
+# grpo FOLDER STEPS key=value...: EasyR1, unmodified, with its console condensed; goes on where a killed run stopped
+grpo() {
+    local folder=$1 steps=$2
+    shift 2
+    if [ "$(cat "$folder/.made-from" 2>/dev/null)" != "$fingerprint" ]; then rm -rf "$folder"; fi
+    mkdir -p "$folder"
+    echo "$fingerprint" >"$folder/.made-from"
+    TENSORBOARD_DIR=$folder/tensorboard "$python" -m ier1_plugin.easyr1 --cpu config=examples/grpo_small_world.yaml \
+        "data.train_files=$out/rows/train.parquet" "data.val_files=$out/rows/val.parquet" \
+        "worker.actor.model.model_path=$out/warm" "trainer.save_checkpoint_path=$folder" "trainer.max_steps=$steps" \
+        "$@" 2>&1 | "$python" -m ier1_plugin.small_world.progress --log "$folder/log.txt" && return
+    tail -n 12 "$folder/log.txt" >&2
+    echo "quickstart: the full output is in $folder/log.txt" >&2
+    return 1
+}
+
+merge() {
+    rm -rf "$2"
+    "$python" -m ier1_plugin.merge "$1" --out "$2" --config examples/grpo_small_world.yaml
+}
+
+evaluate() {
+    local model=$1 result=$2
+    shift 2
+    "$python" -m ier1_plugin.small_world.evaluate "$model" --rows "$out/rows/val.parquet" --limit "$validated" \
+        --out "$result" "$@"
+}
+
+curves() {
+    "$python" -m ier1_plugin.curves "$1" --out "$out/curves"
+}
+
+stage rows "building $rows rows from photographs" "$out/rows/val.parquet" build_rows
+stage warm "making a tiny Qwen2.5-VL and warming it up, $warm_up_steps steps" "$out/warm/config.json" warm_up
+stage before "validating it before GRPO" "$out/before.json" evaluate "$out/warm" "$out/before.json"
+warmed_up=$fingerprint
+stage grpo "GRPO in EasyR1 on Ray, $STEPS steps" "$out/grpo/global_step_$STEPS" \
+    grpo "$out/grpo" "$STEPS" ${overrides[@]+"${overrides[@]}"}
+stage merged "merging the checkpoint" "$out/model/config.json" merge "$out/grpo/global_step_$STEPS" "$out/model"
+stage after "validating it after GRPO" "$out/after.json" evaluate "$out/model" "$out/after.json"
+stage curves "drawing the curves" "$out/curves/reward_curves.png" curves "$out/grpo"
+
+proofs=()
+if [ $controls = yes ]; then
+    stage shuffled "control: validating it with shuffled photos" "$out/shuffled.json" \
+        evaluate "$out/model" "$out/shuffled.json" --shuffle-photos
+    fingerprint=$warmed_up
+    stage grpo-lr0 "control: GRPO with learning rate 0, $control_steps steps" "$out/grpo-lr0/global_step_$control_steps" \
+        grpo "$out/grpo-lr0" "$control_steps" ${overrides[@]+"${overrides[@]}"} worker.actor.optim.lr=0
+    stage merged-lr0 "merging its checkpoint" "$out/model-lr0/config.json" \
+        merge "$out/grpo-lr0/global_step_$control_steps" "$out/model-lr0"
+    stage no-learning "validating it" "$out/no-learning.json" \
+        evaluate "$out/model-lr0" "$out/no-learning.json" --seed 1
+    proofs=(--shuffled "$out/shuffled.json" --no-learning "$out/no-learning.json")
+fi
+
+echo
+"$python" -m ier1_plugin.small_world.report --before "$out/before.json" --after "$out/after.json" \
+    ${proofs[@]+"${proofs[@]}"} --out "$out/report.txt"
+cat <<END
+Done in $((SECONDS - started)) s. Files:
+  $out/rows/            the rows, as EasyR1 reads them, and report.json on them
+  $out/warm/            the tiny model before GRPO
+  $out/grpo/            checkpoints, TensorBoard logs, log.txt: EasyR1's full output
+  $out/model/           the model after GRPO, for transformers
+  $out/curves/          reward_curves.png and .csv
+  $out/report.txt       the table above; before.json and after.json hold every row
+END

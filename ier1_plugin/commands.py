@@ -1,0 +1,168 @@
+"""What the commands `ier1 edit`, `ier1 batch` and `ier1 models` do.
+
+    edit_image(Path("portrait.jpg"), "make the coat scarlet", Path("red.png"), System(editor="pillow", ...))
+
+Results go to standard output, everything else to standard error. Errors are raised; `cli.py` prints them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ier1_plugin import __version__
+from ier1_plugin.files import check_format, read_plan, read_trace, save_image, write
+from ier1_plugin.images import open_image
+from ier1_plugin.pipeline import ImageEditR1
+from ier1_plugin.schema import CHAIN, Decomposition, EditResult, Plan, PlanError, Step, plan_json
+from ier1_plugin.system import System
+
+# what changes no pixel of the result
+NOT_IN_RUN = ("name", "timeout")
+
+
+def edit_image(
+    image: Path,
+    request: str,
+    output: Path | None,
+    system: System,
+    plan_file: Path | None,
+    trace_file: Path | None,
+    steps_folder: Path | None,
+    dry_run: bool,
+) -> None:
+    """Edits one image and says what it does. ImageError, PlanError, ChatError, EditError, OSError: it can't."""
+    output = _checked_output(output or image.with_name(f"{image.stem}-edited.png"), image)
+    photo = open_image(image)
+    plan = read_plan(plan_file) if plan_file else None
+    if plan_file and request:
+        raise PlanError("a request and --plan were given; wanted one of the two")
+    system = _as_traced(system, plan_file) if plan_file else system
+    # before anything is paid for
+    editor = None if dry_run else system.make_editor()
+    agents = (None, None) if plan else system.agents(say)
+    chain = ImageEditR1(*agents, editor, tell=lambda line: say(f"note: {line}"))
+    if dry_run:
+        print(plan_json(plan or chain.plan(photo, request, system.method)))
+        return
+    events = chain.stream(
+        photo, plan or request, mode=system.mode, method=system.method, seed=system.seed, item=image.stem
+    )
+    result = _told(events, plan, steps_folder)
+    save_image(output, result.image, result.trace.to_json())
+    if trace_file:
+        write(trace_file, result.trace.to_json() + "\n")
+    print(output)
+
+
+def edit_many(
+    source: Path,
+    out: Path,
+    request: str,
+    system: System,
+    jobs: int,
+    overlap: bool | None,
+    retry_failed: bool,
+    on_ray: tuple[str | None, float | None] | None,
+) -> None:
+    """Runs a batch and says how it went; `typer.Exit(1)` if an image failed."""
+    from ier1_plugin.batch import Batch, run
+    from ier1_plugin.batch_items import count_items, read_items
+    from ier1_plugin.batch_ray import OnRay
+    from ier1_plugin.batch_store import RESULTS, Store
+
+    out = out.resolve()
+    batch = Batch(
+        items=partial(read_items, source.resolve(), request),
+        store=Store(out),
+        make_agents=system.agents,
+        make_editor=system.make_editor,
+        mode=system.mode,
+        method=system.method,
+        seed=system.seed,
+        jobs=jobs,
+        overlap=_overlaps(system) if overlap is None else overlap,
+        retry_failed=retry_failed,
+        settings=_run_settings(system),
+        total=count_items(source),
+    )
+    if system.method == CHAIN and not system.decomposer:
+        system.agents()
+    try:
+        counts = run(batch, OnRay(*on_ray).start if on_ray else None)
+    except KeyboardInterrupt:
+        say("what is done is kept; the same command goes on from there")
+        raise
+    say(f"{counts['edited']} edited, {counts['failed']} failed, {counts['open']} open")
+    print(out / RESULTS)
+    if counts["failed"]:
+        say(f"{RESULTS} says why the {counts['failed']} failed; --retry-failed tries them once more")
+    if counts["failed"] or counts["open"]:
+        raise typer.Exit(1)
+
+
+def list_editors() -> None:
+    """One editor a paragraph: its spec, what it is, and whether it is here."""
+    from ier1_plugin.editors import describe_editors
+
+    for editor in describe_editors():
+        state = "ready" if editor.available else "not here"
+        print(f"{editor.usage}\n    {editor.summary}\n    {state}{f': {editor.why}' if editor.why else ''}")
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _checked_output(output: Path, image: Path) -> Path:
+    check_format(output)
+    if output.exists() and image.exists() and output.samefile(image):
+        raise PlanError(f"{output} is the photo itself; choose another name with -o")
+    if not output.parent.is_dir():
+        raise PlanError(f"there is no folder {output.parent} to write {output.name} into")
+    return output
+
+
+def _as_traced(system: System, plan_file: Path) -> System:
+    """Mode and seed of the trace, where the command line leaves them at their defaults: the same edit once more."""
+    traced, default = read_trace(plan_file), System()
+    kept = {name: traced[name] for name in ("mode", "seed") if name in traced}
+    return replace(system, **{name: kept[name] for name in kept if getattr(system, name) == getattr(default, name)})
+
+
+def _told(events: Iterable[Any], given: Plan | None, steps_folder: Path | None) -> EditResult:
+    """Says what happens as it happens, and returns the result."""
+    turn = 0
+    for event in events:
+        if isinstance(event, Decomposition):
+            for known in fields(event):
+                say(f"{known.name}: {', '.join(getattr(event, known.name)) or '-'}")
+        elif isinstance(event, Plan):
+            for number, sub_request in enumerate(event.sub_requests, start=1):
+                say(f"{number}. {sub_request}")
+        elif isinstance(event, Step):
+            turn += 1
+            say(f"step {turn}: {event.seconds:.1f} s")
+            if steps_folder and event.image:
+                save_image(steps_folder / f"step-{turn:02d}.png", event.image)
+        else:
+            return event
+    raise AssertionError("the chain ended without a result")
+
+
+def _overlaps(system: System) -> bool:
+    """True where neither the agents nor the editor need this machine."""
+    editor = system.make_editor()
+    editor.close()
+    return not system.plans_here and not editor.local
+
+
+def _run_settings(system: System) -> dict[str, Any]:
+    kept = {known.name: getattr(system, known.name) for known in fields(system) if known.name not in NOT_IN_RUN}
+    return kept | {"imageedit_r1": __version__}

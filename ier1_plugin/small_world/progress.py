@@ -1,0 +1,111 @@
+"""Turns EasyR1's console output into one bar and a line for each validation; the full text goes to a file.
+
+    python -m ier1_plugin.easyr1 ... --cpu 2>&1 | python -m ier1_plugin.small_world.progress --log grpo/log.txt
+    (Runner pid=4711) Step 20                     GRPO:  25%|##   | 20/80 [00:58<02:55, reward=0.74]
+    (Runner pid=4711) val:                  ->    step 20, validation at temperature 1: overall 0.758 (format 0.92 ...)
+    (Runner pid=4711)   overall_reward: 0.758
+
+EasyR1 prints every metric of every step as YAML, through Ray, which puts the process before each line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PARTS = ("overall", "format", "action", "subject", "goal")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_FROM_RUNNER = re.compile(r"^\(Runner pid=\d+[^)]*\) ?(.*)$")
+_STEP = re.compile(r"^Step (\d+)$")
+_TOTAL = re.compile(r"^Total training steps: (\d+)$")
+_SECTION = re.compile(r"^(\w+):$")
+_METRIC = re.compile(r"^  (\w+): (-?[\d.]+(?:e-?\d+)?)$")
+
+
+@dataclass
+class Step:
+    """What EasyR1 reported of one step: {"reward": {"overall": 0.7, ...}, "val": {"overall_reward": 0.8, ...}, ...}."""
+
+    number: int
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def validation(self) -> str | None:
+        """One line for people; None if this step had no validation."""
+        found = self.metrics.get("val", {})
+        values = {part: found[f"{part}_reward"] for part in PARTS if f"{part}_reward" in found}
+        if not values:
+            return None
+        parts = ", ".join(f"{part} {value:.2f}" for part, value in values.items() if part != "overall")
+        return f"step {self.number}, validation at temperature 1: overall {values.get('overall', 0):.3f} ({parts})"
+
+
+def plain_lines(stream: Iterable[str]) -> Iterator[str]:
+    """The lines of EasyR1's runner, without colour and the name of the process; others as "" in their place."""
+    for line in stream:
+        match = _FROM_RUNNER.match(_COLOUR.sub("", line).strip("\r\n"))
+        yield match[1] if match else ""
+
+
+def steps(lines: Iterable[str]) -> Iterator[int | Step]:
+    """The total number of steps (int) when it is announced, then every step once it is complete."""
+    step: Step | None = None
+    section = ""
+    for line in lines:
+        if match := _TOTAL.match(line):
+            yield int(match[1])
+        elif match := _STEP.match(line):
+            if step is not None:
+                yield step
+            step, section = Step(int(match[1])), ""
+        elif match := _SECTION.match(line):
+            section = match[1]
+        elif step is not None and (match := _METRIC.match(line)):
+            step.metrics.setdefault(section, {})[match[1]] = float(match[2])
+        elif step is not None and line == "Start generating batch...":
+            yield step
+            step = None
+    if step is not None:
+        yield step
+
+
+def follow(stream: Iterable[str], log: Path) -> None:
+    """Draws the bar until the stream ends; every line is in `log` as soon as it came."""
+    from tqdm import tqdm
+
+    with (
+        log.open("w", encoding="utf-8", errors="replace") as file,
+        tqdm(desc="GRPO", unit="step", mininterval=1) as bar,
+    ):
+
+        def kept() -> Iterator[str]:
+            for line in stream:
+                file.write(line)
+                file.flush()
+                yield line
+
+        for event in steps(plain_lines(kept())):
+            if isinstance(event, int):
+                bar.reset(event)
+                continue
+            bar.update(max(0, event.number - bar.n))
+            if "reward" in event.metrics:
+                bar.set_postfix(reward=f"{event.metrics['reward'].get('overall', 0):.2f}")
+            if line := event.validation():
+                tqdm.write(line)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m ier1_plugin.small_world.progress", description="Follows EasyR1.")
+    parser.add_argument("--log", type=Path, required=True, help="file for the full output")
+    options = parser.parse_args(arguments)
+    sys.stdin.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
+    follow(sys.stdin, options.log)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
