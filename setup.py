@@ -24,6 +24,7 @@ EXTRAS = {
         "ray[default]",
         "tensordict",
         "transformers>=4.57,<5",  # EasyR1 knows no transformers 5
+        "wrapt>=1.14",
     ],
     "test": ["hypothesis>=6.100", "pyright[nodejs]>=1.1.380", "pytest>=8", "pytest-httpserver>=1.0.10", "ruff>=0.6"],
 }
@@ -37,7 +38,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["ier1_plugin*", "reward_fns*", "data_prep*"]),
-    package_data={"ier1_plugin": ["prompts/*.jinja"]},
+    package_data={"ier1_plugin": ["prompts/*.jinja", "cpu/site/**/*"]},
     include_package_data=True,
     install_requires=BASE,
     extras_require=EXTRAS | {"all": sorted({dep for deps in EXTRAS.values() for dep in deps})},

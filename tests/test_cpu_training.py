@@ -22,7 +22,8 @@ STEP = Path(__file__).with_name("easyr1_step.py")
 # far enough to show next to a rounding to bfloat16
 FAR = "worker.actor.optim.lr=0.05"
 LORA = ["worker.actor.model.lora.rank=4", "worker.actor.model.lora.exclude_modules=.*visual.*", FAR]
-PACKED = ["worker.actor.padding_free=true", "worker.actor.micro_batch_size_per_device_for_update=8"]
+MICRO = "worker.actor.micro_batch_size_per_device_for"
+PACKED = ["worker.actor.padding_free=true", f"{MICRO}_update=4", f"{MICRO}_experience=4"]
 STATIC = ["worker.actor.dynamic_batching=false", "worker.rollout.dtype=bf16", FAR]
 CASES = [
     pytest.param("installed", "qwen2_5_vl", [], id="installed"),
