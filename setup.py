@@ -7,7 +7,15 @@ from setuptools import find_packages, setup
 BASE = ["jinja2>=3.1", "numpy>=1.26", "omegaconf>=2.3,<2.4", "pillow>=10.3", "scipy>=1.11", "tqdm>=4.66"]
 EXTRAS = {
     # raw edit data -> RL rows
-    "data": ["datasets>=2.19", "ImageHash>=4.3", "openai>=1.60", "psutil>=5.9", "pyarrow>=15", "tenacity>=8.2"],
+    "data": [
+        "datasets>=2.19",
+        "ImageHash>=4.3",
+        "openai>=1.60",
+        "psutil>=5.9",
+        "pyarrow>=15",
+        "tenacity>=8.2",
+        "tokenizers>=0.15",
+    ],
     # the photographs of the small world
     "small-world": ["scikit-image>=0.22", "scikit-learn>=1.3"],
     "curves": ["matplotlib>=3.8", "tensorboard>=2.15"],

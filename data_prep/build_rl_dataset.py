@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"the unfinished build can't be written or read: {error}; is the disk full?")
     except OSError as error:
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
+    except ImportError as error:
+        return _fail(f"{error}; pip install 'imageedit-r1[all]' brings what every source needs")
     except KeyboardInterrupt:
         print("interrupted; give the same command again to go on", file=sys.stderr)
         return INTERRUPTED

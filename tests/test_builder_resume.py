@@ -8,6 +8,7 @@ import random
 import resource
 import signal
 import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -332,6 +333,12 @@ def test_wrong_options_are_one_line(arguments: list[str], complaint: str, capsys
     (line,) = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2
     assert complaint in line
+
+
+def test_a_package_that_is_missing_is_one_line_with_the_cure(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    assert build("jsonl", requests(tmp_path / "in", 1), tmp_path / "out") == 1
+    assert "pip install 'imageedit-r1[all]'" in capsys.readouterr().err
 
 
 def test_help_lists_every_option(capsys):

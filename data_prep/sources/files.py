@@ -182,7 +182,8 @@ def _stream(name: str, split: str, columns: Sequence[str]) -> Any:
             if isinstance(kind, datasets.Image):
                 rows = rows.cast_column(column, datasets.Image(decode=False))
     except Exception as error:
-        raise BuildError(f"hub set {name}, split {split}, can't be opened: {_first_line(error)}") from None
+        cure = "name a split that it has, or the path of a copy"
+        raise BuildError(f"hub set {name}, split {split}, can't be opened: {_first_line(error)}; {cure}") from None
     return rows
 
 

@@ -35,6 +35,8 @@ def _row(row: dict, split: str) -> RawRow | Rejected:
     try:
         gold = Decomposition.from_json(row["answer"])
         request, image = row["problem"].removeprefix(IMAGE_PLACEHOLDER), row["images"][0]["bytes"]
+        if not (isinstance(row["id"], str) and isinstance(row["source"], str) and isinstance(image, bytes)):
+            raise TypeError("id, source or image bytes are missing")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         return Rejected(str(row["id"]), f"row can't be read: {error}", {"id": str(row["id"])})
     return RawRow(row["id"], row["source"], request, image, group=row["id"], gold=gold, split=split)
