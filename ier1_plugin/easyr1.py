@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ier1_plugin import prompts
+from ier1_plugin.training_run import RUN_CONFIG
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -65,6 +66,7 @@ def launch(raw: Any, config: Any, cpu: bool) -> int:
     os.environ.setdefault("TENSORBOARD_DIR", os.path.abspath("tensorboard_log"))
     if cpu and (problems := _start_ray(config)):
         return _refuse(problems)
+    leave_config(config, places.checkpoint_folder(config))
     print(f"checkpoints go to {places.checkpoint_folder(config)}", flush=True)
     try:
         _easyr1_main(raw)
@@ -72,6 +74,17 @@ def launch(raw: Any, config: Any, cpu: bool) -> int:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def leave_config(config: Any, folder: Path) -> None:
+    """Leaves the run's config beside its checkpoints, which hold no pixel budget, so that merging finds it."""
+    from verl import __version__
+
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{RUN_CONFIG}.part"
+    values: Any = OmegaConf.to_container(config)
+    OmegaConf.save(OmegaConf.create(values | {"easyr1_version": __version__}), partial)
+    os.replace(partial, folder / RUN_CONFIG)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,8 @@ from ier1_plugin import prompts
 from ier1_plugin.checkpoint import CheckpointError, read_json
 
 # in `trainer.save_checkpoint_path`: the launcher's, then that of EasyR1's file logger
-RUN_CONFIGS = ("ier1_config.yaml", "experiment_config.json")
+RUN_CONFIG = "ier1_config.yaml"
+RUN_CONFIGS = (RUN_CONFIG, "experiment_config.json")
 VLLM, CPU_STANDIN = "vllm", "cpu-standin"
 # written by the CPU stand-ins beside the policy's config
 ROLLOUT_MARK = "rollout.json"

@@ -9,7 +9,8 @@ bin=${IER1_VENV:-.venv}/bin
 "$bin/ruff" format --check --quiet . && "$bin/ruff" check --quiet .
 "$bin/pyright" --pythonpath "$bin/python" | tail -n 1
 
-export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+# no test may reach for a model hub
+export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 if [ "${1:-}" = "--full" ]; then
     shift
     mkdir -p tests/results
