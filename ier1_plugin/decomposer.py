@@ -15,8 +15,6 @@ import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from ier1_plugin.images import MAX_ASPECT_RATIO
-
 FILE_NAME = "decomposer.json"
 
 
@@ -83,6 +81,9 @@ def processor_limits(min_pixels: int, max_pixels: int, side: int, own: tuple[int
     lifts many an image that was scaled down to `max_pixels` above it, and the processor would scale it once more. So
     the limits are wider by what rounding adds at most. An image that nobody prepared still ends near the budget.
     """
+    # not at the top: serving needs no Pillow
+    from ier1_plugin.images import MAX_ASPECT_RATIO
+
     # the sum of both sides is greatest for the widest image: a height of sqrt(area / aspect ratio)
     sides = math.sqrt(MAX_ASPECT_RATIO) + 1 / math.sqrt(MAX_ASPECT_RATIO)
     half = side / 2

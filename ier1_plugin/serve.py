@@ -5,8 +5,8 @@
            --limit-mm-per-prompt '{"image": 1, "video": 0}' --mm-processor-kwargs '{"min_pixels": ..., ...}'
            --max-model-len 5632 --override-generation-config '{"temperature": 0}' --enforce-eager
 
-`key=value` sets vLLM's option --key; what stands after `--` is passed on as it is. The options exist in vLLM 0.11.2 (the
-0.11 line is in EasyR1's image) and in 0.32.0 (vllm/engine/arg_utils.py).
+`key=value` sets vLLM's option --key; what stands after `--` is passed on as it is. The options exist in vLLM 0.11.2
+(EasyR1's image has 0.11) and in 0.32.0 (vllm/engine/arg_utils.py).
 """
 
 from __future__ import annotations

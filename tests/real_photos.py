@@ -1,6 +1,6 @@
 """Real photographs for tests: those that scikit-image carries, upright and RGB.
 
-    astronaut = real_photo("astronaut.png")    # 512 x 512
+astronaut = real_photo("astronaut.png")    # 512 x 512
 """
 
 from __future__ import annotations

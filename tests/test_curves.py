@@ -270,6 +270,8 @@ tracker = Tracker(loggers, config)
 for step in (1, 2):
     tracker.log({"reward/overall": step / 4, "actor/lr": 1e-6}, step)
 tracker.log({"val/overall_reward": 0.25, "val/reward_score": 0.25}, 2)
+# closes the writer while its thread still runs; left to the end of the interpreter, closing can wait for ever
+del tracker
 """
 
 

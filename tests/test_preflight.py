@@ -71,7 +71,8 @@ def config(**changes: Any) -> Any:
 
 
 def run(env: dict[str, str] | None = None, cpu: bool = False, **changes: Any) -> Run:
-    return Run(config(**changes), cpu, env or {})
+    # no cluster of another test or user
+    return Run(config(**changes), cpu, {"RAY_TMPDIR": "/nowhere"} | (env or {}))
 
 
 def png(width: int = 84, height: int = 56) -> bytes:
@@ -151,6 +152,10 @@ def test_a_config_file_that_is_no_yaml_is_one_line(tmp_path: Path):
     assert "not a YAML config" in one(wrong)
 
 
+def test_a_value_that_is_no_yaml_is_named():
+    assert "the value is not YAML" in one(configuration.given(["trainer.experiment_name=a: [b"], {})[1])
+
+
 def test_an_argument_without_an_equals_sign_is_named():
     assert configuration.given(["trainer.max_steps"], {})[1] == ["'trainer.max_steps': wanted key=value"]
 
@@ -219,7 +224,8 @@ def test_a_size_below_one_is_named():
     ],
 )
 def test_a_name_that_easyr1_does_not_know_is_listed_with_those_that_it_knows(key: str):
-    line = one(settings.names(run(**{key: "nonsense"})))
+    changes: dict[str, Any] = {key: "nonsense"}
+    line = one(settings.names(run(**changes)))
     assert line.startswith(f"{key}=nonsense: this EasyR1 knows ")
 
 
@@ -319,7 +325,16 @@ def test_too_few_cpus_for_ray_are_named(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "http://127.0.0.1:8265", "nowhere"])
 def test_a_ray_cluster_that_does_not_answer_is_one_line(address: str):
     line = one(host.gpus(run({"RAY_ADDRESS": address})))
-    assert line.startswith(f"RAY_ADDRESS={address}: no Ray cluster answers")
+    assert line.startswith(f"no Ray cluster answers at {address} (")
+
+
+def test_the_cluster_that_ray_start_left_on_this_machine_is_the_one_that_is_asked(tmp_path: Path):
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    env = {"RAY_TMPDIR": str(tmp_path)}
+    assert "no Ray cluster answers at 127.0.0.1:1" in one(host.gpus(run(env)))
+    # the stand-ins start a cluster of their own
+    assert run(env, cpu=True).address is None
 
 
 def test_a_model_folder_that_is_missing_or_empty_is_named(tmp_path: Path):
@@ -343,6 +358,15 @@ def test_a_hub_model_that_can_not_be_reached_is_one_line(monkeypatch: pytest.Mon
 def test_a_model_that_this_easyr1_can_not_train_is_named(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava"}))
     assert "can't train a llava" in one(host.model(run(worker__actor__model__model_path=str(tmp_path))))
+
+
+def test_qwen3_vl_on_the_release_is_told_what_it_needs(tmp_path: Path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3_vl"}))
+    lines = list(host.model(run(worker__actor__model__model_path=str(tmp_path), worker__actor__padding_free=False)))
+    if verl.__version__ == "0.3.2.dev2":
+        assert "it needs EasyR1's current source" in one(lines)
+    else:
+        assert lines == []
 
 
 def test_a_model_that_it_can_train_is_not(model: Path):
@@ -531,8 +555,7 @@ def test_json_lines_with_image_paths_are_read_from_the_image_folder(tmp_path: Pa
     lines = [json.dumps({**row(number), "images": ["a.png"]}) + "\n" for number in range(4)]
     (tmp_path / "train.jsonl").write_text("".join(lines))
     path = str(tmp_path / "train.jsonl")
-    folder = {"data__image_dir": str(tmp_path / "images")}
-    found = rows.data(run(data__train_files=path, data__val_files=path, **folder))
+    found = rows.data(run(data__train_files=path, data__val_files=path, data__image_dir=str(tmp_path / "images")))
     assert [line for line in found if not isinstance(line, Note)] == []
     (tmp_path / "train.jsonl").write_text("".join(lines) + "{broken\n")
     assert "line 5 is not JSON" in next(

@@ -32,18 +32,33 @@ def given(overrides: list[str], defaults: dict[str, Any]) -> tuple[Any, list[str
 
     None in place of the config if the file can't be read.
     """
-    problems = [f"{text!r}: wanted key=value" for text in overrides if "=" not in text]
-    cli = OmegaConf.from_dotlist([text for text in overrides if "=" in text])
-    file = cli.pop("config", None)
-    layers = [OmegaConf.create(defaults)]
+    file, cli, problems = None, [], []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if key == "config" and equals:
+            file = value
+        elif problem := _malformed(text):
+            problems.append(problem)
+        else:
+            cli.append(text)
     try:
-        layers += [OmegaConf.load(file)] if file else []
-        return OmegaConf.merge(*layers, cli), problems
+        layers = [OmegaConf.create(defaults), *([OmegaConf.load(file)] if file else []), OmegaConf.from_dotlist(cli)]
+        return OmegaConf.merge(*layers), problems
     except OSError as error:
         problems.append(f"config={file}: {error.strerror or error}; paths count from the current folder")
     except Exception as error:  # YAML's and OmegaConf's own errors, and what merging a list into a dict raises
         problems.append(f"config={file}: not a YAML config: {' '.join(str(error).split())}")
     return None, problems
+
+
+def _malformed(text: str) -> str | None:
+    if "=" not in text:
+        return f"{text!r}: wanted key=value"
+    try:
+        OmegaConf.from_dotlist([text])
+    except Exception as error:  # values are YAML; its errors have no common type with OmegaConf's
+        return f"{text!r}: the value is not YAML ({str(error).splitlines()[0]}); put it in quotes of its own"
+    return None
 
 
 def typed(raw: Any) -> tuple[Any, list[str]]:

@@ -93,7 +93,10 @@ def gpus(run: Run) -> Iterator[str]:
     try:
         found = _cluster(run.address) if run.address else _this_machine()
     except (OSError, ValueError) as error:
-        yield f"RAY_ADDRESS={run.address}: no Ray cluster answers ({_first_line(error)}); start it or unset RAY_ADDRESS"
+        yield (
+            f"no Ray cluster answers at {run.address} ({_first_line(error)}); start it, or unset RAY_ADDRESS and end "
+            "what is left of it with `ray stop`"
+        )
         return
     trainer, there = (
         run.config.trainer,

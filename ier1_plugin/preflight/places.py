@@ -139,7 +139,7 @@ def job(run: Run) -> Iterator[str]:
     if not run.in_job:
         if run.address:
             yield Note(
-                f"RAY_ADDRESS={run.address}: workers of a running cluster see neither this shell's variables nor its "
+                f"joins the Ray cluster at {run.address}, whose workers see neither this shell's variables nor its "
                 "PYTHONPATH; examples/ray_job_submit.sh sends them along"
             )
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 # set by Ray in the driver of a submitted job (ray/_private/runtime_env/constants.py)
@@ -43,9 +44,13 @@ class Run:
 
     @property
     def address(self) -> str | None:
-        """Of the running Ray cluster that was asked for; None starts one."""
-        address = self.env.get("RAY_ADDRESS")
-        return address if address and address != "local" else None
+        """Of the Ray cluster that the run will join: RAY_ADDRESS, or what `ray start` left here; None starts one."""
+        given = self.env.get("RAY_ADDRESS")
+        if given or self.cpu:
+            return given if given != "local" else None
+        folder = self.env.get("RAY_TMPDIR") or self.env.get("TMPDIR") or "/tmp"
+        started = Path(folder, "ray", "ray_current_cluster")
+        return started.read_text(encoding="utf-8").strip() or None if started.is_file() else None
 
 
 Check = Callable[[Run], Iterable[str]]

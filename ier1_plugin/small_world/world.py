@@ -142,10 +142,10 @@ class _Draft:
 
 def _picture_told(split: Split, photo: Photo, rng: random.Random) -> _Draft:
     """A request about the main subject of the photo."""
-    box = tuple(round(value, 2) for value in photo.subject_box)
+    left, top, right, bottom = (round(value, 2) for value in photo.subject_box)
     edit_keys = _keys(PICTURE_EDITS, _count(NUMBER_OF_PICTURE_EDITS, rng), photo, rng)
     it = _pick(MAIN_SUBJECT, split, rng)
-    edits = tuple(Edit(key, photo.subject, box) for key in edit_keys)
+    edits = tuple(Edit(key, photo.subject, (left, top, right, bottom)) for key in edit_keys)
     return _worded(split, edits, [it] * len(edits), rng)
 
 

@@ -1,0 +1,129 @@
+"""`bash examples/quickstart.sh`: what it refuses, and a short version of it from beginning to end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("ier1_plugin", "data_prep", "reward_fns", "examples", "setup.py", "constraints.txt", "README.md")
+SCRIPT = "examples/quickstart.sh"
+STAGES = 7
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", SCRIPT, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHON": sys.executable, **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "wanted"),
+    [
+        (["--control"], {}, "neither --controls nor key=value"),
+        ([], {"STEPS": "two"}, "STEPS=two; wanted a number"),
+        ([], {"STEPS": "0"}, "STEPS=0; wanted a number"),
+    ],
+)
+def test_a_wrong_argument_gets_one_line(arguments: list[str], environment: dict[str, str], wanted: str):
+    result = run(ROOT, *arguments, **environment)
+    assert result.returncode == 2
+    assert wanted in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_machine_with_a_gpu_is_sent_to_the_real_thing(tmp_path: Path):
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text('#!/bin/sh\necho "GPU 0: NVIDIA A100-SXM4-80GB"\n')
+    fake.chmod(0o755)
+    result = run(ROOT, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert result.returncode == 1
+    assert "run_grpo_qwen25vl_3b_lora.sh" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project, so that nothing is written into this one."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / part, copy / part)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> Iterator[dict[str, str]]:
+    """A virtual environment that borrows this one's packages and counts as up to date; a short folder for Ray."""
+    venv = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    (site,) = venv.glob("lib/python*/site-packages")
+    (site / "borrowed.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")) + "\n")
+    inputs = b"".join(
+        (checkout / name).read_bytes() for name in ("examples/make_venv.sh", "constraints.txt", "setup.py")
+    )
+    (venv / ".made-from").write_text(hashlib.sha256(inputs).hexdigest())
+    # Ray's sockets must not have long paths
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as ray:
+        yield {"IER1_VENV": str(venv), "RAY_TMPDIR": ray, "STEPS": "2"}
+
+
+@pytest.mark.full
+def test_a_short_quickstart_runs_every_stage_and_a_second_one_none(checkout: Path, environment: dict[str, str]):
+    out = checkout / "quickstart" / "steps-2"
+    first = run(checkout, **environment)
+    assert first.returncode == 0, first.stdout + first.stderr
+    for name in ("rows/train.parquet", "warm/model.safetensors", "model/model.safetensors", "curves/reward_curves.png"):
+        assert (out / name).is_file()
+    assert "validation rows" in (out / "report.txt").read_text()
+    assert json.loads((out / "after.json").read_text())["rows"] == 40
+    assert "short version" in first.stdout
+    second = run(checkout, **environment)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout.count(" is there\n") == STAGES
+    # the full version keeps to itself
+    assert not (checkout / "quickstart" / "rows").exists()
+
+
+@pytest.mark.full
+def test_the_learning_rate_of_the_yaml_reaches_the_trainer(checkout: Path, environment: dict[str, str]):
+    assert run(checkout, **environment).returncode == 0
+    log = (checkout / "quickstart/steps-2/grpo/log.txt").read_text(errors="replace")
+    # the second one is the critic's
+    assert float(re.findall(r'"lr": ([\d.e-]+)', log)[0]) == 1.5e-4
+
+
+@pytest.mark.full
+def test_an_override_repeats_the_training_and_no_earlier_stage(checkout: Path, environment: dict[str, str]):
+    assert run(checkout, **environment).returncode == 0
+    changed = run(checkout, "worker.rollout.n=4", **environment)
+    assert changed.returncode == 0, changed.stdout + changed.stderr
+    assert changed.stdout.count(" is there\n") == 3
+
+
+@pytest.mark.full
+def test_a_stage_that_fails_stops_the_run_with_the_reason(checkout: Path, environment: dict[str, str]):
+    refused = run(checkout, "worker.rollout.m=4", **environment)
+    assert refused.returncode == 1
+    assert "worker.rollout.m" in refused.stderr
+    assert "stopped, since this failed: GRPO" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert "Rewards on" not in refused.stdout
