@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     if problems := list(host.versions()):
         return _refuse(problems)
-    raw, config, problems = _read(options.overrides, options.cpu)
+    raw, config, problems = _read(options)
     problems += host.engines(options.cpu)
     problems += _preflight(config, options.cpu) if config is not None else []
     if problems:
@@ -97,16 +97,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read(overrides: list[str], cpu: bool) -> tuple[Any, Any, list[str]]:
+def _read(options: argparse.Namespace) -> tuple[Any, Any, list[str]]:
     """The config without and with EasyR1's defaults (None if something in it is wrong), and the problems."""
     from ier1_plugin.preflight import configuration
 
-    raw, problems = configuration.given(overrides, defaults())
+    raw, problems = configuration.given(options.overrides, defaults())
     if raw is None:
         return None, None, problems
     _make_absolute(raw)
-    if cpu:
-        problems += _stand_in(raw)
+    if options.cpu:
+        problems += _stand_in(raw, options.check)
     config, more = configuration.typed(raw)
     return raw, config, problems + more
 
@@ -147,13 +147,16 @@ def _select(raw: Any, key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _stand_in(raw: Any) -> list[str]:
-    """Arms the CPU stand-ins, unless one of their conditions is not met."""
+def _stand_in(raw: Any, check: bool) -> list[str]:
+    """Arms the CPU stand-ins, unless one of their conditions is not met; the problems if so.
+
+    A mere check arms them for any model, since without them EasyR1's config can't be read on a machine without a GPU.
+    """
     from ier1_plugin.cpu import guard, install
 
     model = _select(raw, "worker.actor.model.model_path")
     problems = guard.refusals(True, os.path.abspath(model) if Path(model).exists() else model)
-    if not problems:
+    if not problems or (check and not guard.has_gpu()):
         install()
     return problems
 

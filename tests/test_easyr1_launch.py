@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -142,6 +143,23 @@ def test_check_lists_every_problem_one_a_line(run_folder: Path):
     ):
         assert sum(told in line for line in lines) == 1, done.stderr
     assert all(line[0].isalpha() for line in lines)
+
+
+@pytest.mark.slow
+@needs_no_gpu
+def test_a_config_for_gpus_can_be_checked_where_there_is_none(run_folder: Path):
+    paper = f"config={ROOT}/examples/grpo_qwen25vl.yaml"
+    big = run_folder / "big"
+    big.mkdir()
+    # 8 B parameters by its config; there are no weights
+    settings = {"model_type": "qwen2", "hidden_size": 4096, "num_hidden_layers": 36, "intermediate_size": 12288}
+    (big / "config.json").write_text(json.dumps(settings))
+    done = start(run_folder, paper, *FILES[:2], "worker.actor.model.model_path=big", "--check", "--cpu")
+    assert done.returncode == 1
+    assert "the CPU stand-ins take models under 100,000,000" in done.stderr
+    assert "worker.rollout.tensor_parallel_size=2" in done.stderr
+    assert "4 usable rows are less than a batch of 128" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

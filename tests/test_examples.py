@@ -159,10 +159,12 @@ def recorder(tmp_path: Path) -> Path:
 
 def calls(recorder: Path, script: str, *arguments: str, **environment: str) -> list[dict[str, Any]]:
     """What `script` runs, started from another folder."""
+    # nothing that another test or this shell has set for a run of its own
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     done = subprocess.run(
         ["bash", str(EXAMPLES / script), *arguments],
         cwd=recorder.parent,
-        env=os.environ | {"PYTHON": str(recorder), "RAY": str(recorder)} | environment,
+        env=inherited | {"PYTHON": str(recorder), "RAY": str(recorder)} | environment,
         capture_output=True,
         text=True,
         check=False,

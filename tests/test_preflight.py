@@ -398,6 +398,20 @@ def test_a_prompt_that_easyr1_would_render_with_a_hole_is_named(tmp_path: Path, 
     assert told in one(reward.prompt(run(data__format_prompt=str(tmp_path / "p.jinja"))))
 
 
+def test_a_chat_template_that_easyr1_would_drop_or_take_for_text_is_named(tmp_path: Path):
+    (tmp_path / "chat.jinja").write_text("{{ messages }}")
+    file = list(reward.chat_template(run(data__override_chat_template=f"{tmp_path}/chat.jinja")))
+    if verl.__version__ == "0.3.2.dev2":
+        assert "takes the text of the template" in one(file)
+    else:
+        assert file == []
+        assert "no such file" in one(reward.chat_template(run(data__override_chat_template="gone.jinja")))
+
+
+def test_an_image_folder_that_easyr1_would_drop_is_named(tmp_path: Path):
+    assert "no such folder" in of_rows(tmp_path, [row(n) for n in range(4)], data__image_dir="gone")[0]
+
+
 def reward_of(tmp_path: Path, text: str, **changes: Any) -> list[str]:
     (tmp_path / "r.py").write_text(text)
     return list(reward.reward_function(run(worker__reward__reward_function=f"{tmp_path / 'r.py'}:f", **changes)))
@@ -561,6 +575,27 @@ def test_json_lines_with_image_paths_are_read_from_the_image_folder(tmp_path: Pa
     assert "line 5 is not JSON" in next(
         line for line in rows.data(run(data__train_files=path, data__val_files=path)) if not isinstance(line, Note)
     )
+
+
+def test_a_file_without_rows_is_named(tmp_path: Path, model: Path):
+    (tmp_path / "empty.jsonl").touch()
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.Table.from_pylist([row()]).slice(0, 0), tmp_path / "empty.parquet")
+    empty = {"data__train_files": f"{tmp_path}/empty.parquet", "data__val_files": f"{tmp_path}/empty.parquet"}
+    changes: dict[str, Any] = {**empty, "worker__actor__model__model_path": str(model)}
+    train, val = (line for line in rows.data(run(**changes)) if not isinstance(line, Note))
+    assert "data.train_files: 0 usable rows are less than a batch" in train
+    assert val == "data.val_files: no rows; EasyR1 needs at least one"
+    with pytest.raises(files.FileProblem, match="has no column problem, but none"):
+        files.open_source(f"{tmp_path}/empty.jsonl", ("problem",))
+
+
+def test_an_image_of_a_shape_that_the_model_refuses_is_named(tmp_path: Path, model: Path):
+    records = [row(n, images=[{"bytes": png(4000, 10), "path": None}]) for n in range(4)]
+    lines = of_rows(tmp_path, records, worker__actor__model__model_path=str(model))
+    assert "aspect ratio" in one(lines)
 
 
 def test_a_hub_dataset_is_a_note():

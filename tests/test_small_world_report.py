@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,12 @@ def test_easyr1s_output_becomes_steps_with_their_validation():
     assert found[0].validation() == ("step 0, validation at temperature 1: overall 0.548 (format 0.60, action 0.57)")
     assert found[1].validation() is None
     assert found[1].metrics == {"actor": {"kl_loss": 1.5e-05}, "reward": {"overall": 0.6}}
+
+
+def test_a_bar_that_clears_its_line_hides_no_step():
+    cleared = LOG.replace("\x1b[36m(Runner", "\r" + 60 * " " + "\r\x1b[A\x1b[36m(Runner")
+    found = progress.steps(progress.plain_lines(io.StringIO(cleared, newline="\n")))
+    assert len([event for event in found if isinstance(event, progress.Step)]) == 3
 
 
 def test_the_full_output_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -31,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     places.tensorboard,
     places.job,
     reward.prompt,
+    reward.chat_template,
     reward.reward_function,
     rows.data,
 )

@@ -66,7 +66,7 @@ def typed(raw: Any) -> tuple[Any, list[str]]:
     try:
         schema = OmegaConf.structured(config_class()())
     except Exception as error:  # whatever a broken installation raises
-        return None, [f"EasyR1 can't be imported here: {_root_cause(error)}"]
+        return None, [f"EasyR1 can't be imported here: {_root_cause(error)}; where there is no GPU, add --cpu"]
     known = [key for key, _ in _leaves(OmegaConf.to_container(schema))]
     problems = []
     for key, value in _leaves(OmegaConf.to_container(raw)):

@@ -52,11 +52,14 @@ class Ruler:
 
     def fast(self, rows: Sequence[tuple[str, Sequence[Size]]]) -> list[int]:
         """Tokens of many (problem, sizes): the fixed words of the prompt are counted once, at the first row."""
+        if not rows:
+            return []
         windows = self._text_tokens([self._window(problem) for problem, _ in rows])
         own = [text + self.image_tokens(sizes) - len(sizes) for text, (_, sizes) in zip(windows, rows, strict=True)]
-        if self._fixed is None and rows:
+        if self._fixed is None:
             self._fixed = self.exact(*rows[0]) - own[0]
-        return [tokens + (self._fixed or 0) for tokens in own]
+        fixed = self._fixed
+        return [tokens + fixed for tokens in own]
 
     def _window(self, problem: str) -> str:
         before, request, after = self.render(problem).partition(problem.strip())
@@ -79,7 +82,7 @@ def load_processor(config: Any) -> tuple[Any, str]:
     if unreadable:
         return None, unreadable
     try:
-        processor = _processor(path, config.worker.actor.model.trust_remote_code)
+        processor = _processor(config)
     except Exception as error:  # the hub client, transformers and torchvision raise their own
         return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if not hasattr(getattr(processor, "image_processor", None), "get_number_of_image_patches"):
@@ -87,12 +90,15 @@ def load_processor(config: Any) -> tuple[Any, str]:
     return processor, ""
 
 
-def _processor(path: str, trust_remote_code: bool) -> Any:
-    from transformers import AutoProcessor
+def _processor(config: Any) -> Any:
+    """As EasyR1 loads it (verl/trainer/main.py), with its chat template if one is given."""
+    from verl.utils.tokenizer import get_processor
 
-    options = {"trust_remote_code": trust_remote_code, "use_fast": True}
+    model = config.worker.actor.model
+    options = {"trust_remote_code": model.trust_remote_code, "use_fast": True}
+    arguments = (model.model_path, config.data.override_chat_template)
     try:
-        return AutoProcessor.from_pretrained(path, local_files_only=True, **options)
+        return get_processor(*arguments, local_files_only=True, **options)
     except OSError:  # not in the cache, or not all of it
-        ask_hub(path)
-        return AutoProcessor.from_pretrained(path, **options)
+        ask_hub(model.model_path)
+        return get_processor(*arguments, **options)

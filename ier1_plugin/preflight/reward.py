@@ -1,4 +1,4 @@
-"""The reward file and the prompt file: both are loaded here as EasyR1 will load them.
+"""The reward file, the prompt file and the chat template: they are loaded here as EasyR1 will load them.
 
 EasyR1 itself prints one line about a missing file and goes on with None: without a prompt, or until the first step.
 """
@@ -62,6 +62,20 @@ def prompt(run: Run) -> Iterator[str]:
         yield f"data.format_prompt={path} never uses {{{{ content }}}}: the model would not see the request"
     if others := sorted(variables - {"content"}):
         yield f"data.format_prompt={path} uses {', '.join(others)}: EasyR1 gives it nothing but content"
+
+
+def chat_template(run: Run) -> Iterator[str]:
+    """EasyR1's source wants a file here and drops one that is missing; 0.3.2 wants the text of the template."""
+    from verl.utils import py_functional
+
+    given = run.config.data.override_chat_template
+    if not given:
+        return
+    wants_file = hasattr(py_functional, "get_abs_path")
+    if wants_file and not Path(given).is_file():
+        yield f"data.override_chat_template={given:.80}: no such file"
+    elif not wants_file and "{" not in given:
+        yield f"data.override_chat_template={given:.80}: EasyR1 0.3.2 takes the text of the template, not its file"
 
 
 def _load(path: Path) -> ModuleType:

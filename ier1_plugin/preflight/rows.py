@@ -68,6 +68,9 @@ class Survey:
 
 
 def data(run: Run) -> Iterator[str]:
+    folder = run.config.data.image_dir
+    if folder and not os.path.isdir(folder):
+        yield f"data.image_dir={folder}: no such folder, and EasyR1 would go on without it"
     ruler, why = _ruler(run)
     if ruler is None:
         yield Note(f"prompt lengths were not measured: {why}")

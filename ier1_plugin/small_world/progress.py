@@ -45,8 +45,9 @@ class Step:
 
 def plain_lines(stream: Iterable[str]) -> Iterator[str]:
     """The lines of EasyR1's runner, without colour and the name of the process; others as "" in their place."""
-    for line in stream:
-        match = _FROM_RUNNER.match(_COLOUR.sub("", line).strip("\r\n"))
+    # EasyR1's own bars clear themselves with a carriage return, and what the runner says follows on the same line
+    for piece in (piece for line in stream for piece in line.split("\r")):
+        match = _FROM_RUNNER.match(_COLOUR.sub("", piece).strip("\n"))
         yield match[1] if match else ""
 
 
