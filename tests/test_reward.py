@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -24,7 +25,7 @@ GOLD = Decomposition.of(["Recoloring", "Delete"], ["coat", "hair"], ["scarlet", 
 KEYS = {"overall", "format", "action", "subject", "goal"}
 
 
-def score(response: str, gold: Decomposition = GOLD, **options) -> dict[str, float]:
+def score(response: str, gold: Decomposition = GOLD, **options: Any) -> dict[str, float]:
     return compute_score([{"response": response, "response_length": 1, "ground_truth": gold.to_json()}], **options)[0]
 
 
@@ -51,9 +52,9 @@ def test_token_matching_of_goals_gives_partial_credit():
 
 
 @pytest.mark.parametrize("weights", [{"goal_weight": -1}, {"format_weight": math.nan}, {"format_weight": math.inf}])
-def test_weights_that_make_no_sense_are_an_error(weights: dict[str, float]):
+def test_weights_that_make_no_sense_are_an_error(weights: dict[str, Any]):
     with pytest.raises(ValueError, match="weights"):
-        score("x", **weights)
+        compute_score([], **weights)
 
 
 def test_all_weights_zero_is_an_error():
@@ -135,7 +136,8 @@ def obvious_score(response: str, gold: Decomposition) -> dict[str, float]:
     read = {tag: obvious_component(rest, tag) for tag in ("action", "subjects", "goals")}
     shape = r"\s*<think>(.*?)</think>\s*<action>.*</action>\s*<subjects>.*</subjects>\s*<goals>.*</goals>\s*"
     shaped = re.fullmatch(shape, response, re.S)
-    clean = bool(shaped and shaped[1].strip()) and not any(marker in shaped[1] for marker in MARKERS)
+    think = shaped[1] if shaped else ""
+    clean = bool(think.strip()) and not any(marker in think for marker in MARKERS)
     gaps = re.sub(r"<(action|subjects|goals)>.*?</\1>", "", rest, flags=re.S).strip() == ""
     parts = {
         "format": float(clean and gaps and None not in read.values()),
