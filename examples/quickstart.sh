@@ -33,7 +33,7 @@ if "${PYTHON:-python3}" -c 'import sys; from ier1_plugin.cpu.guard import has_gp
 fi
 
 # a short version has short stages, and a folder of its own
-out=quickstart rows=4000 warm_up_steps=600 validated=400
+out=quickstart rows=4000 warm_up_steps=500 validated=400
 if [ "$STEPS" -ne "$FULL_STEPS" ]; then out=quickstart/steps-$STEPS; fi
 short=no
 if [ "$STEPS" -lt 20 ]; then short=yes rows=400 warm_up_steps=20 validated=40; fi
@@ -52,8 +52,6 @@ python=${IER1_VENV:-.venv}/bin/python
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
 # threads that wait for each other must sleep: by default they spin, and a busy machine gets four times slower
 export OMP_WAIT_POLICY=PASSIVE
-# otherwise Ray draws EasyR1's bars anew with every line that a worker prints, all of them, ever more
-export RAY_TQDM_PATCH_PRINT=0
 
 # Everything that decides a result goes into one running fingerprint: code first, then each stage's own command.
 fingerprint=$(find ier1_plugin data_prep reward_fns examples constraints.txt setup.py -type f \
@@ -99,7 +97,8 @@ grpo() {
     if [ "$(cat "$folder/.made-from" 2>/dev/null)" != "$fingerprint" ]; then rm -rf "$folder"; fi
     mkdir -p "$folder"
     echo "$fingerprint" >"$folder/.made-from"
-    TENSORBOARD_DIR=$folder/tensorboard "$python" -m ier1_plugin.easyr1 --cpu config=examples/grpo_small_world.yaml \
+    # EasyR1 never closes its bars, and Ray draws them all anew with every line that a worker prints: off with them
+    TQDM_DISABLE=1 TENSORBOARD_DIR=$folder/tensorboard "$python" -m ier1_plugin.easyr1 --cpu config=examples/grpo_small_world.yaml \
         "data.train_files=$out/rows/train.parquet" "data.val_files=$out/rows/val.parquet" \
         "worker.actor.model.model_path=$out/warm" "trainer.save_checkpoint_path=$folder" "trainer.max_steps=$steps" \
         "$@" 2>&1 | "$python" -m ier1_plugin.small_world.progress --log "$folder/log.txt" && return

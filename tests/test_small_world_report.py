@@ -33,7 +33,7 @@ note: data.val_files: 400 rows checked, longest prompt 62 of 80 tokens
 \x1b[36m(Runner pid=4711)\x1b[0m   overall: 0.6
 \x1b[36m(Runner pid=4711)\x1b[0m
 \x1b[36m(Runner pid=4711)\x1b[0m Start generating batch...
-\x1b[36m(Runner pid=4711)\x1b[0m Step 2
+(pid=4711) Running step:  50%|###  | 1.00/2.00 [00:05<00:05]  \x1b[36m(Runner pid=4711)\x1b[0m Step 2
 \x1b[36m(Runner pid=4711)\x1b[0m reward:
 \x1b[36m(Runner pid=4711)\x1b[0m   overall: 0.7
 """

@@ -19,7 +19,8 @@ from pathlib import Path
 
 PARTS = ("overall", "format", "action", "subject", "goal")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_FROM_RUNNER = re.compile(r"^\(Runner pid=\d+[^)]*\) ?(.*)$")
+# greedy: bars of other processes may stand before it in the same line
+_FROM_RUNNER = re.compile(r"^.*\(Runner pid=\d+[^)]*\) ?(.*)$")
 _STEP = re.compile(r"^Step (\d+)$")
 _TOTAL = re.compile(r"^Total training steps: (\d+)$")
 _SECTION = re.compile(r"^(\w+):$")

@@ -34,7 +34,7 @@ ROWS = 4000
 PICTURE_SHARE = 0.5
 NOISE = 0.75
 """Share of the targets that hold a mistake."""
-STEPS = 600
+STEPS = 500
 BATCH = 32
 SORTED_TOGETHER = 8
 LEARNING_RATE = 3e-3
