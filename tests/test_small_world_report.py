@@ -98,7 +98,7 @@ def test_the_report_shows_before_after_and_rise(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("lr0", "shuffled_subject", "wanted"),
     [
-        (0.5, 0.1, ["nothing rises", "read off the photo"]),
+        (0.8, 0.1, ["nothing rises", "read off the photo"]),
         (0.7, 1.0, ["moved without learning", "does not look at the photo"]),
     ],
 )
@@ -108,7 +108,7 @@ def test_the_controls_are_judged_by_what_they_show(
     files = {
         "before": scores(50, 0.5, 0.8),
         "after": scores(50, 0.75, 0.85),
-        "no-learning": scores(50, lr0, 0.8),
+        "no-learning": scores(50, 0.51, lr0),
         "shuffled": scores(50, 0.7, 0.8, shuffled_subject),
     }
     arguments = [f"--{name}={write(tmp_path / f'{name}.json', found)}" for name, found in files.items()]
