@@ -207,7 +207,7 @@ def test_passwords_in_an_address_stay_out_of_the_report(tmp_path: Path):
 
 
 def test_ctrl_c_says_one_line_and_the_same_command_goes_on(tmp_path: Path):
-    source = requests(tmp_path / "in", 400)
+    source = requests(tmp_path / "in", 3000)
     arguments = command("jsonl", source, tmp_path / "out")
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     spool = tmp_path / "out" / ".build" / "images.bin"
@@ -220,7 +220,7 @@ def test_ctrl_c_says_one_line_and_the_same_command_goes_on(tmp_path: Path):
     assert "Traceback" not in said
     assert not (tmp_path / "out" / "report.json").exists()
     assert build("jsonl", source, tmp_path / "out") == 0
-    assert len(all_rows(tmp_path / "out")) == 400
+    assert len(all_rows(tmp_path / "out")) == 3000
 
 
 def test_a_second_run_says_that_nothing_is_to_be_done(tmp_path: Path, capsys):

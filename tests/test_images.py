@@ -60,7 +60,7 @@ def test_every_mode_becomes_rgb(mode: str, tmp_path: Path):
         image = (grey if mode in ("L", "F", "LA") else grey.convert("RGB")).convert(
             mode, palette=Image.Palette.ADAPTIVE
         )
-    format = {"CMYK": "TIFF", "F": "TIFF", "YCbCr": "TIFF"}.get(mode, "PNG")
+    format = {"CMYK": "TIFF", "F": "TIFF", "YCbCr": "JPEG"}.get(mode, "PNG")
     opened = open_image(encoded(image, format))
     assert opened.mode == "RGB"
     if mode != "1":

@@ -16,7 +16,7 @@ from shards import make_run
 from werkzeug import Request, Response
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "merge_checkpoint.sh"
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable, "HF_HUB_OFFLINE": "0"}
 
 
 @pytest.mark.slow
