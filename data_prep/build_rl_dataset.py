@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
     except ImportError as error:
-        return _fail(f"{error}; pip install 'imageedit-r1[all]' brings what every source needs")
+        return _fail(f"{error}; pip install -e '.[all]' brings what every source needs")
     except KeyboardInterrupt:
         print("interrupted; give the same command again to go on", file=sys.stderr)
         return INTERRUPTED
@@ -97,7 +97,12 @@ def _parser() -> Parser:
     add(
         "--columns", type=_columns, default={}, help="other column names, as image=NAME,request=NAME,id=NAME,group=NAME"
     )
-    add("--val-fraction", type=_fraction, default=0.05, help="share of the rows for val.parquet (default 0.05)")
+    add(
+        "--val-fraction",
+        type=_fraction,
+        default=0.05,
+        help="share for val.parquet (default 0.05; photos and rl-rows say themselves)",
+    )
     add("--limit", type=_positive, help="rows read at most, from the front of the input, before any check")
     add("--seed", type=int, default=0, help="decides the order of the rows and the split")
     add("--min-pixels", type=_positive, default=MIN_PIXELS, help=f"smaller images are enlarged (default {MIN_PIXELS})")

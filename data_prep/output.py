@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.near import BITS, THRESHOLD
 from data_prep.progress import bar
 from data_prep.records import SPLITS, BuildError
 from data_prep.settings import Settings, for_report, identity
@@ -42,7 +43,9 @@ def write(settings: Settings, spool: Spool, folder: Path) -> dict[str, Any]:
         rows = bar(spool.part(split), f"writing {split}")
         write_parquet(folder / f"{split}.parquet", (_row(row, spool, statistics, split) for row in rows))
     _write_rejected(folder / "rejected.jsonl", spool, statistics)
-    report = statistics.report() | {"options": for_report(settings), "identity": identity(settings)}
+    near = {"hash": f"pHash, {BITS} bits", "hamming_threshold": THRESHOLD}
+    report = statistics.report() | {"near_duplicates": near}
+    report |= {"options": for_report(settings), "identity": identity(settings)}
     # no rows of an earlier build beside the report of this one, nor the other way round
     (settings.output / REPORT).unlink(missing_ok=True)
     (folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
     next(rows(Settings(source="photos", ...)))
     -> RawRow(id="train-00000.green@left_half", source="photos", request="hi, I would like the left side in green",
-              image=b"\\x89PNG...", group="astronaut.png:28,9,498,479", gold=Decomposition(("Recoloring",), ...),
+              image=b"\\x89PNG...", group="astronaut.png:51,65,496,510", gold=Decomposition(("Recoloring",), ...),
               split="train")
 
 Nothing is downloaded: `ier1_plugin.small_world.pictures` says where the photographs come from and under which licence.

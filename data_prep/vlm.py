@@ -184,7 +184,7 @@ def _client(key: str, base_url: str | None, timeout: float) -> Any:
     try:
         from openai import OpenAI
     except ImportError:
-        raise AnnotatorError("the annotator needs the openai client: pip install 'imageedit-r1[data]'") from None
+        raise AnnotatorError("the annotator needs the openai client: pip install -e '.[data]'") from None
     # attempts are counted in one place, ours; local servers take any key, but the client insists on one
     return OpenAI(api_key=key or "none", base_url=base_url, timeout=timeout, max_retries=0)
 

@@ -14,6 +14,8 @@ CONFIG=${CONFIG:-examples/grpo_qwen25vl.yaml}
 # the paper's gains level off at 4000; `all` shows the plateau
 SIZES=${SIZES:-500 1000 2000 4000 all}
 PYTHON=${PYTHON:-python3}
+# a folder for each run: in one that they share, the second would go on from the first
+CHECKPOINTS=${CHECKPOINTS:-$PWD/checkpoints}
 export TENSORBOARD_DIR=${TENSORBOARD_DIR:-$PWD/tensorboard_log}
 
 train() { # SIZE OVERRIDES...
@@ -22,7 +24,8 @@ train() { # SIZE OVERRIDES...
   split=$([ "$size" = all ] && echo train || echo "train[:$size]")
   "$PYTHON" -m ier1_plugin.easyr1 "config=$CONFIG" trainer.total_epochs=3 "$@" \
     "data.train_files=$DATA_DIR/train.parquet@$split" "data.val_files=$DATA_DIR/val.parquet" \
-    trainer.project_name=ablation_data_size "trainer.experiment_name=rows_$size"
+    trainer.project_name=ablation_data_size "trainer.experiment_name=rows_$size" \
+    "trainer.save_checkpoint_path=$CHECKPOINTS/ablation_data_size/rows_$size" trainer.load_checkpoint_path=null
 }
 
 # all of them before the first one starts: the largest size may be more than there is

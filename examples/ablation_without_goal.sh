@@ -12,6 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 DATA_DIR=${DATA_DIR:-data/paper}
 CONFIG=${CONFIG:-examples/grpo_qwen25vl.yaml}
 PYTHON=${PYTHON:-python3}
+# a folder for each run: in one that they share, the second would go on from the first
+CHECKPOINTS=${CHECKPOINTS:-$PWD/checkpoints}
 export TENSORBOARD_DIR=${TENSORBOARD_DIR:-$PWD/tensorboard_log}
 
 train() { # NAME GOAL_WEIGHT OVERRIDES...
@@ -20,6 +22,7 @@ train() { # NAME GOAL_WEIGHT OVERRIDES...
   "$PYTHON" -m ier1_plugin.easyr1 "config=$CONFIG" \
     "data.train_files=$DATA_DIR/train.parquet" "data.val_files=$DATA_DIR/val.parquet" "$@" \
     trainer.project_name=ablation_goal "trainer.experiment_name=$name" \
+    "trainer.save_checkpoint_path=$CHECKPOINTS/ablation_goal/$name" trainer.load_checkpoint_path=null \
     "worker.reward.reward_function_kwargs.goal_weight=$goal_weight"
 }
 

@@ -2,8 +2,8 @@
 # Merges the shards of an EasyR1 checkpoint into a Hugging Face folder: weights, tokenizer, processor with the pixel
 # limits of the training, prompt, decomposer.json and a model card. Needs neither EasyR1 nor a GPU.
 #
-#   bash examples/merge_checkpoint.sh checkpoints/easy_r1/qwen25vl_7b                  # its last step
-#   bash examples/merge_checkpoint.sh checkpoints/easy_r1/qwen25vl_7b/global_step_80 out=decomposer upload=me/decomposer
+#   bash examples/merge_checkpoint.sh checkpoints/imageedit_r1/qwen25vl_7b_grpo                  # its last step
+#   bash examples/merge_checkpoint.sh checkpoints/imageedit_r1/qwen25vl_7b_grpo/global_step_80 out=decomposer upload=me/decomposer
 #
 # key=value sets the option --key of `python -m ier1_plugin.merge` (see its --help): out, config, min_pixels, max_pixels,
 # prompt, base_model, dtype, upload.

@@ -13,7 +13,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 : "${SHARED:?is not set: an absolute folder on storage that every node sees}"
 PROJECT=${PROJECT:-imageedit_r1}
-EXPERIMENT=${EXPERIMENT:-qwen25vl_7b_grpo}
+# the run's own name, so that it never goes on from the checkpoint of another
+for argument in "$@"; do
+  case $argument in
+    trainer.experiment_name=*) EXPERIMENT=${argument#*=} ;;
+    config=*) : "${EXPERIMENT:=$(sed -n 's/^  experiment_name: *\([^ #]*\).*/\1/p' "${argument#*=}")}" ;;
+  esac
+done
+: "${EXPERIMENT:?is not known: give config=FILE.yaml, or set EXPERIMENT}"
 TENSORBOARD_DIR=${TENSORBOARD_DIR:-$SHARED/tensorboard_log}
 
 runtime_env=$(mktemp)

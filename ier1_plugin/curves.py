@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (LogError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
     except ImportError as error:
-        raise SystemExit(f"error: {error.name} is not installed; pip install 'imageedit-r1[curves]'") from None
+        raise SystemExit(f"error: {error.name} is not installed; pip install -e '.[curves]'") from None
 
 
 def _write(runs: list[RunLog], out: Path, window: int) -> None:

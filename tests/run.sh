@@ -6,8 +6,9 @@ cd "$(dirname "$0")/.."
 
 bash examples/make_venv.sh
 bin=${IER1_VENV:-.venv}/bin
-"$bin/ruff" format --check --quiet . && "$bin/ruff" check --quiet .
-"$bin/pyright" --pythonpath "$bin/python" | tail -n 1
+"$bin/ruff" format --check --quiet .
+"$bin/ruff" check --quiet .
+"$bin/pyright" --pythonpath "$bin/python"
 
 # no test may reach for a model hub
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1

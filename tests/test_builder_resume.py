@@ -338,7 +338,7 @@ def test_wrong_options_are_one_line(arguments: list[str], complaint: str, capsys
 def test_a_package_that_is_missing_is_one_line_with_the_cure(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "imagehash", None)
     assert build("jsonl", requests(tmp_path / "in", 1), tmp_path / "out") == 1
-    assert "pip install 'imageedit-r1[all]'" in capsys.readouterr().err
+    assert "pip install -e '.[all]'" in capsys.readouterr().err
 
 
 def test_help_lists_every_option(capsys):

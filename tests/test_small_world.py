@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -11,10 +14,11 @@ import pytest
 from data_prep.photos import ROWS, VAL_EVERY, rows
 from data_prep.settings import Settings
 from ier1_plugin.parsing import render_response
+from ier1_plugin.schema import Decomposition
 from ier1_plugin.scoring import Gold, score_response
 from ier1_plugin.small_world import pictures, wordings
 from ier1_plugin.small_world.operations import OPERATIONS, PART, WHOLE
-from ier1_plugin.small_world.pictures import MIN_DISTANCE, PICTURES, perceptual_hash, pool
+from ier1_plugin.small_world.pictures import MIN_DISTANCE, PICTURES, Photo, perceptual_hash, pool
 from ier1_plugin.small_world.wordings import (
     GREETING,
     JOINERS,
@@ -36,6 +40,7 @@ from ier1_plugin.small_world.world import (
     samples,
 )
 
+ROOT = Path(__file__).parent.parent
 SEED = 0
 EVERYTHING_ELSE = (
     *wordings.WHOLE_PHOTO,
@@ -194,6 +199,27 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
     pictures._source.cache_clear()
     with pytest.raises(ModuleNotFoundError, match=r"skimage.*small-world"):
         pictures._source("coffee.png")
+
+
+def test_the_examples_in_the_documentation_are_real():
+    photo = pool(SEED)["val"][0]
+    assert photo == Photo(picture="astronaut.png", crop=(3, 15, 474, 486), mirrored=False, light=0.96)
+    assert photo.open().size == (224, 224)
+    sample = drawn("val", 5)[4]
+    assert sample.id == "val-00004.brighter@astronaut:12,0,95,100"
+    assert sample.request == "I want you to brighten up what you see in the picture, please"
+    assert sample.gold == Decomposition(("Relighting",), ("astronaut",), ("brighter",))
+    row = next(rows(Settings(source="photos", inputs=(), output=Path("unused"))))
+    assert (row.id, row.group) == ("train-00000.green@left_half", "astronaut.png:51,65,496,510")
+    assert row.request == "hi, I would like the left side in green"
+
+
+@pytest.mark.slow
+def test_the_builder_loses_no_row_of_the_small_world(tmp_path: Path):
+    command = [sys.executable, "data_prep/build_rl_dataset.py", "--source", "photos", "--limit", "600"]
+    budget = ["--min-pixels", "3136", "--max-pixels", "3136"]
+    subprocess.run([*command, *budget, "--output", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    assert json.loads((tmp_path / "report.json").read_text())["rows"] == {"train": 540, "val": 60, "rejected": 0}
 
 
 def test_the_builder_gets_thousands_of_distinct_rows_with_both_splits():

@@ -1,6 +1,6 @@
 """The photographs of the small world: crops of fifteen real pictures that two installed packages carry.
 
-    pool(seed=0)["val"][0] -> Photo(picture="astronaut.png", crop=(61, 8, 497, 444), mirrored=True, light=1.07)
+    pool(seed=0)["val"][0] -> Photo(picture="astronaut.png", crop=(3, 15, 474, 486), mirrored=False, light=0.96)
     pool(seed=0)["val"][0].open() -> a 224 x 224 RGB image
 
 Nothing is downloaded. Only photographs whose free licence is stated by the package that ships them are used, so the
@@ -166,7 +166,7 @@ def _source(name: str) -> Image.Image:
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(
-            f"{name} comes with the package {package}, which is not installed; pip install 'imageedit-r1[small-world]'"
+            f"{name} comes with the package {package}, which is not installed; pip install -e '.[small-world]'"
         )
     image = open_image(Path(spec.origin).parent / folder / name)
     image.thumbnail((SOURCE_SIDE, SOURCE_SIDE))

@@ -49,13 +49,9 @@ def no_learning(before: dict[str, Any], control: dict[str, Any]) -> list[str]:
     """Lines on the run with learning rate 0; its samples are others, its greedy answers must be the same."""
     greedy, sampled = (rise(before, control, how, "overall") for how in ("greedy", "sampled"))
     still = greedy["low"] == greedy["high"] == 0
-    meaning = (
-        "nothing rises, so what rose above was learnt" if still else "it moved without learning: trust nothing above"
-    )
-    return [
-        f"control, learning rate 0: greedy reward {_cell(greedy, '+')}, sampled {_cell(sampled, '+')} with other random "
-        f"numbers; {meaning}"
-    ]
+    meaning = "nothing rises, so what rose above was learnt" if still else "it moved without learning: trust nothing"
+    changes = f"greedy reward {_cell(greedy, '+')}, sampled {_cell(sampled, '+')} with other random numbers"
+    return [f"control, learning rate 0: {changes}; {meaning}"]
 
 
 def photos_needed(after: dict[str, Any], shuffled: dict[str, Any]) -> list[str]:
