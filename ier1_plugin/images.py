@@ -68,7 +68,7 @@ def prepare(image: Image.Image, min_pixels: int, max_pixels: int) -> Image.Image
         raise ValueError(f"wanted 0 < min_pixels <= max_pixels, got {min_pixels} and {max_pixels}")
     size, before = image.size, None
     while size != before:
-        size, before = _fit(size, min_pixels, max_pixels), size
+        size, before = fit_size(size, min_pixels, max_pixels), size
     if max(size) > MAX_ASPECT_RATIO * min(size):
         raise ImageError(f"image is too narrow: {image.width} x {image.height}, at most {MAX_ASPECT_RATIO} : 1 works")
     return image if size == image.size else image.resize(size)
@@ -110,7 +110,8 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8), mode="L")
 
 
-def _fit(size: tuple[int, int], min_pixels: int, max_pixels: int) -> tuple[int, int]:
+def fit_size(size: tuple[int, int], min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """(width, height) after one pass of EasyR1's own scaling into the pixel budget."""
     if math.prod(size) > max_pixels:
         size = _scaled(size, max_pixels)
     if math.prod(size) < min_pixels:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ier1_plugin.images import _fit
+from ier1_plugin.images import fit_size
 from ier1_plugin.preflight.host import ask_hub, model_config
 from ier1_plugin.rows import IMAGE_PLACEHOLDER
 
@@ -67,7 +67,7 @@ class Ruler:
         return window.replace(IMAGE_PLACEHOLDER, getattr(self._processor, "image_token", ""))
 
     def _image_tokens(self, size: Size) -> int:
-        width, height = _fit(size, *self._budget)
+        width, height = fit_size(size, *self._budget)
         images = self._processor.image_processor
         return images.get_number_of_image_patches(height, width, {}) // images.merge_size**2
 
