@@ -82,9 +82,17 @@ def leave_config(config: Any, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{RUN_CONFIG}.part"
-    values: Any = OmegaConf.to_container(config)
-    OmegaConf.save(OmegaConf.create(values | {"easyr1_version": __version__}), partial)
+    partial.write_text(as_yaml(config, easyr1_version=__version__), encoding="utf-8")
     os.replace(partial, folder / RUN_CONFIG)
+
+
+def as_yaml(config: Any, **more: str) -> str:
+    """`config` and `more` as YAML, every number to its last digit."""
+    import yaml
+
+    # not OmegaConf.save: importing EasyR1 makes PyYAML's own dumper round floats to three digits
+    # (verl/utils/py_functional.py, float_representer), and a learning rate of 1.5e-4 becomes 0.0
+    return yaml.safe_dump(OmegaConf.to_container(config) | more, sort_keys=False)  # pyright: ignore[reportOperatorIssue]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -179,8 +187,9 @@ def _start_ray(config: Any) -> list[str]:
 def _easyr1_main(raw: Any) -> None:
     from verl.trainer import main as easyr1
 
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        OmegaConf.save(raw, file.name)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        file.write(as_yaml(raw))
+        file.flush()
         # EasyR1 reads its config from the command line only
         sys.argv = [easyr1.__file__, f"config={file.name}"]
         easyr1.main()

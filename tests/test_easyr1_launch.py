@@ -236,6 +236,27 @@ def test_easyr1s_main_gets_the_settings_as_they_were_given_and_no_more(easyr1_ma
     assert os.environ["TENSORBOARD_DIR"] == f"{run_folder}/tensorboard_log"
 
 
+WRITTEN_AFTER_EASYR1 = """
+import sys
+from ier1_plugin.cpu import install
+install()
+import verl.trainer.main
+from omegaconf import OmegaConf
+from ier1_plugin.easyr1 import as_yaml
+print(OmegaConf.create(as_yaml(OmegaConf.create({"lr": float(sys.argv[1])}))).lr)
+"""
+
+
+@pytest.mark.slow
+@needs_no_gpu
+@pytest.mark.parametrize("rate", ["0.00015", "0.0005", "1e-06", "3.25e-05"])
+def test_a_learning_rate_reaches_easyr1_to_its_last_digit(rate: str):
+    """EasyR1, once imported, makes PyYAML round floats: 1.5e-4 became 0.0, and nothing was learnt."""
+    command = [sys.executable, "-c", WRITTEN_AFTER_EASYR1, rate]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    assert float(result.stdout.split()[-1]) == float(rate)
+
+
 @pytest.mark.slow
 @needs_no_gpu
 def test_an_interrupted_run_ends_without_a_traceback(
