@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -224,6 +226,25 @@ def test_the_config_and_the_code_agree_on_lengths_and_pixels():
     assert select("worker.rollout.val_override_config.top_p") == 1.0
     assert (ROOT / select("data.format_prompt")).is_file()
     assert (ROOT / select("worker.reward.reward_function").split(":")[0]).is_file()
+
+
+WRITE_AND_READ = """
+import sys
+from ier1_plugin.cpu import install
+install()
+from omegaconf import OmegaConf
+from verl.trainer.config import PPOConfig
+OmegaConf.save(OmegaConf.load(sys.argv[1]), sys.argv[2])
+config = OmegaConf.merge(OmegaConf.structured(PPOConfig()), OmegaConf.load(sys.argv[2]))
+print(OmegaConf.to_object(config).worker.actor.optim.lr)
+"""
+
+
+@pytest.mark.slow
+def test_the_learning_rate_survives_being_written_once_easyr1_is_imported(tmp_path: Path):
+    command = [sys.executable, "-c", WRITE_AND_READ, str(YAML), str(tmp_path / "copy.yaml")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(result.stdout.split()[-1]) == 1.5e-4
 
 
 @pytest.mark.slow
