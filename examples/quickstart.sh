@@ -33,7 +33,7 @@ if "${PYTHON:-python3}" -c 'import sys; from ier1_plugin.cpu.guard import has_gp
 fi
 
 # a short version has short stages, and a folder of its own
-out=quickstart rows=4000 warm_up_steps=500 validated=400
+out=quickstart rows=4000 warm_up_steps=600 validated=400
 if [ "$STEPS" -ne "$FULL_STEPS" ]; then out=quickstart/steps-$STEPS; fi
 short=no
 if [ "$STEPS" -lt 20 ]; then short=yes rows=400 warm_up_steps=20 validated=40; fi

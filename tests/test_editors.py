@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 from real_photos import real_photo
 
-from ier1_plugin.editors import EDITORS, EditError, Editor, describe_editors, join, make_editor, split
+from ier1_plugin.editors import EDITORS, EditError, Editor, available, describe_editors, join, make_editor, split
 from ier1_plugin.editors.available import NEEDS
 from ier1_plugin.editors.base import MAX_LINE, failing_as, on_canvas, one_line
 from ier1_plugin.editors.loading import is_cached
@@ -28,14 +28,47 @@ def test_an_editor_without_its_key_is_not_available(monkeypatch):
     assert "OPENAI_API_KEY" in described["gpt-image"].why
 
 
-def test_weights_that_were_never_downloaded_are_said_to_be_missing(monkeypatch, tmp_path):
+def kontext_described():
+    return next(editor for editor in describe_editors() if editor.name == "flux-kontext")
+
+
+@pytest.fixture
+def large_machine(monkeypatch, tmp_path):
+    """A machine with a GPU, every package and an empty cache of the hub, which is its result."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    described = {editor.name: editor for editor in describe_editors()}
-    assert "34 GB" in described["flux-kontext"].why
-    (tmp_path / "models--black-forest-labs--FLUX.1-Kontext-dev" / "snapshots" / "1a2b").mkdir(parents=True)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(available, "has_gpu", lambda: True)
+    monkeypatch.setattr(available, "_is_installed", lambda module: True)
+    return tmp_path
+
+
+def test_weights_that_were_never_downloaded_are_said_to_be_missing(large_machine, monkeypatch):
+    assert kontext_described().available
+    assert kontext_described().why == "black-forest-labs/FLUX.1-Kontext-dev will be downloaded (34 GB)"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert not kontext_described().available
+    assert "HF_HUB_OFFLINE is set" in kontext_described().why
+    (large_machine / "models--black-forest-labs--FLUX.1-Kontext-dev" / "snapshots" / "1a2b").mkdir(parents=True)
     assert is_cached("black-forest-labs/FLUX.1-Kontext-dev")
+    assert kontext_described().available
+    assert kontext_described().why == ""
+
+
+def test_a_large_model_without_a_gpu_is_slow_or_does_not_fit(large_machine, monkeypatch):
+    monkeypatch.setattr(available, "has_gpu", lambda: False)
+    monkeypatch.setattr(available, "memory_gb", lambda: 128)
+    assert kontext_described().available
+    assert "no GPU was found: very slow" in kontext_described().why
+    monkeypatch.setattr(available, "memory_gb", lambda: 24)
+    assert not kontext_described().available
+    assert "34 GB of weights do not fit into 24 GB" in kontext_described().why
+
+
+def test_a_package_that_is_missing_is_named_as_pip_knows_it(large_machine, monkeypatch):
+    monkeypatch.setattr(available, "_is_installed", lambda module: False)
     described = {editor.name: editor for editor in describe_editors()}
-    assert "34 GB" not in described["flux-kontext"].why
+    assert "pip install google-genai" in described["nano-banana"].why
+    assert described["pillow"].available
 
 
 def test_describing_and_importing_editors_loads_nothing_heavy():

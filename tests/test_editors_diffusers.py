@@ -234,7 +234,10 @@ def test_a_seed_that_is_none_is_refused(folders, seed):
     ("settings", "message"),
     [
         ({"call_kwargs": {"num_inferense_steps": 2}}, "call_kwargs: FluxKontextPipeline has no num_inferense_steps"),
-        ({"load_kwargs": {"quantisation_config": {}}}, "quantisation_config.*not expected"),
+        (
+            {"load_kwargs": {"quantisation_config": {}}},
+            r"load_kwargs: Keyword arguments .*quantisation_config.*not expected by FluxKontextPipeline$",
+        ),
         ({"load_kwargs": {"after_load": [{"transformer.enable_cash": {}}]}}, "no method transformer.enable_cash"),
         ({"load_kwargs": {"after_load": [{"transformer.__init__": {}}]}}, "no method transformer.__init__"),
         ({"load_kwargs": {"after_load": "vae"}}, "after_load is 'vae'; wanted a list"),

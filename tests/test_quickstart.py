@@ -114,7 +114,7 @@ def test_the_learning_rate_of_the_yaml_reaches_the_trainer(checkout: Path, envir
 @pytest.mark.full
 def test_an_override_repeats_the_training_and_no_earlier_stage(checkout: Path, environment: dict[str, str]):
     assert run(checkout, **environment).returncode == 0
-    changed = run(checkout, "worker.rollout.n=4", **environment)
+    changed = run(checkout, "algorithm.kl_coef=0.02", **environment)
     assert changed.returncode == 0, changed.stdout + changed.stderr
     assert changed.stdout.count(" is there\n") == 3
 

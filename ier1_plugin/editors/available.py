@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ier1_plugin.editors.gemini import KEY_NAMES
 from ier1_plugin.editors.icedit import LORA, MODEL
-from ier1_plugin.editors.loading import PACKAGES, is_cached
+from ier1_plugin.editors.loading import PACKAGES, is_cached, is_offline
 
 DEVICES = ("nvidia0", "kfd", "dxg", "accel")
 
@@ -99,15 +99,34 @@ def has_gpu() -> bool:
     return any(Path("/dev", device).exists() for device in DEVICES) or shutil.which("nvidia-smi") is not None
 
 
+def memory_gb() -> int:
+    """Of the machine, in gigabytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**9
+
+
 def _described(name: str, needs: Needs) -> Description:
     missing = [f"pip install {_pip_name(package)}" for package in needs.packages if not _is_installed(package)]
     if needs.keys and not any(os.environ.get(key, "").strip() for key in needs.keys):
         missing.append(f"{' or '.join(needs.keys)} is not set")
-    absent = [hub_id for hub_id in needs.weights if not is_cached(hub_id)]
-    notes = [f"{', '.join(absent)} will be downloaded ({needs.gigabytes} GB)"] if absent else []
-    if needs.packages == PACKAGES or needs.weights:
-        notes += [] if has_gpu() else ["no GPU was found: very slow"]
+    more, notes = _local_needs(needs) if "diffusers" in needs.packages else ([], [])
+    missing += more
     return Description(name, needs.summary, needs.usage or name, not missing, "; ".join(missing + notes))
+
+
+def _local_needs(needs: Needs) -> tuple[list[str], list[str]]:
+    """What weights lack here, and what to know before they are used."""
+    missing, notes = [], []
+    absent = ", ".join(hub_id for hub_id in needs.weights if not is_cached(hub_id))
+    if absent and is_offline():
+        missing.append(f"{absent}: not downloaded, and HF_HUB_OFFLINE is set")
+    elif absent:
+        notes.append(f"{absent} will be downloaded ({needs.gigabytes} GB)")
+    # a CPU computes in float32, which takes twice the room
+    if not has_gpu() and memory_gb() < 2 * needs.gigabytes:
+        missing.append(f"no GPU was found, and {needs.gigabytes} GB of weights do not fit into {memory_gb()} GB")
+    elif not has_gpu():
+        notes.append("no GPU was found: very slow")
+    return missing, notes
 
 
 def _is_installed(module: str) -> bool:

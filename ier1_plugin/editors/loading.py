@@ -62,8 +62,13 @@ def check_source(source: str, name: str) -> None:
         class_name(folder)
     elif folder.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise EditError(f"{name}: {source!r} is neither a folder nor a hub id such as Qwen/Qwen-Image-Edit")
-    elif os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE") and not is_cached(source):
+    elif is_offline() and not is_cached(source):
         raise EditError(f"{name}: {HINTS['OfflineModeIsEnabled']} ({source})")
+
+
+def is_offline() -> bool:
+    """True if the hub's client is told to fetch nothing (huggingface_hub.constants.HF_HUB_OFFLINE)."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def is_cached(hub_id: str) -> bool:
@@ -110,7 +115,7 @@ def load(source: str, placement: Placement, load_kwargs: Mapping[str, Any] | Non
 
         folder = Path(source).expanduser()
         arguments = {"torch_dtype": _dtype(placement.dtype, device), **build(given)}
-        with _unknown_arguments_are_errors(source):
+        with _unknown_arguments_are_errors(source), _quiet():
             pipe = DiffusionPipeline.from_pretrained(str(folder) if folder.is_dir() else source, **arguments)
         repair_positions(pipe)
         call_all(pipe, calls)
@@ -183,20 +188,38 @@ def _make_torchvision_importable(device: str) -> None:
 def _unknown_arguments_are_errors(source: str) -> Iterator[None]:
     """EditError for arguments of `from_pretrained` that diffusers does not know: it only logs them, and a misspelt
     quantisation would load the full model."""
-    seen: list[str] = []
+    unknown: list[str] = []
 
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            seen.append(record.getMessage())
+    def keep(record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        if "not expected" in line and "ignored" in line:
+            unknown.append(line.partition(" and will be ignored")[0])
+            return False
+        return True
 
-    logger, listener = logging.getLogger("diffusers.pipelines.pipeline_utils"), Listener(logging.WARNING)
-    logger.addHandler(listener)
+    logger = logging.getLogger("diffusers.pipelines.pipeline_utils")
+    logger.addFilter(keep)
     try:
         yield
     finally:
-        logger.removeHandler(listener)
-    if any("not expected" in line and "ignored" in line for line in seen):
-        raise EditError(f"{source}: {next(line for line in seen if 'not expected' in line)}")
+        logger.removeFilter(keep)
+    if unknown:
+        raise EditError(f"{source}: load_kwargs: {unknown[0]}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar of the loading, unless somebody watches a terminal."""
+    from diffusers.utils import logging as diffusers_logging
+
+    shown = diffusers_logging.is_progress_bar_enabled()
+    if not sys.stderr.isatty():
+        diffusers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            diffusers_logging.enable_progress_bar()
 
 
 def check_call(given: Mapping[str, Any], known: set[str], name: str) -> None:
