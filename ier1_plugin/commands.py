@@ -1,0 +1,185 @@
+"""What the commands `ier1 edit`, `ier1 batch` and `ier1 models` do.
+
+    edit_image(Path("portrait.jpg"), "make the coat scarlet", Path("red.png"), System(editor="pillow", ...))
+
+Results go to standard output, everything else to standard error. Errors are raised; `cli.py` prints them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ier1_plugin import __version__
+from ier1_plugin.endpoint import without_password
+from ier1_plugin.files import check_format, read_plan, read_trace, save_image, write
+from ier1_plugin.images import open_image
+from ier1_plugin.pipeline import ImageEditR1
+from ier1_plugin.schema import CHAIN, Decomposition, EditResult, Plan, PlanError, Step, plan_json
+from ier1_plugin.system import NO_DECOMPOSER, System
+
+# what changes no pixel of the result
+NOT_IN_RUN = ("name", "timeout")
+
+
+def edit_image(
+    image: Path,
+    request: str,
+    output: Path | None,
+    system: System,
+    plan_file: Path | None,
+    trace_file: Path | None,
+    steps_folder: Path | None,
+    dry_run: bool,
+) -> None:
+    """Edits one image and says what it does. ImageError, PlanError, ChatError, EditError, OSError: it can't."""
+    output = _checked_output(output or image.with_name(f"{image.stem}-edited.png"), image)
+    photo = open_image(image)
+    plan = _given_plan(plan_file, request)
+    if plan_file:
+        system = _as_traced(system, plan_file)
+    # before anything is paid for
+    editor = None if dry_run else system.make_editor()
+    agents = (None, None) if plan else system.agents(say)
+    chain = ImageEditR1(*agents, editor, tell=lambda line: say(f"note: {line}"))
+    if dry_run:
+        print(plan_json(plan or chain.plan(photo, request, system.method)))
+        return
+    for folder in (steps_folder, trace_file and trace_file.parent):
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+    events = chain.stream(
+        photo, plan or request, mode=system.mode, method=system.method, seed=system.seed, item=image.stem
+    )
+    result = _told(events, steps_folder)
+    save_image(output, result.image, result.trace.to_json())
+    if trace_file:
+        write(trace_file, result.trace.to_json() + "\n")
+    print(output)
+
+
+def edit_many(
+    source: Path,
+    out: Path,
+    request: str,
+    system: System,
+    jobs: int,
+    overlap: bool | None,
+    retry_failed: bool,
+    on_ray: tuple[str | None, float | None] | None,
+) -> None:
+    """Runs a batch and says how it went; `typer.Exit(1)` if an image failed."""
+    from ier1_plugin.batch import Batch, run
+    from ier1_plugin.batch_items import count_items, read_items
+    from ier1_plugin.batch_ray import OnRay
+    from ier1_plugin.batch_store import RESULTS, Store
+
+    if system.method == CHAIN and not system.decomposer:
+        raise PlanError(NO_DECOMPOSER)
+    out = out.resolve()
+    batch = Batch(
+        items=partial(read_items, source.resolve(), request),
+        store=Store(out),
+        make_agents=system.agents,
+        make_editor=system.make_editor,
+        mode=system.mode,
+        method=system.method,
+        seed=system.seed,
+        jobs=jobs,
+        overlap=_overlaps(system) if overlap is None else overlap,
+        retry_failed=retry_failed,
+        settings=_run_settings(system),
+        total=count_items(source),
+    )
+    try:
+        counts = run(batch, OnRay(*on_ray).start if on_ray else None)
+    except KeyboardInterrupt:
+        say("what is done is kept; the same command goes on from there")
+        raise
+    say(f"{counts['edited']} edited, {counts['failed']} failed, {counts['open']} open")
+    print(out / RESULTS)
+    if counts["failed"]:
+        say(f"{RESULTS} says why the {counts['failed']} failed; --retry-failed tries them once more")
+    if counts["failed"] or counts["open"]:
+        raise typer.Exit(1)
+
+
+def list_editors() -> None:
+    """One editor a paragraph: its spec, what it is, and whether it is here."""
+    from ier1_plugin.editors import describe_editors
+
+    for editor in describe_editors():
+        state = "ready" if editor.available else "not here"
+        print(f"{editor.usage}\n    {editor.summary}\n    {state}{f': {editor.why}' if editor.why else ''}")
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _checked_output(output: Path, image: Path) -> Path:
+    check_format(output)
+    if output.exists() and image.exists() and output.samefile(image):
+        raise PlanError(f"{output} is the photo itself; choose another name with -o")
+    if not output.parent.is_dir():
+        raise PlanError(f"there is no folder {output.parent} to write {output.name} into")
+    return output
+
+
+def _given_plan(plan_file: Path | None, request: str) -> Plan | None:
+    if plan_file and request:
+        raise PlanError("a request and --plan were given; wanted one of the two")
+    return read_plan(plan_file) if plan_file else None
+
+
+def _as_traced(system: System, plan_file: Path) -> System:
+    """Mode and seed of the trace, where the command line leaves them at their defaults: the same edit once more."""
+    traced, default = read_trace(plan_file), System()
+    kept = {name: traced[name] for name in ("mode", "seed") if name in traced}
+    return replace(system, **{name: kept[name] for name in kept if getattr(system, name) == getattr(default, name)})
+
+
+def _told(events: Iterable[Any], steps_folder: Path | None) -> EditResult:
+    """Says what happens as it happens, and returns the result."""
+    turn = 0
+    for event in events:
+        if isinstance(event, EditResult):
+            return event
+        if isinstance(event, Step):
+            turn += 1
+            _keep_step(steps_folder, turn, event)
+        for line in _lines(event, turn):
+            say(line)
+    raise AssertionError("the chain ended without a result")
+
+
+def _lines(event: Decomposition | Plan | Step, turn: int) -> list[str]:
+    if isinstance(event, Decomposition):
+        return [f"{known.name}: {', '.join(getattr(event, known.name)) or '-'}" for known in fields(event)]
+    if isinstance(event, Plan):
+        return [f"{number}. {sub_request}" for number, sub_request in enumerate(event.sub_requests, start=1)]
+    return [f"step {turn}: {event.seconds:.1f} s"]
+
+
+def _keep_step(folder: Path | None, turn: int, step: Step) -> None:
+    if folder and step.image:
+        save_image(folder / f"step-{turn:02d}.png", step.image)
+
+
+def _overlaps(system: System) -> bool:
+    """True where neither the agents nor the editor need this machine."""
+    editor = system.make_editor()
+    editor.close()
+    return not system.plans_here and not editor.local
+
+
+def _run_settings(system: System) -> dict[str, Any]:
+    kept = {known.name: getattr(system, known.name) for known in fields(system) if known.name not in NOT_IN_RUN}
+    named = {name: without_password(kept[name]) for name in ("decomposer", "sequencer", "editor")}
+    return kept | named | {"imageedit_r1": __version__}

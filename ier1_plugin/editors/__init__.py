@@ -1,0 +1,79 @@
+"""Image editors by name: EDITORS holds their makers, `make_editor` reads a spec, `describe_editors` says what is here.
+
+    editor = make_editor("flux-kontext", steps=28, offload="model")
+    editor = make_editor("images-api:http://127.0.0.1:8000/v1#Qwen/Qwen-Image-Edit-2511")
+    edited = editor(photo, "Recoloring coat to scarlet.", 0)
+
+A further editor is one more entry: `EDITORS["mine"] = maker`, where `maker("what follows mine:", **settings)` returns
+an `Editor`. Importing this package loads neither torch nor any client.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ier1_plugin.editors.available import Description, described
+from ier1_plugin.editors.base import Edit, EditError, Editor, join, known_keys, split
+from ier1_plugin.editors.diffusion import diffusers_editor
+from ier1_plugin.editors.exact import pillow_editor
+from ier1_plugin.editors.finished import finished_editor
+from ier1_plugin.editors.gemini import nano_banana_editor
+from ier1_plugin.editors.icedit import icedit_editor
+from ier1_plugin.editors.images_api import gpt_image_editor, images_api_editor, seededit_editor
+from ier1_plugin.editors.route import route_editor
+
+__all__ = ["EDITORS", "Edit", "EditError", "Editor", "Maker", "describe_editors", "join", "make_editor", "split"]
+
+Maker = Callable[..., Editor]
+"""(what follows the name and a colon, or "", **settings) -> an editor."""
+
+
+def make_editor(spec: str, **settings: Any) -> Editor:
+    """The editor of "NAME" or "NAME:ARGUMENT". A setting that is None counts as not given.
+
+    EditError, in one line: no such editor, a setting that it does not have, a package, key or folder that is missing.
+    """
+    name, _, argument = spec.strip().partition(":")
+    if name not in EDITORS:
+        raise EditError(f"there is no editor {name!r}; known: {', '.join(EDITORS)} (`ier1 models` says more)")
+    maker = EDITORS[name]
+    given = {key: value for key, value in settings.items() if value is not None}
+    accepted = inspect.signature(maker).parameters.values()
+    if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in accepted):
+        # the first one is the argument
+        known_keys(given, [parameter.name for parameter in list(accepted)[1:]], f"the editor {name}")
+    return maker(argument, **given)
+
+
+def describe_editors() -> list[Description]:
+    """Every editor: what it is, what it needs, and whether that is here. Loads nothing heavy."""
+    return described(EDITORS)
+
+
+def _diffusers(name: str, model: str) -> Maker:
+    """A maker for one model of the hub; what follows its name is another folder or hub id of the same."""
+
+    def make(argument: str, **settings: Any) -> Editor:
+        return diffusers_editor(argument or model, name=name, **settings)
+
+    make.__signature__ = inspect.signature(diffusers_editor)  # type: ignore[attr-defined]
+    return make
+
+
+EDITORS: dict[str, Maker] = {
+    "flux-kontext": _diffusers("flux-kontext", "black-forest-labs/FLUX.1-Kontext-dev"),
+    "qwen-image-edit": _diffusers("qwen-image-edit", "Qwen/Qwen-Image-Edit"),
+    "qwen-image-edit-plus": _diffusers("qwen-image-edit-plus", "Qwen/Qwen-Image-Edit-2511"),
+    "diffusers": diffusers_editor,
+    "icedit": icedit_editor,
+    "nano-banana": nano_banana_editor,
+    "gpt-image": gpt_image_editor,
+    "images-api": images_api_editor,
+    "seededit": seededit_editor,
+    "folder": finished_editor,
+    "pillow": pillow_editor,
+    "route": partial(route_editor, make=make_editor),
+}

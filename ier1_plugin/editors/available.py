@@ -1,0 +1,140 @@
+"""What each editor needs and whether it is here, without loading any of it.
+
+described(["gpt-image"])[0].why    # "OPENAI_API_KEY is not set"
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from ier1_plugin.editors.gemini import KEY_NAMES
+from ier1_plugin.editors.icedit import LORA, MODEL
+from ier1_plugin.editors.loading import PACKAGES, is_cached, is_offline
+
+DEVICES = ("nvidia0", "kfd", "dxg", "accel")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an editor is and what it needs."""
+
+    summary: str = ""
+    usage: str = ""
+    """How its spec is written, where that is more than its name."""
+    packages: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    """Environment variables, one of which has to be set."""
+    weights: tuple[str, ...] = ()
+    """Hub ids."""
+    gigabytes: int = 0
+    """Of the weights in bfloat16, counted from the sizes of their parameters."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """One line of `ier1 models`."""
+
+    name: str
+    summary: str
+    usage: str
+    available: bool
+    why: str
+    """What is missing, or what to know before using it; empty if nothing."""
+
+
+NEEDS: dict[str, Needs] = {
+    "flux-kontext": Needs(
+        "FLUX.1-Kontext-dev by diffusers",
+        "flux-kontext[:FOLDER]",
+        PACKAGES,
+        weights=("black-forest-labs/FLUX.1-Kontext-dev",),
+        gigabytes=34,
+    ),
+    "qwen-image-edit": Needs(
+        "Qwen-Image-Edit by diffusers",
+        "qwen-image-edit[:FOLDER]",
+        PACKAGES,
+        weights=("Qwen/Qwen-Image-Edit",),
+        gigabytes=58,
+    ),
+    "qwen-image-edit-plus": Needs(
+        "Qwen-Image-Edit-2511 by diffusers",
+        "qwen-image-edit-plus[:FOLDER]",
+        PACKAGES,
+        weights=("Qwen/Qwen-Image-Edit-2511",),
+        gigabytes=58,
+    ),
+    "diffusers": Needs("any editing pipeline of diffusers", "diffusers:FOLDER or diffusers:HUB_ID", PACKAGES),
+    "icedit": Needs(
+        "FLUX.1-Fill-dev with the ICEdit LoRA, on a diptych",
+        "icedit[:FOLDER]",
+        (*PACKAGES, "peft"),
+        weights=(MODEL, LORA),
+        gigabytes=34,
+    ),
+    "nano-banana": Needs("Google's image model", "nano-banana[:MODEL]", ("google.genai",), KEY_NAMES),
+    "gpt-image": Needs("OpenAI's image models", "gpt-image[:MODEL]", ("openai",), ("OPENAI_API_KEY",)),
+    "images-api": Needs(
+        "any server with OpenAI's /v1/images/edits: vllm-omni, SGLang, a proxy", "images-api:URL#MODEL", ("openai",)
+    ),
+    "seededit": Needs("SeedEdit 3.0 on Volcengine Ark", "seededit[:MODEL]", ("openai",), ("ARK_API_KEY",)),
+    "folder": Needs("finished images of another system, by item id", "folder:DIR"),
+    "pillow": Needs("exact edits without a model: crop, flip, rotate, resize, tone, tint, blur, border, caption"),
+    "route": Needs("exact edits to one editor, the rest to another", "route:EXACT,GENERATIVE"),
+}
+
+
+def described(names: Iterable[str]) -> list[Description]:
+    """A description of each name; one that is not in NEEDS is taken to need nothing."""
+    return [_described(name, NEEDS.get(name, Needs())) for name in names]
+
+
+def has_gpu() -> bool:
+    """True if the machine shows a GPU; asks the file system, since asking torch takes seconds."""
+    return any(Path("/dev", device).exists() for device in DEVICES) or shutil.which("nvidia-smi") is not None
+
+
+def memory_gb() -> int:
+    """Of the machine, in gigabytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**9
+
+
+def _described(name: str, needs: Needs) -> Description:
+    missing = [f"pip install {_pip_name(package)}" for package in needs.packages if not _is_installed(package)]
+    if needs.keys and not any(os.environ.get(key, "").strip() for key in needs.keys):
+        missing.append(f"{' or '.join(needs.keys)} is not set")
+    more, notes = _local_needs(needs) if "diffusers" in needs.packages else ([], [])
+    missing += more
+    return Description(name, needs.summary, needs.usage or name, not missing, "; ".join(missing + notes))
+
+
+def _local_needs(needs: Needs) -> tuple[list[str], list[str]]:
+    """What weights lack here, and what to know before they are used."""
+    missing, notes = [], []
+    absent = ", ".join(hub_id for hub_id in needs.weights if not is_cached(hub_id))
+    if absent and is_offline():
+        missing.append(f"{absent}: not downloaded, and HF_HUB_OFFLINE is set")
+    elif absent:
+        notes.append(f"{absent} will be downloaded ({needs.gigabytes} GB)")
+    # a CPU computes in float32, which takes twice the room
+    if not has_gpu() and memory_gb() < 2 * needs.gigabytes:
+        missing.append(f"no GPU was found, and {needs.gigabytes} GB of weights do not fit into {memory_gb()} GB")
+    elif not has_gpu():
+        notes.append("no GPU was found: very slow")
+    return missing, notes
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _pip_name(module: str) -> str:
+    return module.replace("google.genai", "google-genai")

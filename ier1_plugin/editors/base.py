@@ -1,0 +1,165 @@
+"""What an image editor is to the rest of the package: a callable (image, instruction, seed) -> image.
+
+    editor = make_editor("pillow")
+    editor(photo, "Crop photo to left half only", 0)      # a 512 x 341 photo -> its left 256 x 341 pixels
+    editor.canvas((3000, 1000))                           # (3000, 1000); FLUX.1-Kontext says (1568, 672)
+
+Whoever runs a chain of turns brings the photo to `canvas(photo.size)` once, runs every turn there and goes back to the
+photo's own size once, at the very end. An editor that `keeps_size` returns every image at the size that it came in; the
+others change the size on purpose, and their result is left as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+Edit = Callable[[Image.Image, str, int], Image.Image]
+"""(RGB image, instruction, seed) -> a new RGB image; raises nothing but EditError."""
+
+MAX_LINE = 300
+_SENTENCE_END = tuple(".!?。！？…\"'”")
+_QUOTED = r"\"[^\"]*\"|“[^”]*”"
+# a full stop after two characters of a word, so that neither "1." nor "e.g." ends a sentence
+_BOUNDARY = re.compile(rf"({_QUOTED})|\n+|;\s+|(?<=[\w%)\"”][\w%)\"”])[.!?]\s+|[。！？]")
+
+
+class EditError(RuntimeError):
+    """An edit that was not made, or an editor that can't be had; the message says why in one line."""
+
+
+def as_it_is(size: Size) -> Size:
+    """The canvas of editors that work at any size."""
+    return size
+
+
+def one_each(sub_requests: Sequence[str]) -> list[str]:
+    """The turns of editors that take one sub-request after another."""
+    return list(sub_requests)
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Editor:
+    """An editor that is ready to work. Calling it makes one edit."""
+
+    name: str
+    """What a trace says of it, such as "flux-kontext"."""
+    edit: Edit
+    canvas: Callable[[Size], Size] = as_it_is
+    """Size of the original image -> the one size for all turns of its chain. EditError: it has none for this size."""
+    keeps_size: bool = True
+    """False: the size of the result is part of the edit (a crop, a finished image) and must be left alone."""
+    local: bool = True
+    """True: it computes here, one edit at a time, and repeats exactly for a seed. False: a server does the work."""
+    turns: Callable[[Sequence[str]], list[str]] = one_each
+    """Sub-requests -> the instructions of a chain of several turns."""
+    for_item: Callable[[str], Edit] | None = None
+    """Set where the answer depends on which item of a batch it is: its id -> the edit for it."""
+    makes_exactly: Callable[[str], bool] | None = None
+    """Set by editors that compute instead of painting: True for a sub-request better left to them (`route`)."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What a trace records: model, steps, library versions. Holds no secret."""
+    close: Callable[[], None] = _nothing
+    """Frees memory and connections; an edit after it is an EditError or starts anew."""
+
+    def __call__(self, image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        return self.edit(image, instruction, seed)
+
+
+def fitted(image: Image.Image, size: Size) -> Image.Image:
+    """The image as RGB at `size`; no pixel changes where it has that size."""
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def on_canvas(edit: Edit, canvas: Callable[[Size], Size]) -> Edit:
+    """`edit` for images of any size: it works on their canvas, and the result has the size that came.
+
+    An image that has the size of its canvas is not resampled, so a chain that runs on one canvas costs nothing here.
+    """
+
+    def edited(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        size = canvas(image.size)
+        result = edit(fitted(image, size), checked_instruction(instruction), seed)
+        return fitted(fitted(result, size), image.size)
+
+    return edited
+
+
+def join(sub_requests: Iterable[str]) -> str:
+    """All sub-requests as one instruction: a line each, ended as a sentence.
+
+    The full stop is for T5, whose tokenizer takes a line break for a space; the line break is for `split`.
+    """
+    lines = [" ".join(sub_request.split()) for sub_request in sub_requests]
+    return "\n".join(line if line.endswith(_SENTENCE_END) else f"{line}." for line in lines if line)
+
+
+def split(instruction: str) -> list[str]:
+    """The inverse of `join`; of other text its lines, sentences and what semicolons part. Quotes stay whole."""
+    parts, start = [], 0
+    for boundary in _BOUNDARY.finditer(instruction):
+        if boundary[1] is None:
+            parts.append(instruction[start : boundary.start()])
+            start = boundary.end()
+    parts.append(instruction[start:])
+    return [part.strip().removesuffix(".") for part in parts if part.strip(" .\n\t")]
+
+
+@contextmanager
+def failing_as(name: str, hints: Mapping[str, str] | None = None, secrets: Iterable[str] = ()) -> Iterator[None]:
+    """Whatever fails inside is an EditError that begins with `name`.
+
+    `hints`: name of an exception class (or of one of its bases) -> what to say instead of its message.
+    """
+    try:
+        yield
+    except EditError:
+        raise
+    except Exception as error:
+        classes = [base.__name__ for base in type(error).__mro__]
+        hint = next((hints[base] for base in classes if base in hints), None) if hints else None
+        raise EditError(f"{name}: {hint or one_line(error, secrets)}") from error
+
+
+def one_line(error: BaseException | str, secrets: Iterable[str] = ()) -> str:
+    """The message in one line of at most MAX_LINE characters, with every secret blotted out."""
+    text = str(error) or (type(error).__name__ if isinstance(error, BaseException) else "")
+    for secret in secrets:
+        text = text.replace(secret, "***") if secret else text
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1]}…"
+
+
+def checked_instruction(instruction: str) -> str:
+    """The instruction, stripped; EditError where there is none."""
+    if not instruction.strip():
+        raise EditError("the instruction is empty; say what to change")
+    return instruction.strip()
+
+
+def number(value: Any, name: str, low: float, high: float, whole: bool = False) -> Any:
+    """`value` if it is a number from `low` to `high`; EditError names the setting otherwise."""
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        raise EditError(f"{name} is {value!r}; wanted a {'whole ' if whole else ''}number from {low} to {high}")
+    return value
+
+
+def known_keys(given: Mapping[str, Any], known: Iterable[str], what: str) -> None:
+    """EditError if `given` has a key that is not `known`."""
+    names = sorted(set(known))
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise EditError(f"{what} has no {', '.join(unknown)}; it has {', '.join(names) or 'none'}")

@@ -1,0 +1,41 @@
+"""The editor that computes: exact edits by Pillow, and a clear refusal of everything else.
+
+pillow_editor("")(photo, "Crop photo to left half only\nAdjust photo: black and white", 0)
+pillow_editor("", places={"coffee cup": (0.1, 0.0, 0.8, 0.9)})(photo, "blur the coffee cup", 0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from PIL import Image
+
+from ier1_plugin.editors.base import EditError, Editor, failing_as
+from ier1_plugin.editors.exact_words import PLACES, understood
+from ier1_plugin.small_world.pictures import Fractions
+
+
+def pillow_editor(argument: str, *, places: Mapping[str, Fractions] | None = None) -> Editor:
+    """The editor. `places`: further parts of the photo that it can find, as fractions left, top, right, bottom."""
+    if argument:
+        raise EditError(f"pillow takes no argument, got {argument!r}")
+    known = PLACES | dict(places or {})
+
+    def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        result = image.convert("RGB")
+        for exact_edit in understood(instruction, known):
+            with failing_as(f"pillow: {exact_edit.words}"):
+                result = exact_edit(result)
+            if not all(result.size):
+                raise EditError(
+                    f"pillow: {exact_edit.words} would leave nothing of a {image.width} x {image.height} image"
+                )
+        return result
+
+    def makes_exactly(sub_request: str) -> bool:
+        try:
+            return all(exact_edit.better_exact for exact_edit in understood(sub_request, known))
+        except EditError:
+            return False
+
+    return Editor("pillow", edit, keeps_size=False, makes_exactly=makes_exactly)

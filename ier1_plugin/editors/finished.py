@@ -1,0 +1,57 @@
+"""Finished images of a system that does not run here, as an editor, so that they are judged like any other.
+
+editor = finished_editor("outputs/step1x-edit")
+editor.for_item("object_removal_5")(photo, request, 0)     # outputs/step1x-edit/object_removal_5.png
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from ier1_plugin.editors.base import Edit, EditError, Editor, join
+from ier1_plugin.images import ImageError, open_image
+
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+def finished_editor(directory: str) -> Editor:
+    """The editor of a folder with an image for each item id. EditError: no such folder."""
+    folder = Path(directory).expanduser()
+    if not directory or not folder.is_dir():
+        raise EditError(f"folder:{directory} is no folder; wanted folder:DIR with an image for each id")
+
+    def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        raise EditError(
+            f"folder:{directory} finds images by the id of an item, and this edit has none; run it as a batch"
+        )
+
+    def for_item(id: str) -> Edit:
+        return lambda image, instruction, seed: _open(folder, id)
+
+    return Editor("folder", edit, keeps_size=False, turns=_at_once, for_item=for_item, settings={"folder": str(folder)})
+
+
+def _at_once(sub_requests: Sequence[str]) -> list[str]:
+    """The image is finished: one turn, whatever was asked."""
+    return [join(sub_requests)]
+
+
+def _open(folder: Path, id: str) -> Image.Image:
+    path = _find(folder, id)
+    if path is None:
+        raise EditError(f"{folder} has no image for {id!r}; wanted {id}.png, or another of {', '.join(SUFFIXES)}")
+    try:
+        return open_image(path)
+    except ImageError as error:
+        raise EditError(f"{path}: {error}") from None
+
+
+def _find(folder: Path, id: str) -> Path | None:
+    """The image of `id`, which may hold folders and an ending; never one outside `folder`."""
+    root = folder.resolve()
+    endings = ("", *SUFFIXES) if id.lower().endswith(SUFFIXES) else SUFFIXES
+    candidates = [root / f"{id}{ending}" for ending in endings] if id and "\0" not in id else []
+    return next((path for path in candidates if path.resolve().is_relative_to(root) and path.is_file()), None)

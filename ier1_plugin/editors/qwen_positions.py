@@ -1,0 +1,44 @@
+"""Gives Qwen2.5-VL its positions back where diffusers and transformers lose them between them.
+
+From transformers 5.3 on, the model computes the three-dimensional positions of image tokens only if it is told which
+tokens are image tokens (`mm_token_type_ids`). diffusers' editing pipelines (0.42.1 among them) do not pass that on
+(huggingface/diffusers, issue 14194), so the text encoder silently reads the picture as a line of text. Older versions
+of transformers find the image tokens by themselves, and nothing is repaired there.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+TOKEN_TYPES = "mm_token_type_ids"
+_MARK = "_ier1_positions_repaired"
+
+
+def repair_positions(pipe: Any) -> bool:
+    """Makes the text encoder of a diffusers pipeline see where images stand; True if it needed that.
+
+    A forward pre-hook, since offloading replaces `forward` but keeps the hooks. A second call changes nothing.
+    """
+    encoder: Any = getattr(pipe, "text_encoder", None)
+    if not _needs_token_types(encoder):
+        return False
+    if not getattr(encoder, _MARK, False):
+        encoder.register_forward_pre_hook(_add_token_types, with_kwargs=True)
+        setattr(encoder, _MARK, True)
+    return True
+
+
+def _needs_token_types(encoder: Any) -> bool:
+    has_images = getattr(getattr(encoder, "config", None), "image_token_id", None) is not None
+    return has_images and TOKEN_TYPES in inspect.signature(type(encoder).forward).parameters
+
+
+def _add_token_types(encoder: Any, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
+    ids = named.get("input_ids", args[0] if args else None)
+    has_grid = named.get("image_grid_thw") is not None or named.get("video_grid_thw") is not None
+    if ids is not None and has_grid and named.get(TOKEN_TYPES) is None:
+        # 0 text, 1 image, 2 video, as Qwen2VLProcessor numbers them
+        image, video = encoder.config.image_token_id, getattr(encoder.config, "video_token_id", None)
+        named[TOKEN_TYPES] = (ids == image).int() + 2 * (ids == video).int() if video else (ids == image).int()
+    return args, named

@@ -1,0 +1,197 @@
+"""What a quickstart has trained, on one page: curves, and photographs that its model plans the edits of.
+
+    python -m ier1_plugin.small_world.page --model quickstart/model --rows quickstart/rows/val.parquet \\
+        --curves quickstart/curves/reward_curves.png --out quickstart/index.html
+
+The page holds its images itself, so it can be mailed or moved. Each photograph goes through the whole chain, with the
+model as decomposer, the `rule` as sequencer and the `pillow` editor. The model sees the photo of the row, as in
+training; edited is the same crop at SIDE pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import sys
+from dataclasses import asdict, replace
+from itertools import islice
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ier1_plugin.agents import Answer, decompose, rule
+from ier1_plugin.chat import Chat, ChatError, Question, make_chat
+from ier1_plugin.editors import EditError, make_editor
+from ier1_plugin.files import write
+from ier1_plugin.images import encode
+from ier1_plugin.pipeline import ImageEditR1
+from ier1_plugin.schema import Decomposition, Plan
+from ier1_plugin.scoring import score_response
+from ier1_plugin.small_world.evaluate import Row, read_rows
+from ier1_plugin.small_world.model_io import MAX_NEW_TOKENS, use_cores
+from ier1_plugin.small_world.pictures import PICTURES, Photo
+from ier1_plugin.small_world.world import Edit, edits_of, gold_of, samples
+
+PHOTOS, EDITS = 3, 2
+SIDE = 512
+TEMPLATE = Path(__file__).with_suffix(".html.jinja")
+NO_CROP = "the photo is the row's own, enlarged: the rows were built with another seed"
+
+
+class Brief:
+    """A chat that is cut off where answers of the small world end; a model that has not learnt to stop rambles on."""
+
+    def __init__(self, chat: Any) -> None:
+        self.name, self.budget, self.prompt, self._chat = chat.name, chat.budget, chat.prompt, chat
+
+    def __call__(self, question: Question) -> str:
+        return self._chat(replace(question, max_tokens=MAX_NEW_TOKENS))
+
+
+def page(model: Path, rows_file: Path, curves: Path | None, seed: int = 0) -> str:
+    """The HTML. OSError, ValueError, ChatError: there is no model, or there are no rows of the small world.
+
+    `seed`: the one that the rows were built with, to have their photos at a good resolution.
+    """
+    rows = chosen(read_rows(rows_file), seed)
+    chat = Brief(make_chat(f"local:{model}"))
+    use_cores()
+    edits = [_edited(chat, row, photo) for row, photo in rows]
+    return _rendered(
+        edits=edits,
+        curves=_data_url(curves.read_bytes(), "png") if curves and curves.is_file() else "",
+        no_curves=f"{curves} is missing" if curves else "none were named",
+        parameters=_parameters(model),
+        each=EDITS,
+        seen=" x ".join(map(str, rows[0][0].photo.size)),
+        credits=_credits([photo for _, photo in rows if photo]),
+    )
+
+
+def chosen(rows: list[Row], seed: int) -> list[tuple[Row, Photo | None]]:
+    """The first PHOTOS rows with EDITS edits, a picture each. ValueError: there is none.
+
+    A photo is None where rows of this `seed` do not have this one.
+    """
+    known = {sample.id: sample for sample in islice(samples("val", seed), 1 + max(map(_number, rows), default=-1))}
+    found: dict[str, tuple[Row, Photo | None]] = {}
+    for row in rows:
+        sample = known.get(row.id)
+        photo = sample.photo if sample and sample.request == row.request else None
+        if len(edits_of(row.id)) == EDITS and len(found) < PHOTOS:
+            found.setdefault(photo.picture if photo else row.id, (row, photo))
+    if not found:
+        raise ValueError(f"none of the {len(rows)} rows asks for {EDITS} edits")
+    return list(found.values())
+
+
+def gold_image(image: Image.Image, edits: tuple[Edit, ...]) -> Image.Image:
+    """`image` with every edit made as it was asked for."""
+    for edit in edits:
+        image = edit.apply(image)
+    return image
+
+
+def _number(row: Row) -> int:
+    """7 of "val-00007.brighter@photo"; -1 of an id that is not of the small world."""
+    number = row.id.partition(".")[0].rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
+
+
+def _edited(chat: Chat, row: Row, photo: Photo | None) -> dict[str, Any]:
+    """All that the page says about one row."""
+    edits = edits_of(row.id)
+    image = photo.open(SIDE) if photo else row.photo.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    chain = _chain(chat, row, edits)
+    plan = chain.plan(image, row.request)
+    after, left_out = _carried_out(chain, image, plan)
+    replies = plan.decomposer.replies if plan.decomposer else ()
+    return {
+        "request": row.request,
+        "before": _shown(image),
+        "after": _shown(after) if after else "",
+        "gold_image": _shown(gold_image(image, edits)),
+        "parts": asdict(plan.decomposition) if plan.decomposition else None,
+        "gold": asdict(gold_of(edits)),
+        "sub_requests": plan.sub_requests,
+        "scores": score_response(replies[-1] if replies else "", row.gold),
+        "notes": [*plan.fallbacks, *left_out, *([] if photo else [NO_CROP])],
+        "replies": replies,
+    }
+
+
+def _chain(chat: Chat, row: Row, edits: tuple[Edit, ...]) -> ImageEditR1:
+    # the subject's name is the model's to find, its place is not
+    places = {edit.subject: edit.box for edit in edits if edit.box}
+
+    def decomposer(image: Image.Image, request: str) -> Answer[Decomposition | None]:
+        return decompose(row.photo, request, chat=chat)
+
+    return ImageEditR1(decomposer, rule, make_editor("pillow", places=places))
+
+
+def _carried_out(chain: ImageEditR1, image: Image.Image, plan: Plan) -> tuple[Image.Image | None, list[str]]:
+    """The image after all sub-requests that can be made, or None; and why the others can't."""
+    edited, left_out = None, []
+    for sub_request in plan.sub_requests:
+        try:
+            edited = chain.edit(edited or image, replace(plan, sub_requests=(sub_request,))).image
+        except EditError as error:
+            left_out.append(f"left out: {error}")
+    return edited, left_out
+
+
+def _shown(image: Image.Image) -> str:
+    image = image.copy()
+    image.thumbnail((2 * SIDE, 2 * SIDE))
+    return _data_url(encode(image, lossless=False), "jpeg")
+
+
+def _data_url(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _parameters(model: Path) -> str:
+    """ "1.3 million", from the sizes of the weights."""
+    from safetensors import safe_open
+
+    count = 0
+    for file in model.glob("*.safetensors"):
+        with safe_open(file, "np") as weights:
+            count += sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return f"{count / 1e6:.1f} million"
+
+
+def _credits(photos: list[Photo]) -> str:
+    pictures = {photo.picture: PICTURES[photo.picture] for photo in photos}
+    return ", ".join(f"{p.subject} by {p.credit} ({p.licence})" for p in pictures.values()) or "see the rows"
+
+
+def _rendered(**values: Any) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**values)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m ier1_plugin.small_world.page", description="A page on a quickstart.")
+    parser.add_argument("--model", type=Path, required=True, help="folder of the trained model")
+    parser.add_argument("--rows", type=Path, required=True, help="val.parquet of the small world")
+    parser.add_argument("--curves", type=Path, help="PNG with the curves of the rewards")
+    parser.add_argument("--seed", type=int, default=0, help="that the rows were built with")
+    parser.add_argument("--out", type=Path, required=True, help="HTML file to write")
+    options = parser.parse_args(arguments)
+    try:
+        write(options.out, page(options.model, options.rows, options.curves, options.seed))
+    except (OSError, ValueError, KeyError, ChatError) as error:
+        print(f"page: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    print(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,244 @@
+"""What the chain itself costs: start-up, time an edit, throughput of a batch, memory.
+
+    python tests/benchmarks/inference.py                 # all four; a minute and a half
+    python tests/benchmarks/inference.py throughput      # or by name: start, overhead, throughput, memory
+
+Throughput: `ier1 batch` with four planner servers of 100 ms and four editor slots of 200 ms, each of which takes one
+request at a time; 20 edits a second is the most that such editors give. The servers run in a process of their own.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from datetime import date
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+PLANNER_SECONDS, EDITOR_SECONDS, SLOTS = 0.1, 0.2, 4
+ITEMS, SIDE = 300, 256
+SCALES = (10, 500, 5000)
+REPLY = (
+    '<think> I look. </think>\n<action>["Recoloring"]</action>\n<subjects>["coat"]</subjects>\n<goals>["red"]</goals>'
+)
+
+
+def start() -> None:
+    """Import and `ier1 --help`, median of 15 runs in turn with a bare Python."""
+    commands = {
+        "bare python": ["-c", "pass"],
+        "import ier1_plugin": ["-c", "import ier1_plugin"],
+        "ier1 --help": ["-m", "ier1_plugin.cli", "--help"],
+    }
+    wall: dict[str, list[float]] = {name: [] for name in commands}
+    cpu: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(15):
+        for name, arguments in commands.items():
+            before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            wall[name].append(time.perf_counter() - began)
+            cpu[name].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    for name in commands:
+        print(f"{name:<22} {1000 * median(wall[name]):6.0f} ms   {1000 * median(cpu[name]):6.0f} ms of CPU")
+
+
+def overhead() -> None:
+    """The chain around agents and an editor that do nothing, and the PNG beside it; best of 30."""
+    from ier1_plugin.agents import rule
+    from ier1_plugin.files import png_bytes
+    from ier1_plugin.pipeline import ImageEditR1
+    from ier1_plugin.schema import Decomposition
+
+    gold = Decomposition(("Delete", "Recoloring"), ("lamp", "sofa"), ("navy",))
+    agents = ImageEditR1(lambda image, request: gold, rule, lambda image, instruction, seed: image)
+    for side in (512, 1024):
+        image = noise(side)
+        for mode in ("single-turn", "multi-turn"):
+            edit = partial(agents.edit, image, "remove the lamp and make the sofa navy", mode=mode)
+            print(f"{side} x {side}, {mode:<11}   {1000 * best(edit):6.2f} ms an edit")
+        result = edit()
+        print(
+            f"{side} x {side}, PNG           {1000 * best(partial(png_bytes, image, result.trace.to_json())):6.2f} ms"
+        )
+
+
+def throughput() -> None:
+    """`ier1 batch` from the first request to the last answer, as the servers saw it."""
+    with tempfile.TemporaryDirectory() as folder:
+        servers = subprocess.Popen([sys.executable, __file__, "serve"], stdout=subprocess.PIPE, text=True)
+        assert servers.stdout
+        try:
+            planners, editor = json.loads(servers.stdout.readline())
+            began = time.perf_counter()
+            subprocess.run(batch_command(Path(folder), planners, editor), check=True, stderr=subprocess.DEVNULL)
+            wall = time.perf_counter() - began
+            seconds, edits, plans = json.loads(fetch(f"{editor}/stats"))
+        finally:
+            servers.terminate()
+            servers.wait()
+    assert (edits, plans) == (ITEMS, ITEMS)
+    most = SLOTS / EDITOR_SECONDS
+    print(f"{ITEMS} images of {SIDE} x {SIDE}; the editors give {most:.1f} a second at most, the planners 40.0")
+    for what, took in (("from first request to last answer", seconds), ("with the start of the command", wall)):
+        print(f"{what:<34} {took:6.2f} s   {edits / took:5.2f} a second   {edits / took / most:.1%}")
+
+
+def batch_command(folder: Path, planners: list[str], editor: str) -> list[str]:
+    noise(SIDE).save(folder / "photo.jpg", quality=90)
+    rows = ({"id": f"item-{number}", "image": "photo.jpg", "request": f"red coat {number}"} for number in range(ITEMS))
+    (folder / "in.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    agents = ["--decomposer", f"openai:{','.join(planners)}#m", "--sequencer", "rule"]
+    editing = ["--editor", f"images-api:{editor}#m", "--editor-settings", json.dumps({"canvas_pixels": SIDE**2})]
+    place = [str(folder / "in.jsonl"), "--out", str(folder / "out"), "-j", "12"]
+    return [sys.executable, "-m", "ier1_plugin.cli", "batch", *place, *agents, *editing]
+
+
+def serve() -> None:
+    """Four planners and an editor with four slots; prints their addresses."""
+    edited, planned = [], []
+    began: list[float] = []
+    png = io.BytesIO()
+    noise(SIDE).save(png, "PNG", compress_level=1)
+    image = json.dumps({"data": [{"b64_json": base64.b64encode(png.getvalue()).decode()}]}).encode()
+    message = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": REPLY}}]}
+    chat = json.dumps(message).encode()
+
+    def stats() -> bytes:
+        return json.dumps([edited[-1] - began[0], len(edited), len(planned)]).encode()
+
+    planners = [listen(PLANNER_SECONDS, 1, chat, began, planned, stats) for _ in range(SLOTS)]
+    editor = listen(EDITOR_SECONDS, SLOTS, image, began, edited, stats)
+    print(json.dumps([planners, editor]), flush=True)
+    threading.Event().wait()
+
+
+def listen(
+    seconds: float, slots: int, body: bytes, began: list[float], ended: list[float], stats: Callable[[], bytes]
+) -> str:
+    """A server that answers `slots` requests at a time, each after `seconds`; returns its address."""
+    free = threading.Semaphore(slots)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            self.send(stats())
+
+        def do_POST(self) -> None:
+            began.append(time.perf_counter())
+            self.rfile.read(int(self.headers["Content-Length"]))
+            with free:
+                time.sleep(seconds)
+            self.send(body)
+            ended.append(time.perf_counter())
+
+        def send(self, data: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_address[1]}/v1"
+
+
+def memory() -> None:
+    """The most memory that a batch ever had, for batches of different lengths, each in a process of its own."""
+    for count in SCALES:
+        began = time.perf_counter()
+        ended = subprocess.run(
+            [sys.executable, __file__, "memory-of", str(count)], check=True, capture_output=True, text=True
+        )
+        peak = int(ended.stdout)
+        seconds = time.perf_counter() - began
+        print(f"{count:>5} images   {peak / 1024:6.1f} MiB at most   {1000 * seconds / count:6.2f} ms an image")
+
+
+def memory_of(count: int) -> None:
+    from ier1_plugin.agents import rule
+    from ier1_plugin.batch import Batch, run
+    from ier1_plugin.batch_items import Item
+    from ier1_plugin.batch_store import Store
+    from ier1_plugin.schema import Decomposition
+
+    gold = Decomposition(("Recoloring",), ("coat",), ("red",))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "photo.jpg"
+        noise(SIDE).save(path, quality=90)
+        batch = Batch(
+            items=lambda: (Item(f"item-{number}", str(path), f"red coat {number}") for number in range(count)),
+            store=Store(Path(folder) / "out"),
+            make_agents=lambda: (lambda image, request: gold, rule),
+            make_editor=lambda: lambda image, instruction, seed: image,
+        )
+        assert run(batch)["edited"] == count
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def noise(side: int) -> Any:
+    """As hard for PNG as a photograph: noise over a gradient."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.random.default_rng(0).integers(0, 24, (side, side, 3)) + np.linspace(0, 200, side)[:, None, None]
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def best(call: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(30):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def fetch(address: str) -> bytes:
+    from urllib.request import urlopen
+
+    with urlopen(address) as response:
+        return response.read()
+
+
+PARTS: dict[str, Callable[[], None]] = {part.__name__: part for part in (start, overhead, throughput, memory)}
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["serve"]:
+            serve()
+        case ["memory-of", count]:
+            memory_of(int(count))
+        case names if set(names) <= set(PARTS):
+            machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.machine()}"
+            print(f"{date.today()}, {machine}, Python {platform.python_version()}")
+            for name in names or PARTS:
+                print(f"\n{name}: {(PARTS[name].__doc__ or '').strip()}")
+                PARTS[name]()
+        case names:
+            raise SystemExit(f"no benchmark {' '.join(names)}; known: {', '.join(PARTS)}")
+
+
+if __name__ == "__main__":
+    main()
