@@ -4,8 +4,23 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-BASE = ["jinja2>=3.1", "numpy>=1.26", "omegaconf>=2.3,<2.4", "pillow>=10.3", "scipy>=1.11", "tqdm>=4.66"]
+BASE = [
+    "jinja2>=3.1",
+    "numpy>=1.26",
+    "omegaconf>=2.3,<2.4",
+    "pillow>=10.3",
+    "scipy>=1.11",
+    "tenacity>=8.2",
+    "tqdm>=4.66",
+    "typer>=0.15",
+]
 EXTRAS = {
+    # ier1 edit and ier1 batch with servers: agents over openai, editors over openai and google-genai
+    "edit": ["google-genai>=1.30", "openai>=2"],
+    # agents and editors from weights in this process
+    "local": ["accelerate", "diffusers>=0.36", "peft", "torch>=2.6", "transformers>=4.56"],
+    # ier1 demo; from 6.16 on gradio wants huggingface_hub 1, which transformers 4 can't have
+    "demo": ["gradio>=6,<6.16"],
     # raw edit data -> RL rows
     "data": [
         "datasets>=2.19",
@@ -13,7 +28,6 @@ EXTRAS = {
         "openai>=1.60",
         "psutil>=5.9",
         "pyarrow>=15",
-        "tenacity>=8.2",
         "tokenizers>=0.15",
     ],
     # the photographs of the small world
@@ -29,7 +43,7 @@ EXTRAS = {
         "pandas",
         "peft<0.21",  # from 0.21 on EasyR1 trains no LoRA weights, without a word
         "pylatexenc",
-        "ray[default]",
+        "ray[data,default]",
         "tensordict",
         "transformers>=4.57,<5",  # EasyR1 knows no transformers 5
         "wrapt>=1.14",
@@ -46,8 +60,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["ier1_plugin*", "reward_fns*", "data_prep*"]),
-    package_data={"ier1_plugin": ["prompts/*.jinja", "cpu/site/**/*"]},
+    package_data={"ier1_plugin": ["prompts/*.jinja", "cpu/site/**/*", "app.css", "small_world/*.jinja"]},
     include_package_data=True,
     install_requires=BASE,
+    entry_points={"console_scripts": ["ier1=ier1_plugin.cli:main"]},
     extras_require=EXTRAS | {"all": sorted({dep for deps in EXTRAS.values() for dep in deps})},
 )

@@ -18,8 +18,9 @@ from tenacity.nap import sleep_using_event
 
 from data_prep.annotation import Problem, annotation_prompt, question, read_completion
 from data_prep.replies import Replies, digest_of
-from data_prep.vlm import AnnotatorError, Refused, Server, Unanswered
+from data_prep.vlm import AnnotatorError, Server
 from data_prep.votes import settle
+from ier1_plugin.endpoint import Refused, Unanswered
 from ier1_plugin.schema import Decomposition
 
 if TYPE_CHECKING:

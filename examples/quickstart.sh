@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a reward that rises, on a laptop without a GPU: makes .venv, builds rows from real photographs, warms
-# up a tiny Qwen2.5-VL, trains it with GRPO in EasyR1 on Ray, and shows its rewards before and after.
+# up a tiny Qwen2.5-VL, trains it with GRPO in EasyR1 on Ray, shows its rewards before and after, and edits three
+# photographs with it: quickstart/index.html.
 #
 #   bash examples/quickstart.sh                               # a quarter of an hour; everything under quickstart/
 #   bash examples/quickstart.sh --controls                    # and what proves it: learning rate 0, shuffled photos
@@ -123,6 +124,11 @@ curves() {
     "$python" -m ier1_plugin.curves "$1" --out "$out/curves"
 }
 
+page() {
+    "$python" -m ier1_plugin.small_world.page --model "$out/model" --rows "$out/rows/val.parquet" \
+        --curves "$out/curves/reward_curves.png" --out "$out/index.html"
+}
+
 stage rows "building $rows rows from photographs" "$out/rows/val.parquet" build_rows
 stage warm "making a tiny Qwen2.5-VL and warming it up, $warm_up_steps steps" "$out/warm/config.json" warm_up
 stage before "validating it before GRPO" "$out/before.json" evaluate "$out/warm" "$out/before.json"
@@ -132,6 +138,7 @@ stage grpo "GRPO in EasyR1 on Ray, $STEPS steps" "$out/grpo/global_step_$STEPS" 
 stage merged "merging the checkpoint" "$out/model/config.json" merge "$out/grpo/global_step_$STEPS" "$out/model"
 stage after "validating it after GRPO" "$out/after.json" evaluate "$out/model" "$out/after.json"
 stage curves "drawing the curves" "$out/curves/reward_curves.png" curves "$out/grpo"
+stage page "editing three photographs with the trained model" "$out/index.html" page
 
 proofs=()
 if [ $controls = yes ]; then
@@ -160,5 +167,6 @@ Done in $((SECONDS - started)) s. Files:
   $out/grpo/            checkpoints, TensorBoard logs, log.txt: EasyR1's full output
   $out/model/           the model after GRPO, for transformers
   $out/curves/          reward_curves.png and .csv
+  $out/index.html       open it: the curves, and three photographs before and after
   $out/report.txt       the table above; before.json and after.json hold every row
 END

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
+from gradio.themes import Soft
 
 from ier1_plugin.app_desk import Desk, View
 from ier1_plugin.editors.base import EditError
@@ -45,7 +46,7 @@ _NO_PLAN = "() => ['', '']"
 
 
 def theme() -> gr.Theme:
-    own = gr.themes.Soft(primary_hue="teal", secondary_hue="teal", neutral_hue="stone", **FONTS)
+    own = Soft(primary_hue="teal", secondary_hue="teal", neutral_hue="stone", **FONTS)
     plain = {"background_fill": "transparent", "text_color": "*body_text_color", "text_weight": "500"}
     return own.set(
         **{f"block_title_{name}": value for name, value in plain.items()},

@@ -10,7 +10,6 @@ A Chat is any callable from Question to str. The two makers are `openai_chat` (o
 
 from __future__ import annotations
 
-import base64
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from tenacity.nap import sleep_using_event
 
 from ier1_plugin.endpoint import ChatError, Endpoint, Refused, Unanswered
 from ier1_plugin.files import png_bytes
+from ier1_plugin.images import data_url
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -205,11 +205,6 @@ class _Pool:
         return chosen
 
 
-def data_url(image: Image.Image) -> str:
-    """Lossless, so that a server sees the pixels that local weights would see."""
-    return f"data:image/png;base64,{base64.b64encode(png_bytes(image)).decode()}"
-
-
 def text_of(completion: dict[str, Any]) -> str:
     """What the model wrote, or how it refused; "" if there is no text. Holds nothing that UTF-8 can't carry."""
     choice = completion["choices"][0] if isinstance(completion["choices"], list) else None
@@ -229,7 +224,9 @@ def _content(content: Any, images: Any) -> Any:
     if isinstance(content, str):
         return content
     return [
-        {"type": "image_url", "image_url": {"url": data_url(next(images))}} if part["type"] == "image" else part
+        {"type": "image_url", "image_url": {"url": data_url(png_bytes(next(images)))}}
+        if part["type"] == "image"
+        else part
         for part in content
     ]
 

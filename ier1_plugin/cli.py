@@ -96,7 +96,7 @@ def demo(
     from importlib.util import find_spec
 
     if find_spec("gradio") is None:
-        raise SettingsError("the web page needs gradio: pip install 'imageedit-r1[demo]'")
+        raise SettingsError("the web page needs gradio: pip install -e '.[demo]'")
     from ier1_plugin.app import launch
 
     launch(system, host=host, port=port, auth=auth, small_world=small_world)

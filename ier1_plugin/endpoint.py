@@ -19,11 +19,13 @@ from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
 
-OPENAI = "api.openai.com"
+OPENAI, EXAMPLE = "api.openai.com", "http://127.0.0.1:8000/v1"
 CONNECT_SECONDS = 10.0
 # a server that asks for a longer rest is asked again after this many seconds all the same
 MAX_RETRY_AFTER = 300.0
 SHOWN = 300
+# anything shorter is a placeholder, such as "none", which may be a word of the reply
+SHORTEST_KEY = 8
 HOPELESS = {
     401: "the key in OPENAI_API_KEY was not accepted",
     402: "the account has no credit left",
@@ -60,11 +62,11 @@ class Endpoint:
         base_url = base_url or os.environ.get("OPENAI_BASE_URL", "")
         self._key = os.environ.get("OPENAI_API_KEY", "").strip()
         if base_url and not re.match(r"https?://[^/\s]", base_url):
-            raise ChatError(f"{base_url!r} is no address; wanted one such as http://127.0.0.1:8000/v1")
+            raise ChatError(f"{base_url!r} is no address; wanted one such as {EXAMPLE}")
+        if not self._key.isascii() or not self._key.isprintable() or " " in self._key:
+            raise ChatError("OPENAI_API_KEY holds a character that no key has; was it copied with quotes?")
         if not base_url and not self._key:
-            raise ChatError(
-                "OPENAI_API_KEY is not set; export it, or name a server: openai:http://127.0.0.1:8000/v1#MODEL"
-            )
+            raise ChatError(f"OPENAI_API_KEY is not set: export it, or name a server by its address, such as {EXAMPLE}")
         self.model = model
         self.address = without_password(base_url or OPENAI)
         self._client = _client(self._key, base_url or None, timeout)
@@ -101,15 +103,18 @@ class Endpoint:
             raise self._what_is_wrong(error) from None
         except openai.APIError as error:
             raise Unanswered(f"{self.address}: {self._clean(error.__cause__ or error)}") from None
-        return self._read(response.http_response)
+        return self._read(response.http_response.text)
 
-    def _read(self, response: Any) -> dict[str, Any]:
+    def _read(self, body: str) -> dict[str, Any]:
+        # replies are kept, and what a gateway echoes must not be
+        if len(self._key) >= SHORTEST_KEY:
+            body = body.replace(self._key, "[key]")
         try:
-            completion = json.loads(response.text)
+            completion = json.loads(body)
         except (ValueError, RecursionError):
             completion = None
         if not isinstance(completion, dict) or not completion.get("choices"):
-            raise Unanswered(f"{self.address} sent no completion but {self._clean(response.text)[:60]!r}")
+            raise Unanswered(f"{self.address} sent no completion but {self._clean(body)[:60]!r}")
         return completion
 
     def _concede(self, sent: dict[str, Any], message: str) -> bool:
@@ -163,7 +168,7 @@ def _client(key: str, base_url: str | None, timeout: float) -> Any:
     try:
         import openai
     except ImportError:
-        raise ChatError("openai: needs the openai client; install it with: pip install 'imageedit-r1[edit]'") from None
+        raise ChatError("openai: needs the openai client; install it with: pip install -e '.[edit]'") from None
     limits = openai.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
     # attempts are counted in one place, the chat's; local servers take any key, but the client insists on one
     return openai.OpenAI(api_key=key or "none", base_url=base_url, timeout=limits, max_retries=0)

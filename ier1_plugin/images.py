@@ -7,6 +7,7 @@ Pixel budgets are numbers of pixels (width x height), as in EasyR1's `data.min_p
 
 from __future__ import annotations
 
+import base64
 import math
 import warnings
 from io import BytesIO
@@ -82,6 +83,12 @@ def encode(image: Image.Image, lossless: bool) -> bytes:
     else:
         image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
+
+
+def data_url(encoded: bytes) -> str:
+    """PNG or JPEG bytes as the address of themselves, for chat servers and web pages."""
+    kind = "png" if encoded.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
 
 
 def _refuse_bomb(image: Image.Image) -> None:

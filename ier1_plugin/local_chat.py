@@ -124,7 +124,7 @@ def _load(folder: str) -> tuple[Any, Any]:
         define_missing_schemas(torch)
         from transformers import AutoModelForImageTextToText, AutoProcessor
     except ImportError as error:
-        raise ChatError(f"local: needs torch and transformers ({error}); pip install 'imageedit-r1[local]'") from None
+        raise ChatError(f"local: needs torch and transformers ({error}); pip install -e '.[local]'") from None
     gpu = torch.cuda.is_available()
     try:
         processor = AutoProcessor.from_pretrained(folder)

@@ -1,6 +1,6 @@
 """Work on a stream in several threads without ever holding the stream.
 
-in_completion_order(range(3), lambda number: number * 2, workers=2, stop=lambda: None, tell=print)
+in_completion_order(range(3), lambda number: number * 2, workers=2, stop=event.set, tell=print)
 -> 2, 0, 4   (whatever is done first)
 """
 

@@ -25,8 +25,8 @@ from PIL import Image
 
 from data_prep.annotation import annotation_prompt
 from data_prep.annotator import AnnotatorError, AnnotatorSettings, Item, annotate
-from data_prep.pool import WINDOW
 from ier1_plugin.actions import ACTIONS
+from ier1_plugin.pool import WINDOW
 from ier1_plugin.schema import Decomposition
 
 __all__ = ["environment"]

@@ -23,8 +23,9 @@ from annotator_server import (
 
 from data_prep.annotation import annotation_prompt
 from data_prep.annotator import AnnotatorError, AnnotatorSettings, annotate
-from data_prep.pool import WINDOW
-from data_prep.vlm import MAX_RETRY_AFTER, Server, Unanswered, retry_after
+from data_prep.vlm import Server
+from ier1_plugin.endpoint import MAX_RETRY_AFTER, Unanswered, retry_after
+from ier1_plugin.pool import WINDOW
 
 __all__ = ["environment"]
 

@@ -9,23 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chain_helpers import ORDER, REQUEST, canvas_editor, chain, encoded
 from chat_fakes import GOLD, NONSENSE, FakeChat, FakeEditor, photo, reply
 from PIL import Image, ImageChops
 
 from ier1_plugin.agents import decompose, rule, sequence
 from ier1_plugin.chat import Unanswered
-from ier1_plugin.editors import EditError, Editor, make_editor
-from ier1_plugin.files import png_bytes, read_plan, read_trace, save_image
+from ier1_plugin.editors import EditError, make_editor
+from ier1_plugin.files import save_image
 from ier1_plugin.images import ImageError
 from ier1_plugin.pipeline import MAX_REQUEST_CHARACTERS, ImageEditR1, sha256
-from ier1_plugin.schema import Decomposition, EditResult, Plan, PlanError, Step, plan_json
-
-REQUEST = "remove the lamp and make the sofa navy"
-ORDER = ("Delete lamp", "Recoloring sofa to navy")
-
-
-def chain(editor: Any = None, tell: Any = lambda line: None) -> ImageEditR1:
-    return ImageEditR1(lambda image, request: GOLD, lambda parts, image, request: list(ORDER), editor, tell)
+from ier1_plugin.schema import Decomposition, EditResult, Plan, PlanError, Step
 
 
 def same(first: Image.Image, second: Image.Image) -> bool:
@@ -86,14 +80,6 @@ def turned_photo() -> bytes:
     exif[0x0112] = 6
     image.save(buffer, "JPEG", exif=exif)
     return buffer.getvalue()
-
-
-def canvas_editor(calls: list[Any], keeps_size: bool = True, returns: tuple[int, int] | None = None) -> Editor:
-    def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
-        calls.append(image.size)
-        return image.resize(returns) if returns else image.copy()
-
-    return Editor("fake", edit, canvas=lambda size: (32, 16), keeps_size=keeps_size)
 
 
 def test_one_canvas_holds_for_all_turns_and_the_size_of_the_photo_comes_back():
@@ -250,12 +236,6 @@ def test_wrong_modes_methods_and_missing_parts_are_one_line():
         chain(lambda image, instruction, seed: None).edit(photo(), REQUEST)
 
 
-def encoded(image: Image.Image, kind: str, **more: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **more)
-    return buffer.getvalue()
-
-
 GOOD_IMAGES = {
     "1 x 1": (encoded(photo(1, 1), "PNG"), (1, 1)),
     "CMYK": (encoded(photo().convert("CMYK"), "JPEG"), (64, 48)),
@@ -296,72 +276,3 @@ def test_what_is_no_photo_is_refused_in_one_line(case: str, tmp_path: Path):
     with pytest.raises(ImageError, match=reason) as refused:
         chain(FakeEditor()).edit(tmp_path / "photo.jpg", REQUEST)
     assert "\n" not in str(refused.value)
-
-
-def test_the_trace_holds_everything_and_the_png_holds_the_trace(tmp_path: Path):
-    chat = FakeChat([reply(), json.dumps(ORDER)])
-    agents = ImageEditR1(partial(decompose, chat=chat), partial(sequence, chat=chat), canvas_editor([]))
-    result = agents.edit(photo(), f"{REQUEST} 把", mode="multi-turn", seed=3)
-    save_image(tmp_path / "out.png", result.image, result.trace.to_json())
-    trace = read_trace(tmp_path / "out.png")
-    assert trace == json.loads(result.trace.to_json())
-    assert trace["plan"]["decomposition"] == json.loads(GOLD.to_json())
-    assert trace["plan"]["decomposer"]["replies"] == [reply()]
-    assert trace["plan"]["decomposer"]["model"] == "fake"
-    assert trace["plan"]["sequencer"]["replies"] == [json.dumps(ORDER)]
-    assert trace["plan"]["sub_requests"] == list(ORDER)
-    assert (trace["mode"], trace["seed"], trace["editor"], trace["canvas"]) == ("multi-turn", 3, "fake", [32, 16])
-    assert [step["seed"] for step in trace["steps"]] == [3, 4]
-    assert all({"instruction", "seconds", "sha256", "size"} == set(step) - {"seed"} for step in trace["steps"])
-
-
-def test_a_plan_comes_back_from_a_trace_a_plan_file_and_a_png(tmp_path: Path):
-    result = chain(FakeEditor()).edit(photo(), REQUEST)
-    (tmp_path / "trace.json").write_text(result.trace.to_json(), encoding="utf-8")
-    (tmp_path / "plan.json").write_text(plan_json(result.trace.plan), encoding="utf-8")
-    (tmp_path / "out.png").write_bytes(png_bytes(result.image, result.trace.to_json()))
-    for name in ("trace.json", "plan.json", "out.png"):
-        assert read_plan(tmp_path / name) == result.trace.plan
-
-
-def test_a_plan_written_by_hand_needs_sub_requests_only(tmp_path: Path):
-    (tmp_path / "plan.json").write_text('{"sub_requests": ["Delete lamp"]}', encoding="utf-8")
-    assert read_plan(tmp_path / "plan.json") == Plan("", ("Delete lamp",))
-
-
-BAD_PLANS = {
-    "empty": ("", "holds no plan"),
-    "not JSON": ("{", "holds no plan"),
-    "an array": ("[]", "wanted a JSON object"),
-    "no sub-requests": ("{}", "sub_requests is not an array"),
-    "empty sub-requests": ('{"sub_requests": []}', "sub_requests is not an array"),
-    "blank sub-request": ('{"sub_requests": [" "]}', "sub_requests is not an array"),
-    "a number": ('{"sub_requests": [1]}', "sub_requests is not an array"),
-    "a key too many": ('{"sub_requests": ["x"], "steps": []}', "a plan has no steps; it has request"),
-    "wrong method": ('{"sub_requests": ["x"], "method": "magic"}', "method is 'magic'; known"),
-    "wrong decomposition": ('{"sub_requests": ["x"], "decomposition": {"actions": []}}', "decomposition: wanted"),
-    "wrong agent": ('{"sub_requests": ["x"], "decomposer": {"colour": 1}}', "decomposer is not what a trace says"),
-    "a foreign PNG": (encoded(photo(), "PNG"), "a PNG that this program did not make"),
-    "a torn PNG": (encoded(photo(), "PNG")[:60], "holds no plan"),
-    "binary": (b"\xff\xfe\x00", "holds no plan"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_PLANS)
-def test_a_file_without_a_plan_says_what_is_wrong(case: str, tmp_path: Path):
-    data, reason = BAD_PLANS[case]
-    (tmp_path / "plan").write_bytes(data.encode() if isinstance(data, str) else data)
-    with pytest.raises(PlanError, match=reason) as refused:
-        read_plan(tmp_path / "plan")
-    assert "\n" not in str(refused.value)
-
-
-def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path):
-    save_image(tmp_path / "out.png", photo())
-    before = (tmp_path / "out.png").read_bytes()
-    with pytest.raises(PlanError, match="ends in none of"):
-        save_image(tmp_path / "out.gif", photo())
-    with pytest.raises(UnicodeEncodeError):
-        save_image(tmp_path / "out.png", photo(seed=1), "\ud800")
-    assert (tmp_path / "out.png").read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["out.png"]

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PARTS = ("ier1_plugin", "data_prep", "reward_fns", "examples", "setup.py", "constraints.txt", "README.md")
 SCRIPT = "examples/quickstart.sh"
-STAGES = 7
+STAGES = 8
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -91,7 +91,7 @@ def test_a_short_quickstart_runs_every_stage_and_a_second_one_none(checkout: Pat
     out = checkout / "quickstart" / "steps-2"
     first = run(checkout, **environment)
     assert first.returncode == 0, first.stdout + first.stderr
-    for name in ("rows/train.parquet", "warm/model.safetensors", "model/model.safetensors", "curves/reward_curves.png"):
+    for name in ("rows/train.parquet", "warm/model.safetensors", "model/model.safetensors", "curves/reward_curves.png", "index.html"):
         assert (out / name).is_file()
     assert "validation rows" in (out / "report.txt").read_text()
     assert json.loads((out / "after.json").read_text())["rows"] == 40

@@ -11,7 +11,6 @@ same client speaks. Model ids are settings, since providers shut models down: gp
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ from ier1_plugin.editors.canvas import Canvas, kontext, megapixel, nearest, sett
 from ier1_plugin.editors.remote import MAX_RETRIES, MAX_TIMEOUT, RETRIES, TIMEOUT, image_of, need_package, status_words
 from ier1_plugin.editors.remote import read_key as required_key
 from ier1_plugin.endpoint import without_password
-from ier1_plugin.images import encode
+from ier1_plugin.images import data_url, encode
 
 GPT_IMAGE_MODEL = "gpt-image-2"
 SEEDEDIT_MODEL = "doubao-seededit-3-0-i2i-250628"
@@ -189,7 +188,7 @@ def _edit(client: Any, model: str, image: Image.Image, instruction: str, fields:
 
 def _generate(client: Any, model: str, image: Image.Image, instruction: str, fields: dict[str, Any]) -> Any:
     """POST /images/generations as JSON, with the picture as a data URL."""
-    url = f"data:image/png;base64,{base64.b64encode(encode(image, lossless=True)).decode()}"
+    url = data_url(encode(image, lossless=True))
     generate = client.images.with_raw_response.generate
     return generate(model=model, prompt=instruction, extra_body={"image": url, **fields})
 

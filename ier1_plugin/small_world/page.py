@@ -11,7 +11,6 @@ training; edited is the same crop at SIDE pixels.
 from __future__ import annotations
 
 import argparse
-import base64
 import sys
 from dataclasses import asdict, replace
 from itertools import islice
@@ -25,7 +24,7 @@ from ier1_plugin.agents import Answer, decompose, rule
 from ier1_plugin.chat import Chat, ChatError, Question, make_chat
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.files import write
-from ier1_plugin.images import encode
+from ier1_plugin.images import data_url, encode
 from ier1_plugin.pipeline import ImageEditR1
 from ier1_plugin.schema import Decomposition, Plan
 from ier1_plugin.scoring import score_response
@@ -61,7 +60,7 @@ def page(model: Path, rows_file: Path, curves: Path | None, seed: int = 0) -> st
     edits = [_edited(chat, row, photo) for row, photo in rows]
     return _rendered(
         edits=edits,
-        curves=_data_url(curves.read_bytes(), "png") if curves and curves.is_file() else "",
+        curves=data_url(curves.read_bytes()) if curves and curves.is_file() else "",
         no_curves=f"{curves} is missing" if curves else "none were named",
         parameters=_parameters(model),
         each=EDITS,
@@ -146,11 +145,7 @@ def _carried_out(chain: ImageEditR1, image: Image.Image, plan: Plan) -> tuple[Im
 def _shown(image: Image.Image) -> str:
     image = image.copy()
     image.thumbnail((2 * SIDE, 2 * SIDE))
-    return _data_url(encode(image, lossless=False), "jpeg")
-
-
-def _data_url(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return data_url(encode(image, lossless=False))
 
 
 def _parameters(model: Path) -> str:

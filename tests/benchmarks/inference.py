@@ -69,8 +69,8 @@ def overhead() -> None:
         image = noise(side)
         for mode in ("single-turn", "multi-turn"):
             edit = partial(agents.edit, image, "remove the lamp and make the sofa navy", mode=mode)
-            print(f"{side} x {side}, {mode:<11}   {1000 * best(edit):6.2f} ms an edit")
-        result = edit()
+            result = edit()
+            print(f"{side} x {side}, {mode:<11}   {1000 * best(edit) / len(result.steps):6.2f} ms an edit")
         print(
             f"{side} x {side}, PNG           {1000 * best(partial(png_bytes, image, result.trace.to_json())):6.2f} ms"
         )
