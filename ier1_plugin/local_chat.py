@@ -66,6 +66,11 @@ class LocalChat:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    def _longest(self, question: Question) -> int:
+        """In tokens; never more than the training allowed: a model that never had to stop later rambles on."""
+        trained = self.facts.max_response_length if self.facts else None
+        return min(question.max_tokens, trained or question.max_tokens)
+
     def _answer(self, question: Question) -> str:
         import torch
 
@@ -73,7 +78,7 @@ class LocalChat:
             inputs = self.inputs(question).to(self._model.device)
             with torch.inference_mode(), torch.random.fork_rng():
                 torch.manual_seed(question.seed)
-                output = self._model.generate(**inputs, max_new_tokens=question.max_tokens, **_sampling(question))
+                output = self._model.generate(**inputs, max_new_tokens=self._longest(question), **_sampling(question))
         except torch.OutOfMemoryError:
             raise ChatError(f"{self.name}: out of GPU memory; free some, or lower --max-pixels") from None
         except ValueError as error:

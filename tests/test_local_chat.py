@@ -111,6 +111,16 @@ def test_local_weights_see_the_image_within_the_budget_of_their_training(weights
 
 
 @pytest.mark.slow
+def test_local_weights_write_no_more_than_their_training_allowed(weights: Path, tmp_path: Path):
+    folder = shutil.copytree(weights, tmp_path / "brief")
+    replace(Decomposer.read(folder), max_response_length=5).write(folder)
+    chat: Any = make_chat(f"local:{folder}")
+    tokenizer = chat._processor.tokenizer
+    reply = chat(ask(max_tokens=12))
+    assert reply == tokenizer.decode(tokenizer(make_chat(f"local:{weights}")(ask(max_tokens=12)))["input_ids"][:5])
+
+
+@pytest.mark.slow
 def test_weights_that_were_trained_with_another_prompt_are_asked_with_that_one(weights: Path, tmp_path: Path):
     folder = shutil.copytree(weights, tmp_path / "other")
     (folder / "decompose.jinja").write_text("{{ content | trim }}\n\nName the edits.\n", encoding="utf-8")

@@ -91,7 +91,13 @@ def test_a_short_quickstart_runs_every_stage_and_a_second_one_none(checkout: Pat
     out = checkout / "quickstart" / "steps-2"
     first = run(checkout, **environment)
     assert first.returncode == 0, first.stdout + first.stderr
-    for name in ("rows/train.parquet", "warm/model.safetensors", "model/model.safetensors", "curves/reward_curves.png", "index.html"):
+    for name in (
+        "rows/train.parquet",
+        "warm/model.safetensors",
+        "model/model.safetensors",
+        "curves/reward_curves.png",
+        "index.html",
+    ):
         assert (out / name).is_file()
     assert "validation rows" in (out / "report.txt").read_text()
     assert json.loads((out / "after.json").read_text())["rows"] == 40

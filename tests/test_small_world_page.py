@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 from tiny_models import build
 
+from ier1_plugin.decomposer import Decomposer
 from ier1_plugin.images import encode
+from ier1_plugin.prompts import path
 from ier1_plugin.rows import format_row
 from ier1_plugin.schema import Plan
 from ier1_plugin.small_world import page
@@ -36,6 +39,15 @@ def row_of(sample: Sample) -> dict[str, object]:
     return format_row(id=sample.id, source="photos", request=sample.request, image=image, gold=sample.gold)
 
 
+def merged(folder: Path) -> Path:
+    """A tiny model that learnt nothing, as merging leaves it."""
+    build(folder, "qwen2_5_vl")
+    (folder / "decompose.jinja").write_bytes(path("decompose").read_bytes())
+    facts = Decomposer(3136, 3136, 3136, 3136, 28**2, "decompose.jinja", "", "cpu-standin", "float32", "0.1.0")
+    replace(facts, max_response_length=72).write(folder)
+    return folder
+
+
 @pytest.mark.slow
 def test_three_rows_of_two_edits_are_chosen_with_a_picture_each(rows: Path):
     chosen = page.chosen(read_rows(rows), seed=0)
@@ -52,11 +64,7 @@ def test_rows_of_another_seed_show_their_own_photo(rows: Path):
 @pytest.mark.slow
 def test_a_model_that_learnt_nothing_still_gives_a_page_and_its_fallbacks_are_stated(rows: Path, tmp_path: Path):
     pytest.importorskip("transformers")
-    model, curves, out = (
-        build(tmp_path / "model", "qwen2_5_vl"),
-        tmp_path / "curves.png",
-        tmp_path / "new" / "index.html",
-    )
+    model, curves, out = merged(tmp_path / "model"), tmp_path / "curves.png", tmp_path / "new" / "index.html"
     Image.new("RGB", (30, 20), "teal").save(curves)
     options = ["--model", str(model), "--rows", str(rows), "--curves", str(curves), "--out", str(out)]
     assert page.main(options) == 0
@@ -75,7 +83,7 @@ def test_without_curves_or_rows_or_model_the_page_or_one_line_says_so(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     pytest.importorskip("transformers")
-    model, out = build(tmp_path / "model", "qwen2_5_vl"), tmp_path / "index.html"
+    model, out = merged(tmp_path / "model"), tmp_path / "index.html"
     assert page.main(["--model", str(model), "--rows", str(rows), "--curves", "gone.png", "--out", str(out)]) == 0
     assert "There are no curves: gone.png is missing" in out.read_text(encoding="utf-8")
     out.unlink()

@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from ier1_plugin.agents import Answer, decompose, rule
-from ier1_plugin.chat import Chat, ChatError, Question, make_chat
+from ier1_plugin.chat import Chat, ChatError, make_chat
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.files import write
 from ier1_plugin.images import data_url, encode
@@ -29,7 +29,7 @@ from ier1_plugin.pipeline import ImageEditR1
 from ier1_plugin.schema import Decomposition, Plan
 from ier1_plugin.scoring import score_response
 from ier1_plugin.small_world.evaluate import Row, read_rows
-from ier1_plugin.small_world.model_io import MAX_NEW_TOKENS, use_cores
+from ier1_plugin.small_world.model_io import use_cores
 from ier1_plugin.small_world.pictures import PICTURES, Photo
 from ier1_plugin.small_world.world import Edit, edits_of, gold_of, samples
 
@@ -39,23 +39,13 @@ TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 NO_CROP = "the photo is the row's own, enlarged: the rows were built with another seed"
 
 
-class Brief:
-    """A chat that is cut off where answers of the small world end; a model that has not learnt to stop rambles on."""
-
-    def __init__(self, chat: Any) -> None:
-        self.name, self.budget, self.prompt, self._chat = chat.name, chat.budget, chat.prompt, chat
-
-    def __call__(self, question: Question) -> str:
-        return self._chat(replace(question, max_tokens=MAX_NEW_TOKENS))
-
-
 def page(model: Path, rows_file: Path, curves: Path | None, seed: int = 0) -> str:
     """The HTML. OSError, ValueError, ChatError: there is no model, or there are no rows of the small world.
 
     `seed`: the one that the rows were built with, to have their photos at a good resolution.
     """
     rows = chosen(read_rows(rows_file), seed)
-    chat = Brief(make_chat(f"local:{model}"))
+    chat = make_chat(f"local:{model}")
     use_cores()
     edits = [_edited(chat, row, photo) for row, photo in rows]
     return _rendered(
