@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -71,6 +72,8 @@ def serving(desk: Desk, host: str, port: int, auth: tuple[str, str] | None = Non
     with TemporaryDirectory(prefix="ier1-demo-") as folder:
         # what lies elsewhere is copied there, so results on their way need another one; read when blocks are made
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "cache"))
+        # Gradio below 6.16 uses names that Starlette has renamed, and each visitor would see it said in the log
+        warnings.filterwarnings("ignore", module=r"gradio\.")
         from starlette.middleware import Middleware
 
         from ier1_plugin.app_page import STYLE, build_page, theme

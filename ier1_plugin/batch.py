@@ -131,6 +131,9 @@ class Worker:
         try:
             self._do(item)
         except ITEM_ERRORS as error:
+            if self._closed:
+                # cut short, not failed: it stays open for the next run
+                return Outcome(item.name, failed=True, reason=one_line(error), hopeless=True)
             stage = EDIT if isinstance(error, EditError) else PLAN
             self._batch.store.keep_error(item, stage, one_line(error))
             own_fault = isinstance(error, (ImageError, PlanError, Refused))

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 FILE_NAME = "decomposer.json"
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 class DecomposerError(ValueError):
@@ -46,6 +48,7 @@ class Decomposer:
     global_step: int | None = None
     experiment: str | None = None
     base_model: str | None = None
+    """A hub id; a folder, as a path from this one, starts with a dot."""
     easyr1_version: str | None = None
 
     @classmethod
@@ -68,6 +71,10 @@ class Decomposer:
 
     def write(self, folder: Path) -> None:
         (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def base_hub_id(self) -> str | None:
+        return self.base_model if self.base_model and HUB_ID.fullmatch(self.base_model) else None
 
     @property
     def max_image_tokens(self) -> int:

@@ -10,17 +10,14 @@ Token ids are those of EasyR1's dataset for the same row: same template, same pr
 from __future__ import annotations
 
 import gc
-import re
 import threading
 from pathlib import Path
 from typing import Any
 
 from ier1_plugin.chat import BUDGET, Question
-from ier1_plugin.decomposer import FILE_NAME, Decomposer, DecomposerError
+from ier1_plugin.decomposer import FILE_NAME, HUB_ID, Decomposer, DecomposerError
 from ier1_plugin.endpoint import ChatError, Refused
 from ier1_plugin.prompts import path as prompt_path
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class LocalChat:
@@ -118,7 +115,7 @@ def _own_prompt(folder: Path, facts: Decomposer | None) -> Path | None:
 
 def _load(folder: str) -> tuple[Any, Any]:
     """The model, on the GPU if there is one, and its processor."""
-    if not (Path(folder) / "config.json").is_file() and (Path(folder).exists() or not _HUB_ID.fullmatch(folder)):
+    if not (Path(folder) / "config.json").is_file() and (Path(folder).exists() or not HUB_ID.fullmatch(folder)):
         raise ChatError(f"no model in {folder}: config.json is missing; make one with python -m ier1_plugin.merge")
     try:
         import torch
@@ -132,9 +129,20 @@ def _load(folder: str) -> tuple[Any, Any]:
         raise ChatError(f"local: needs torch and transformers ({error}); pip install -e '.[local]'") from None
     gpu = torch.cuda.is_available()
     try:
+        if not Path(folder).is_dir():
+            _find_on_the_hub(folder)
         processor = AutoProcessor.from_pretrained(folder)
         model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype="auto" if gpu else torch.float32)
     except Exception as error:  # the hub client, safetensors and transformers each raise their own
         reason = str(error).strip().split("\n")[0]
         raise ChatError(f"{folder} can't be loaded as a vision-language model: {reason}") from error
     return model.to("cuda" if gpu else "cpu").eval(), processor
+
+
+def _find_on_the_hub(model_id: str) -> None:
+    """Fails once where the hub can't be reached; transformers would ask for every file, over and over, aloud."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()
+    hf_hub_download(model_id, "config.json")

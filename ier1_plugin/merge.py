@@ -47,7 +47,7 @@ def merge(checkpoint: Checkpoint, out: Path, options: argparse.Namespace) -> Pat
         raise CheckpointError(f"{out} exists; remove it, or name another folder with --out")
     config = read_run_config(checkpoint.run, options.config)
     prompt = find_prompt(config, options.prompt)
-    decomposer = _describe(checkpoint, config, prompt, options)
+    decomposer = _describe(checkpoint, config, prompt, out, options)
     weights = merge_lora(read_weights(checkpoint), checkpoint.actor / "lora_adapter" / "adapter_config.json")
     with _appearing(out) as folder:
         copy_files(checkpoint.huggingface, folder, decomposer, look_up(config, "data.override_chat_template"))
@@ -107,7 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _describe(checkpoint: Checkpoint, config: dict[str, Any], prompt: Path, options: argparse.Namespace) -> Decomposer:
+def _describe(
+    checkpoint: Checkpoint, config: dict[str, Any], prompt: Path, out: Path, options: argparse.Namespace
+) -> Decomposer:
     low, high = find_budget(config, options.min_pixels, options.max_pixels)
     side, own_limits = _processor_facts(checkpoint.huggingface / "preprocessor_config.json")
     server_low, server_high = processor_limits(low, high, side, own_limits)
@@ -126,9 +128,14 @@ def _describe(checkpoint: Checkpoint, config: dict[str, Any], prompt: Path, opti
         max_response_length=look_up(config, "data.max_response_length"),
         global_step=checkpoint.step,
         experiment=look_up(config, "trainer.experiment_name"),
-        base_model=options.base_model or look_up(config, "worker.actor.model.model_path"),
+        base_model=_from(out, options.base_model or look_up(config, "worker.actor.model.model_path")),
         easyr1_version=look_up(config, "easyr1_version"),
     )
+
+
+def _from(out: Path, base_model: str | None) -> str | None:
+    """A folder as seen from `out`, such as "../warm", so that both can be moved together; a hub id as it is."""
+    return os.path.relpath(base_model, out) if base_model and Path(base_model).is_dir() else base_model
 
 
 def _processor_facts(file: Path) -> tuple[int, tuple[int, int]]:

@@ -7,7 +7,6 @@ States what the checkpoint and the run's config tell, and marks what only the tr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ LICENCES: dict[str, dict[str, str]] = {
     },
     "Qwen/Qwen3-VL-8B-Instruct": {"license": "apache-2.0"},
 }
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # what the card says of the run, and the key of EasyR1's config it is read from
 _SETTINGS = {
     "Algorithm": "algorithm.adv_estimator",
@@ -110,8 +108,7 @@ on a tiny model, not a model to use.
 
 def render_card(decomposer: Decomposer, config: Mapping[str, Any]) -> str:
     """The card's text. `config` is the run's EasyR1 config as nested dicts, {} if it is unknown."""
-    base = decomposer.base_model
-    hub_id = base if base and _HUB_ID.fullmatch(base) else None
+    hub_id = decomposer.base_hub_id
     return _CARD.format(
         front_matter=_front_matter(hub_id),
         title=f"ImageEdit-R1 decomposer{f', {decomposer.experiment}' if decomposer.experiment else ''}",

@@ -13,6 +13,7 @@ Keys of an API are read from the environment; a file holds none.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -178,7 +179,17 @@ class System:
 def _base_of(chat: Chat, decomposer: str) -> str:
     """The model that the decomposer was trained from, where its folder says so, else the decomposer's own model."""
     facts = getattr(chat, "facts", None)
-    return f"{LOCAL}{facts.base_model}" if facts and facts.base_model else decomposer
+    if not facts or not facts.base_model:
+        return decomposer
+    if facts.base_hub_id:
+        return f"{LOCAL}{facts.base_hub_id}"
+    base = Path(os.path.normpath(Path(decomposer.removeprefix(LOCAL), facts.base_model)))
+    if not base.is_dir():
+        raise SettingsError(
+            f"{base}, from which {decomposer} was trained, is not there to order the edits; name another --sequencer, "
+            f"or {RULE}, which needs no model"
+        )
+    return f"{LOCAL}{base}"
 
 
 def read_yaml(file: str | Path) -> dict[str, Any]:

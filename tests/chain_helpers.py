@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,8 @@ def one_line(result: Result) -> str:
 
 def planner(url: str) -> tuple[str, ...]:
     return "--decomposer", f"openai:{url}#fake", "--sequencer", "rule", "--editor", "pillow"
+
+
+def hear_ctrl_c() -> None:
+    """For a child process: a shell that runs the tests in the background has its children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

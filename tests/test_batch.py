@@ -17,10 +17,10 @@ from chat_fakes import GOLD, NONSENSE, FakeChat, FakeEditor, photo, reply
 from PIL import Image
 
 from ier1_plugin.agents import decompose, rule
-from ier1_plugin.batch import MAX_FAILURES_IN_A_ROW, Batch, run
+from ier1_plugin.batch import MAX_FAILURES_IN_A_ROW, PLAN, Batch, Worker, run
 from ier1_plugin.batch_items import BatchError, Item, count_items, read_items
 from ier1_plugin.batch_store import Store
-from ier1_plugin.chat import ChatError, Refused
+from ier1_plugin.chat import ChatError, Refused, Unanswered
 from ier1_plugin.editors import EditError, Editor
 from ier1_plugin.schema import Decomposition
 
@@ -61,6 +61,21 @@ def test_every_item_becomes_an_image_a_trace_and_a_line(tmp_path: Path, overlap:
             assert json.loads(inside.text["imageedit_r1"])["plan"] == trace["plan"]
         assert line["sub_requests"] == ["Delete lamp", "Recoloring sofa to navy"]
         assert trace["plan"]["request"] == line["request"]
+
+
+def test_an_item_that_the_end_of_a_run_cut_short_is_open_and_not_failed(tmp_path: Path):
+    (item,) = write_photos(tmp_path / "in", 1)
+
+    def cut_short(image: Image.Image, request: str) -> Decomposition:
+        worker.close()
+        raise Unanswered("closed while it waited")
+
+    batch = batch_of([item], tmp_path / "out", cut_short)
+    worker = Worker(batch, PLAN, None, print)
+    with batch.store.opened(batch.settings):
+        assert worker(item).failed
+    assert batch.store.status(item) == ("open", "")
+    assert run(batch_of([item], tmp_path / "out"))["edited"] == 1
 
 
 def test_everything_is_planned_before_anything_is_edited(tmp_path: Path):

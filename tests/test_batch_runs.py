@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_helpers import results, write_photos
+from chain_helpers import hear_ctrl_c, results, write_photos
 from chat_fakes import chat_server, reply
 from PIL import Image, ImageChops
 
@@ -130,6 +130,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(requests: Path, 
             env=environment(),
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=hear_ctrl_c,
         )
         while not list((tmp_path / "out" / "images").glob("*.png")):
             assert process.poll() is None

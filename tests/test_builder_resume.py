@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import random
@@ -31,6 +30,7 @@ from builder_inputs import (
     run_command,
     write_jsonl,
 )
+from chain_helpers import hear_ctrl_c
 
 from data_prep.build_rl_dataset import main, parse
 
@@ -210,10 +210,8 @@ def test_passwords_in_an_address_stay_out_of_the_report(tmp_path: Path):
 def test_ctrl_c_says_one_line_and_the_same_command_goes_on(tmp_path: Path):
     source = requests(tmp_path / "in", 400)
     arguments = command("jsonl", source, tmp_path / "out")
-    # a shell that runs the tests in the background has its children ignore Ctrl-C
-    listening = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(arguments, text=True, preexec_fn=listening, **pipes)
+    process = subprocess.Popen(arguments, text=True, preexec_fn=hear_ctrl_c, **pipes)
     spool = tmp_path / "out" / ".build" / "images.bin"
     while not (spool.exists() and spool.stat().st_size) and process.poll() is None:
         time.sleep(0.01)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chain_helpers import BRIGHTER, ORIGINAL, ier1, one_line, planner
+from chain_helpers import BRIGHTER, ORIGINAL, hear_ctrl_c, ier1, one_line, planner
 from chat_fakes import NONSENSE, chat_server, photo, reply, slow
 from PIL import Image, ImageChops
 
@@ -258,6 +258,7 @@ def test_ctrl_c_during_an_edit_is_one_word_and_leaves_nothing(image: Path, tmp_p
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=hear_ctrl_c,
         )
         while not server.bodies:
             assert process.poll() is None

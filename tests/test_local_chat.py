@@ -18,6 +18,7 @@ from ier1_plugin.chat import ChatError, Question, make_chat, openai_chat
 from ier1_plugin.decomposer import Decomposer
 from ier1_plugin.images import prepare
 from ier1_plugin.rows import messages
+from ier1_plugin.system import SettingsError, System
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,18 @@ def test_local_weights_that_are_closed_or_held_to_a_schema_say_so(weights: Path)
     chat.close()
     with pytest.raises(ChatError, match="is closed"):
         chat(ask())
+
+
+@pytest.mark.slow
+def test_the_default_sequencer_is_the_folder_that_the_weights_were_trained_from(weights: Path, tmp_path: Path):
+    folder = shutil.copytree(weights, tmp_path / "models" / "trained")
+    replace(Decomposer.read(folder), base_model="../warm").write(folder)
+    system = System(decomposer=f"local:{folder}", editor="pillow")
+    with pytest.raises(SettingsError, match=r"models/warm, from which .* was trained, is not there .* --sequencer"):
+        system.agents()
+    shutil.copytree(weights, tmp_path / "models" / "warm")
+    _, sequencer = system.agents()
+    assert getattr(sequencer, "keywords", {})["chat"].name == f"local:{tmp_path / 'models' / 'warm'}"
 
 
 def test_a_folder_with_a_damaged_decomposer_json_says_so(tmp_path: Path):

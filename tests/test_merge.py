@@ -36,6 +36,16 @@ def test_a_checkpoint_becomes_a_folder_with_everything_beside_the_weights(run_fo
     assert list(run_folder.glob(".*")) == []
 
 
+def test_a_base_model_in_a_folder_is_named_as_seen_from_the_merged_one(run_folder: Path, tmp_path: Path):
+    (tmp_path / "models" / "warm").mkdir(parents=True)
+    base = str(tmp_path / "models" / "warm")
+    merge.main([str(run_folder), *BUDGET, "--base-model", base, "--out", str(tmp_path / "models" / "trained")])
+    decomposer = Decomposer.read(tmp_path / "models" / "trained")
+    assert decomposer.base_model == "../warm"
+    assert decomposer.base_hub_id is None
+    assert "base_model:" not in (tmp_path / "models" / "trained" / "README.md").read_text()
+
+
 @pytest.mark.parametrize(("world_size", "copies"), [(1, 1), (2, 1), (4, 1), (4, 2), (6, 2)])
 def test_pieces_of_every_layout_make_the_weights(tmp_path: Path, run_folder: Path, world_size: int, copies: int):
     actor = actor_of(run_folder)

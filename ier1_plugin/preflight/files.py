@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.decomposer import HUB_ID
+
 BATCH = 128
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _ROW_NUMBER = re.compile(r"\d+(?![\d%])")
 BUILD = "python data_prep/build_rl_dataset.py builds one"
 READ_AS = {".parquet": "parquet", ".jsonl": "lines", ".json": "lines"}
@@ -58,7 +59,7 @@ def open_source(value: str, columns: tuple[str, ...]) -> Source | None:
         raise FileProblem("more than one @, of which EasyR1 takes none; rename the file or folder")
     if not path.exists():
         # a hub id looks like a path; it is taken for one where its first part is a folder here
-        if _HUB_ID.fullmatch(name) and not path.parent.exists():
+        if HUB_ID.fullmatch(name) and not path.parent.exists():
             return None
         raise FileProblem(f"there is no such file; {BUILD}")
     if path.is_dir():

@@ -10,13 +10,13 @@ import importlib.util
 import json
 import logging
 import os
-import re
 import socket
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.decomposer import HUB_ID
 from ier1_plugin.preflight.run import Run
 from ier1_plugin.preflight.settings import get
 
@@ -28,7 +28,6 @@ RUNNER_CPUS = 1
 REWARD_MANAGERS = 2
 HUB_SECONDS = 10
 CONNECT_SECONDS = 5
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _MEANT_AS_FOLDER = ("/", ".", "~")
 
 
@@ -141,7 +140,7 @@ def model(run: Run) -> Iterator[str]:
         return
     if run.cpu and not Path(path).is_dir():
         return  # the stand-ins' guard has looked for it already
-    if not Path(path).is_dir() and (path.startswith(_MEANT_AS_FOLDER) or not _HUB_ID.fullmatch(path)):
+    if not Path(path).is_dir() and (path.startswith(_MEANT_AS_FOLDER) or not HUB_ID.fullmatch(path)):
         yield f"{key}: there is no such folder (paths count from the current one), and it is no hub id"
         return
     config, problem = model_config(path)
