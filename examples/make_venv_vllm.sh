@@ -30,4 +30,12 @@ pip torch==2.13.0 'transformers>=5.5.3,<5.11' 'fastapi[standard]<0.137.0,>=0.133
     'anthropic>=0.71' 'opentelemetry-semantic-conventions-ai>=0.4.1' lm-format-enforcer==0.11.3 outlines_core==0.2.14 \
     lark==1.2.2 depyf==0.20.0 numba==0.65.0 intel-openmp==2024.2.1 opentelemetry-exporter-otlp sentencepiece tiktoken \
     cachetools blake3 py-cpuinfo partial-json-parser einops watchfiles python-json-logger ninja pybase64 cbor2 ijson \
-    setproctitle mcp msgspec pyzmq cloudpickle psutil protobuf aiohttp requests tqdm pyyaml six regex diskcache gguf
+    setproctitle mcp msgspec pyzmq cloudpickle psutil protobuf aiohttp requests tqdm pyyaml six regex diskcache gguf loguru wrapt
+# this package, and by it what lets a CUDA build of torchvision be imported beside a CPU build of torch
+pip --no-deps -e .
+site=$("$venv/bin/python" -c 'import site; print(site.getsitepackages()[0])')
+hook='import wrapt; from ier1_plugin.cpu.torchvision_ops import HOOKS; wrapt.register_post_import_hook(HOOKS["torch"], "torch")'
+echo "$hook" >"$site/zz_torchvision.pth"
+# vLLM looks itself up as "vllm", and takes its platform from the version that it finds there
+mkdir -p "$site/vllm-0.28.0+cpu.dist-info"
+printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.28.0+cpu\n' >"$site/vllm-0.28.0+cpu.dist-info/METADATA"

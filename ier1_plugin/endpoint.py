@@ -126,7 +126,7 @@ class Endpoint:
             # several threads may be refused at once; one line is enough
             if name not in self._given_up:
                 self._given_up.add(name)
-                self._tell(f"{self.address} does not take {name}: going on without it")
+                self._tell(f"{self.address} refused {name}: going on without it")
         return True
 
     def _what_is_wrong(self, error: Any) -> ChatError:

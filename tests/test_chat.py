@@ -128,7 +128,7 @@ def test_a_parameter_that_the_server_does_not_take_is_left_out_and_told():
     assert len(server.bodies) == 4
     assert server.bodies[-1]["max_tokens"] == chat_module.MAX_TOKENS
     assert [line.partition(" ")[2] for line in told] == [
-        f"does not take {name}: going on without it" for name in ("temperature", "max_completion_tokens")
+        f"refused {name}: going on without it" for name in ("temperature", "max_completion_tokens")
     ]
 
 

@@ -227,6 +227,12 @@ def test_the_config_and_the_code_agree_on_lengths_and_pixels():
 
 
 @pytest.mark.slow
+def test_the_tokenizer_cuts_digits_one_by_one_as_qwens_does(loaded: tuple[Any, Any]):
+    tokenizer = loaded[1].tokenizer
+    assert [tokenizer.decode(token) for token in tokenizer("turn 90 degrees")["input_ids"]][-4:-1] == [" ", "9", "0"]
+
+
+@pytest.mark.slow
 def test_no_gold_response_is_longer_than_training_allows(loaded: tuple[Any, Any]):
     tokenizer = loaded[1].tokenizer
     for split in ("train", "val"):

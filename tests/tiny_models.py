@@ -17,6 +17,7 @@ from ier1_plugin.parsing import render_response
 from ier1_plugin.prompts import path as prompt_path
 from ier1_plugin.rows import format_row
 from ier1_plugin.schema import Decomposition
+from ier1_plugin.small_world.tiny_model import qwen_words
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 END, STOP, IMAGE, VIDEO, VISION = "<|endoftext|>", "<|im_end|>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>"
@@ -83,7 +84,7 @@ def _tokenizer() -> Any:
     from transformers import Qwen2TokenizerFast
 
     backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = qwen_words()
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     corpus = [prompt_path("decompose").read_text(), render_response(GOLD, "The coat changes."), *ACTIONS] * 10

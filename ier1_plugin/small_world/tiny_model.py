@@ -80,7 +80,7 @@ def build_tokenizer(seed: int) -> Any:
     transformers = import_transformers()
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.NFC()
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.pre_tokenizer = qwen_words()
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=MERGES_UP_TO, initial_alphabet=alphabet, show_progress=False)
@@ -99,6 +99,22 @@ def build_tokenizer(seed: int) -> Any:
     tokenizer.add_tokens(whole)
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def qwen_words() -> Any:
+    """How Qwen2 cuts a text before BPE: digits one by one, words with the space before them.
+
+    Any other way would get lost: from version 5 on transformers, and vLLM with it, takes a Qwen2 tokenizer's words from
+    its own code and not from the folder (transformers, models/qwen2/tokenization_qwen2.py, where the pattern is from).
+    """
+    from tokenizers import Regex, pre_tokenizers
+
+    pattern = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+    words = pre_tokenizers.Split(Regex(pattern), "isolated")
+    return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def build_model(size: Size, tokenizer: Any) -> Any:
