@@ -48,7 +48,14 @@ EXTRAS = {
         "transformers>=4.57,<5",  # EasyR1 knows no transformers 5
         "wrapt>=1.14",
     ],
-    "test": ["hypothesis>=6.100", "pyright[nodejs]>=1.1.380", "pytest>=8", "pytest-httpserver>=1.0.10", "ruff>=0.6"],
+    "test": [
+        "hypothesis>=6.100",
+        "pyright[nodejs]>=1.1.380",
+        "pytest>=8",
+        "pytest-httpserver>=1.0.10",
+        "ruff>=0.6",
+        "selenium>=4.25",
+    ],
 }
 
 setup(

@@ -105,7 +105,8 @@ def memory_gb() -> int:
 
 
 def _described(name: str, needs: Needs) -> Description:
-    missing = [f"pip install {_pip_name(package)}" for package in needs.packages if not _is_installed(package)]
+    packages = [_pip_name(package) for package in needs.packages if not _is_installed(package)]
+    missing = [f"pip install {' '.join(packages)}"] if packages else []
     if needs.keys and not any(os.environ.get(key, "").strip() for key in needs.keys):
         missing.append(f"{' or '.join(needs.keys)} is not set")
     more, notes = _local_needs(needs) if "diffusers" in needs.packages else ([], [])
