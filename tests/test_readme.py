@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,3 +41,27 @@ def test_every_builder_option_in_the_readme_is_one():
     known = {option for action in _parser()._actions for option in action.option_strings}
     command = README[README.index("python data_prep/build_rl_dataset.py") :].split("\n\n")[0]
     assert set(re.findall(r"--[a-z-]+", command)) <= known
+
+
+# a command with its options, over lines that end in a backslash, up to a remark
+COMMANDS = sorted(set(re.findall(r"ier1 ([a-z]+)((?:[^\n`#\\]|#\S|\\\n)*)", README)))
+
+
+@pytest.mark.parametrize(("command", "rest"), COMMANDS)
+def test_every_option_of_the_ier1_command_in_the_readme_is_one(command: str, rest: str):
+    from typer.main import get_command
+
+    from ier1_plugin.cli import app
+
+    ier1: Any = get_command(app)
+    known = {option for parameter in ier1.commands[command].params for option in parameter.opts}
+    assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest)) <= known
+
+
+def test_every_system_file_that_the_readme_names_can_be_read():
+    from ier1_plugin.system import System
+
+    files = sorted(set(re.findall(r"examples/systems/\w+\.yaml", README)))
+    assert files
+    for file in files:
+        System.read(ROOT / file)
