@@ -89,14 +89,20 @@ def _of_line(line: bytes, default_id: str, file: Path, request: str) -> Item:
         return Item(default_id, problem=f"not JSON: {error}")
     if not isinstance(values, dict):
         return Item(default_id, problem='not a JSON object; wanted {"image": "photo.jpg", "request": "..."}')
-    id = str(values.get("id") or default_id).encode("utf-8", "replace").decode("utf-8")
+    given = values.get("id")
+    id = _writable(default_id if given is None or given == "" else str(given))
     image = values.get("image")
-    if not isinstance(image, str) or not image or "\0" in image:
+    if not isinstance(image, str) or not image or "\0" in image or _writable(image) != image:
         return Item(id, problem=f"image is {image!r}; wanted the path of a file")
     words = next((values[key] for key in REQUEST_KEYS if values.get(key)), request)
     if not isinstance(words, str) or not words:
         return Item(id, problem=f"no request: {' or '.join(REQUEST_KEYS)} is missing or no string")
-    return Item(id, str(file.parent / image), words)
+    return Item(id, str(file.parent / image), _writable(words))
+
+
+def _writable(text: str) -> str:
+    """Without lone surrogates, which JSON can hold and no file can."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _text(file: Path) -> str:
@@ -107,6 +113,8 @@ def count_items(source: Path) -> int:
     """How many there are; quick, as nothing is parsed. BatchError: none, or no such file or folder."""
     if source.is_dir():
         count = sum(path.suffix.lower() in SUFFIXES for path in source.iterdir())
+    elif source.suffix.lower() in SUFFIXES:
+        raise BatchError(f"{source} is one image; edit it with ier1 edit, or name its folder")
     elif source.is_file():
         with source.open("rb") as lines:
             count = sum(bool(line.strip()) for line in lines)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ier1_plugin.batch_items import BatchError, Item
-from ier1_plugin.files import PART, png_bytes, write
+from ier1_plugin.files import PART, png_bytes, write, writing
 from ier1_plugin.schema import EditResult, Plan, PlanError
 
 RUN, RESULTS = "run.json", "results.jsonl"
@@ -90,14 +90,13 @@ class Store:
     def write_results(self, items: Iterable[Item]) -> dict[Status, int]:
         """Writes results.jsonl and returns how many items are where; items that are open have no line."""
         counts: dict[Status, int] = {"open": 0, "edited": 0, "failed": 0}
-        part = self.out / f".{RESULTS}{PART}"
-        with part.open("w", encoding="utf-8") as lines:
+        with writing(self.out / RESULTS) as lines:
             for item in items:
                 status, error = self.status(item)
                 counts[status] += 1
                 if status != "open":
-                    lines.write(json.dumps(self._line(item, status, error), ensure_ascii=False) + "\n")
-        os.replace(part, self.out / RESULTS)
+                    line = json.dumps(self._line(item, status, error), ensure_ascii=False)
+                    lines.write(f"{line}\n".encode())
         return counts
 
     def image(self, item: Item) -> Path:

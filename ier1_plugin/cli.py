@@ -40,11 +40,12 @@ def edit(
     save_steps: Annotated[Path | None, option("folder for the image after each step", "--save-steps")] = None,
     dry_run: Annotated[bool, option("print the plan as JSON and edit nothing", "--dry-run")] = False,
     system: System,
+    said: frozenset[str],
 ) -> None:
     """Edit one image."""
     from ier1_plugin.commands import edit_image
 
-    edit_image(image, request, output, system, plan, trace, save_steps, dry_run)
+    edit_image(image, request, output, system, said, plan, trace, save_steps, dry_run)
 
 
 @app.command()

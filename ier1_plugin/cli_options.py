@@ -31,7 +31,8 @@ def option(help: str, *names: str, **more: Any) -> Any:
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Puts `--config` and an option for each setting of System in place of the command's parameter `system`.
 
-    An option on the command line wins over the file, the file over the default.
+    An option on the command line wins over the file, the file over the default. A command with a parameter `said` gets
+    the names of the settings that were given in either.
     """
     own = inspect.signature(command, eval_str=True)
     hints = get_type_hints(System)
@@ -40,10 +41,15 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     def called(config: Path | None = None, **given: Any) -> None:
         with one_line_errors():
             chosen = {name: _value(name, given.pop(name)) for name in options}
-            system = _system(config, {name: value for name, value in chosen.items() if value is not None})
-            command(**given, system=system)
+            said = (read_yaml(config) if config else {}) | {
+                name: value for name, value in chosen.items() if value is not None
+            }
+            settings: dict[str, Any] = {"system": System.of(said, str(config or "the command line"))}
+            if "said" in own.parameters:
+                settings["said"] = frozenset(said)
+            command(**given, **settings)
 
-    parameters = [known for known in own.parameters.values() if known.name != "system"]
+    parameters = [one for one in own.parameters.values() if one.name not in ("system", "said")]
     config_option = option("YAML file with any of the settings below; see examples/systems", "--config")
     parameters.append(_keyword("config", Annotated[Path | None, config_option]))
     parameters += [_keyword(name, flag) for name, flag in options.items()]
@@ -76,10 +82,6 @@ def one_line_errors() -> Iterator[None]:
 def _fail(reason: str) -> None:
     typer.echo(f"error: {' '.join(reason.split())}", err=True)
     raise typer.Exit(1)
-
-
-def _system(config: Path | None, given: dict[str, Any]) -> System:
-    return System.of((read_yaml(config) if config else {}) | given, str(config or "the command line"))
 
 
 def _keyword(name: str, annotation: Any) -> inspect.Parameter:

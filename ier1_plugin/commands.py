@@ -7,6 +7,7 @@ Results go to standard output, everything else to standard error. Errors are rai
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import fields, replace
@@ -15,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from PIL import Image
 
 from ier1_plugin import __version__
 from ier1_plugin.endpoint import without_password
 from ier1_plugin.files import check_format, read_plan, read_trace, save_image, write
-from ier1_plugin.images import open_image
+from ier1_plugin.images import ImageError, open_image
 from ier1_plugin.pipeline import ImageEditR1
 from ier1_plugin.schema import CHAIN, Decomposition, EditResult, Plan, PlanError, Step, plan_json
-from ier1_plugin.system import NO_DECOMPOSER, System
+from ier1_plugin.system import NO_DECOMPOSER, SettingsError, System
 
 # what changes no pixel of the result
 NOT_IN_RUN = ("name", "timeout")
@@ -33,17 +35,26 @@ def edit_image(
     request: str,
     output: Path | None,
     system: System,
+    said: frozenset[str],
     plan_file: Path | None,
     trace_file: Path | None,
     steps_folder: Path | None,
     dry_run: bool,
 ) -> None:
-    """Edits one image and says what it does. ImageError, PlanError, ChatError, EditError, OSError: it can't."""
-    output = _checked_output(output or image.with_name(f"{image.stem}-edited.png"), image)
-    photo = open_image(image)
+    """Edits one image and says what it does. ImageError, PlanError, ChatError, EditError, OSError: it can't.
+
+    `said`: the settings that were given; of a plan's trace come mode and seed where they are not among them.
+    """
+    output = output or image.with_name(f"{image.stem}-edited.png")
+    check_format(output)
+    _check_place(output, {"the photo itself": image})
+    if trace_file:
+        trace_file.parent.mkdir(parents=True, exist_ok=True)
+        _check_place(trace_file, {"the photo itself": image, "the edited image's own file": output})
+    photo = _opened(image)
     plan = _given_plan(plan_file, request)
     if plan_file:
-        system = _as_traced(system, plan_file)
+        system = _as_traced(system, said, plan_file)
     # before anything is paid for
     editor = None if dry_run else system.make_editor()
     agents = (None, None) if plan else system.agents(say)
@@ -51,9 +62,8 @@ def edit_image(
     if dry_run:
         print(plan_json(plan or chain.plan(photo, request, system.method)))
         return
-    for folder in (steps_folder, trace_file and trace_file.parent):
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
+    if steps_folder:
+        _clear_steps(steps_folder)
     events = chain.stream(
         photo, plan or request, mode=system.mode, method=system.method, seed=system.seed, item=image.stem
     )
@@ -123,13 +133,25 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _checked_output(output: Path, image: Path) -> Path:
-    check_format(output)
-    if output.exists() and image.exists() and output.samefile(image):
-        raise PlanError(f"{output} is the photo itself; choose another name with -o")
-    if not output.parent.is_dir():
-        raise PlanError(f"there is no folder {output.parent} to write {output.name} into")
-    return output
+def _check_place(file: Path, taken: dict[str, Path]) -> None:
+    """PlanError where a result can't be written; known before anything is paid for."""
+    for what, other in taken.items():
+        if file.resolve() == other.resolve() or (file.exists() and other.exists() and file.samefile(other)):
+            raise PlanError(f"{file} is {what}; choose another name")
+    if file.is_dir():
+        raise PlanError(f"{file} is a folder; wanted the name of a file")
+    if not file.parent.is_dir():
+        raise PlanError(f"there is no folder {file.parent} to write {file.name} into")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise PlanError(f"{file.parent} takes no files: you may not write there")
+
+
+def _opened(image: Path) -> Image.Image:
+    try:
+        return open_image(image)
+    except ImageError as error:
+        reason = str(error)
+        raise ImageError(reason if str(image) in reason else f"{image}: {reason}") from None
 
 
 def _given_plan(plan_file: Path | None, request: str) -> Plan | None:
@@ -138,11 +160,14 @@ def _given_plan(plan_file: Path | None, request: str) -> Plan | None:
     return read_plan(plan_file) if plan_file else None
 
 
-def _as_traced(system: System, plan_file: Path) -> System:
-    """Mode and seed of the trace, where the command line leaves them at their defaults: the same edit once more."""
-    traced, default = read_trace(plan_file), System()
-    kept = {name: traced[name] for name in ("mode", "seed") if name in traced}
-    return replace(system, **{name: kept[name] for name in kept if getattr(system, name) == getattr(default, name)})
+def _as_traced(system: System, said: frozenset[str], plan_file: Path) -> System:
+    """Mode and seed of the trace, where nothing else was said: the same edit once more."""
+    traced = read_trace(plan_file)
+    kept = {name: traced[name] for name in ("mode", "seed") if name in traced and name not in said}
+    try:
+        return replace(system, **kept)
+    except SettingsError as error:
+        raise PlanError(f"{plan_file}: {error}") from None
 
 
 def _told(events: Iterable[Any], steps_folder: Path | None) -> EditResult:
@@ -165,6 +190,13 @@ def _lines(event: Decomposition | Plan | Step, turn: int) -> list[str]:
     if isinstance(event, Plan):
         return [f"{number}. {sub_request}" for number, sub_request in enumerate(event.sub_requests, start=1)]
     return [f"step {turn}: {event.seconds:.1f} s"]
+
+
+def _clear_steps(folder: Path) -> None:
+    """What an earlier edit left would look like further steps of this one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("step-[0-9][0-9].png"):
+        left.unlink()
 
 
 def _keep_step(folder: Path | None, turn: int, step: Step) -> None:

@@ -21,6 +21,8 @@ from typing import Any
 
 OPENAI, EXAMPLE = "api.openai.com", "http://127.0.0.1:8000/v1"
 CONNECT_SECONDS = 10.0
+# a day: what is longer is more likely a mistake, and overflows the clocks of HTTP clients
+MAX_TIMEOUT = 86_400.0
 # a server that asks for a longer rest is asked again after this many seconds all the same
 MAX_RETRY_AFTER = 300.0
 SHOWN = 300
@@ -60,11 +62,9 @@ class Endpoint:
     def __init__(self, base_url: str, model: str, timeout: float, tell: Callable[[str], None] = lambda line: None):
         """`base_url`: "" for OpenAI itself, or OPENAI_BASE_URL. `timeout`: seconds a request. ChatError: no key."""
         base_url = base_url or os.environ.get("OPENAI_BASE_URL", "")
-        self._key = os.environ.get("OPENAI_API_KEY", "").strip()
+        self._key = checked_key("OPENAI_API_KEY")
         if base_url and not re.match(r"https?://[^/\s]", base_url):
             raise ChatError(f"{base_url!r} is no address; wanted one such as {EXAMPLE}")
-        if not self._key.isascii() or not self._key.isprintable() or " " in self._key:
-            raise ChatError("OPENAI_API_KEY holds a character that no key has; was it copied with quotes?")
         if not base_url and not self._key:
             raise ChatError(f"OPENAI_API_KEY is not set: export it, or name a server by its address, such as {EXAMPLE}")
         self.model = model
@@ -143,6 +143,14 @@ class Endpoint:
         """One short line without the key."""
         text = " ".join(str(message).split()) or type(message).__name__
         return (text.replace(self._key, "[key]") if self._key else text)[:SHOWN]
+
+
+def checked_key(name: str) -> str:
+    """The key in the environment variable `name`, "" without one. ChatError: it can't be sent."""
+    key = os.environ.get(name, "").strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ChatError(f"{name} holds a character that no key has; was it copied with quotes?")
+    return key
 
 
 def retry_after(headers: Any) -> float:

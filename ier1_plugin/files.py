@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image, PngImagePlugin
 
@@ -48,14 +50,28 @@ def png_bytes(image: Image.Image, trace: str = "") -> bytes:
 
 
 def write(path: Path, data: bytes | str) -> None:
-    """Writes a file that appears complete; what a killed process leaves is a hidden file that ends in .part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PART}")
+    """Writes a file that appears complete."""
+    with writing(path) as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file that appears when it is complete; what a killed process leaves is a hidden one that ends in .part.
+
+    OSError names `path`, whatever could not be written.
+    """
+    # short, since a name that the file system takes need not leave room for a longer one
+    part = path.with_name(f".{os.getpid():x}-{threading.get_ident():x}{PART}")
     try:
-        part.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            yield file
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -99,35 +99,42 @@ class ImageEditR1:
         """
         if mode not in MODES:
             raise PlanError(f"no mode {mode!r}; known: {', '.join(MODES)}")
-        photo, plan = upright(image), request
-        for known in [plan] if isinstance(plan, Plan) else self._plan(photo, plan, method):
-            yield known
-            plan = known
-        assert isinstance(plan, Plan)
+        photo = upright(image)
+        if isinstance(request, Plan):
+            plan = request
+            yield plan
+        else:
+            plan = yield from self._plan(photo, request, method)
         start, steps = time.perf_counter(), []
         for step in self._turns(photo, plan, mode, seed, item):
             yield step
             steps.append(step)
         yield self._result(photo, plan, mode, seed, steps, _since(start))
 
-    def _plan(self, photo: Image.Image, request: str, method: str) -> Iterator[Decomposition | Plan]:
+    def _plan(self, photo: Image.Image, request: str, method: str) -> Generator[Decomposition | Plan, None, Plan]:
+        """Yields the decomposition, if there is one, and the plan, which it returns as well."""
         words = checked_request(request)
         if method not in METHODS:
             raise PlanError(f"no method {method!r}; known: {', '.join(METHODS)}")
         if method == ORIGINAL:
-            yield Plan(words, (words,), ORIGINAL)
-            return
-        if self.decomposer is None or self.sequencer is None:
-            raise PlanError("no agents to plan with; name a decomposer, or use a plan or the method original")
-        parts, order = _answer(self.decomposer, photo, words), None
-        if parts.value is not None:
-            yield parts.value
-            order = _answer(self.sequencer, parts.value, photo, words)
-        sub_requests = tuple(order.value) if order else ()
-        plan = Plan(words, sub_requests or (words,), CHAIN, parts.value, parts.trace, order.trace if order else None)
+            plan = Plan(words, (words,), ORIGINAL)
+        else:
+            plan = yield from self._ask(photo, words)
         for line in plan.fallbacks:
             self.tell(line)
         yield plan
+        return plan
+
+    def _ask(self, photo: Image.Image, words: str) -> Generator[Decomposition, None, Plan]:
+        """Asks both agents, the second one only if the first one found something."""
+        if self.decomposer is None or self.sequencer is None:
+            raise PlanError("no agents to plan with; name a decomposer, or use a plan or the method original")
+        parts = _decomposed(_answer(self.decomposer, photo, words))
+        if parts.value is None:
+            return Plan(words, (words,), CHAIN, None, parts.trace)
+        yield parts.value
+        order = _ordered(_answer(self.sequencer, parts.value, photo, words))
+        return Plan(words, order.value or (words,), CHAIN, parts.value, parts.trace, order.trace)
 
     def _turns(self, photo: Image.Image, plan: Plan, mode: str, seed: int, item: str) -> Iterator[Step]:
         """Edit after edit on one canvas; what comes back in another size is brought back to it."""
@@ -136,12 +143,11 @@ class ImageEditR1:
         canvas, edit = self._canvas(photo), _for_item(self.editor, item)
         image = fitted(photo, canvas)
         for turn, instruction in enumerate(instructions(plan, mode, self.editor)):
-            step = _turn(edit, image, instruction, seed + turn)
-            image = step.image or image
+            step, image = _turn(edit, image, instruction, seed + turn)
             if self._keeps_size and step.size != canvas:
                 self.tell(_resized(turn, step, canvas))
                 image = fitted(image, canvas)
-            yield replace(step, image=image)
+            yield replace(step, image=image, sha256=sha256(image))
 
     def _result(
         self, photo: Image.Image, plan: Plan, mode: str, seed: int, steps: list[Step], seconds: float
@@ -184,6 +190,8 @@ def instructions(plan: Plan, mode: str, editor: Any = None) -> list[str]:
 
 def checked_request(request: str) -> str:
     """The request, harmless for chat templates. PlanError: empty or too long."""
+    if not isinstance(request, str):
+        raise PlanError(f"the request is {one_line(repr(request))}; wanted plain words")
     words = neutralise(request)
     if not words:
         raise PlanError("the request is empty; say in plain words what shall change")
@@ -210,14 +218,14 @@ def sha256(image: Image.Image) -> str:
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 
-def _turn(edit: Edit, image: Image.Image, instruction: str, seed: int) -> Step:
+def _turn(edit: Edit, image: Image.Image, instruction: str, seed: int) -> tuple[Step, Image.Image]:
     start = time.perf_counter()
     # a copy: a function that paints on what it was given must not change what came before
     edited = edit(image.copy(), instruction, seed)
     if not isinstance(edited, Image.Image):
         raise EditError(f"the editor {name_of(edit)} returned {one_line(repr(edited))}; wanted an image")
     edited = upright(edited)
-    return Step(instruction, seed, _since(start), sha256(edited), edited.size, edited)
+    return Step(instruction, seed, _since(start), "", edited.size), edited
 
 
 def _for_item(editor: Any, item: str) -> Edit:
@@ -230,6 +238,33 @@ def _answer(agent: Any, *asked: Any) -> Answer[Any]:
     start = time.perf_counter()
     answer = agent(*asked)
     return answer if isinstance(answer, Answer) else Answer(answer, AgentTrace(name_of(agent), seconds=_since(start)))
+
+
+def _decomposed(answer: Answer[Any]) -> Answer[Decomposition | None]:
+    """PlanError for what is no decomposition; none at all is a fallback, and is said."""
+    if not isinstance(answer.value, Decomposition | None):
+        raise PlanError(_returned(answer, "decomposer", "a Decomposition, or None"))
+    return answer if answer.value is not None else _word_for_word(answer, "decomposition")
+
+
+def _ordered(answer: Answer[Any]) -> Answer[tuple[str, ...]]:
+    """PlanError for what are no sub-requests; none at all is a fallback, and is said."""
+    value = answer.value
+    lists_strings = isinstance(value, Sequence) and all(isinstance(part, str) and part.strip() for part in value)
+    # a string is a sequence of strings, each of one letter
+    if isinstance(value, str) or not lists_strings:
+        raise PlanError(_returned(answer, "sequencer", "a list of strings with words in them"))
+    return replace(answer, value=tuple(value)) if value else _word_for_word(answer, "sub-requests")
+
+
+def _returned(answer: Answer[Any], who: str, wanted: str) -> str:
+    return f"the {who} {answer.trace.model} returned {one_line(repr(answer.value))}; wanted {wanted}"
+
+
+def _word_for_word(answer: Answer[Any], what: str) -> Answer[Any]:
+    """With a line on what takes the place of `what`, unless the agent has said so itself."""
+    stated = answer.trace.fallback or f"no {what} from {answer.trace.model}: used the request, word for word"
+    return replace(answer, trace=replace(answer.trace, fallback=stated))
 
 
 def _resized(turn: int, step: Step, canvas: Size) -> str:

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ier1_plugin.endpoint import MAX_TIMEOUT
 from ier1_plugin.schema import CHAIN, METHODS, MODES, ORIGINAL, SIGHTS, SINGLE_TURN, PlanError
 
 if TYPE_CHECKING:
@@ -122,10 +123,10 @@ class System:
         for sight in self.sequencer_sees:
             if sight not in SIGHTS:
                 raise SettingsError(f"the sequencer can't be shown {sight!r}; known: {', '.join(SIGHTS)}")
-        if not 0 <= self.seed < 2**31:
-            raise SettingsError(f"seed is {self.seed}; wanted a whole number from 0 to {2**31 - 1}")
-        if not self.timeout > 0:
-            raise SettingsError(f"timeout is {self.timeout}; wanted a number of seconds above 0")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**31:
+            raise SettingsError(f"seed is {self.seed!r}; wanted a whole number from 0 to {2**31 - 1}")
+        if not 0 < self.timeout <= MAX_TIMEOUT:
+            raise SettingsError(f"timeout is {self.timeout}; wanted a number of seconds from 0 to {MAX_TIMEOUT:.0f}")
 
     @property
     def plans_here(self) -> bool:

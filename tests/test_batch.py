@@ -1,4 +1,4 @@
-"""Batches: with plain functions, and through the command with kill -9, Ctrl-C and Ray."""
+"""Batches with plain functions for agents and editors."""
 
 from __future__ import annotations
 
@@ -76,6 +76,29 @@ def test_an_item_that_the_end_of_a_run_cut_short_is_open_and_not_failed(tmp_path
         assert worker(item).failed
     assert batch.store.status(item) == ("open", "")
     assert run(batch_of([item], tmp_path / "out"))["edited"] == 1
+
+
+def test_an_odd_row_costs_no_other_row_anything(tmp_path: Path):
+    (item,) = write_photos(tmp_path / "in", 1)
+    rows = [
+        {"id": 0, "image": item.image, "request": "zero"},
+        {"id": "odd", "image": item.image, "request": "a\ud800b"},
+        {"id": "bad", "image": "\ud800.png", "request": "x"},
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    batch = batch_of(list(read_items(tmp_path / "in.jsonl", "")), tmp_path / "out")
+    assert run(batch) == {"open": 0, "edited": 2, "failed": 1}
+    assert [(line["id"], line["status"]) for line in results(tmp_path / "out")] == [
+        ("0", "edited"),
+        ("odd", "edited"),
+        ("bad", "failed"),
+    ]
+
+
+def test_one_image_is_no_list_of_images(tmp_path: Path):
+    (item,) = write_photos(tmp_path / "in", 1)
+    with pytest.raises(BatchError, match="is one image; edit it with ier1 edit, or name its folder"):
+        count_items(Path(item.image))
 
 
 def test_everything_is_planned_before_anything_is_edited(tmp_path: Path):

@@ -68,6 +68,23 @@ def test_a_plan_is_done_again_without_asking_and_gives_the_same_pixels(image: Pa
     assert (read_trace(tmp_path / "again.png")["mode"], read_trace(tmp_path / "again.png")["seed"]) == ("multi-turn", 7)
 
 
+def test_what_is_said_wins_over_the_trace_even_where_it_is_the_default(image: Path, tmp_path: Path):
+    made = ("-o", "out.png", "--seed", 7, "--mode", "multi-turn")
+    assert ier1("edit", image, "flip it horizontally", *ORIGINAL, *made).exit_code == 0
+    said = ("--seed", 0, "--mode", "single-turn", "-o", "again.png")
+    assert ier1("edit", image, "--plan", "out.png", "--editor", "pillow", *said).exit_code == 0
+    trace = read_trace(tmp_path / "again.png")
+    assert (trace["mode"], trace["seed"]) == ("single-turn", 0)
+
+
+def test_steps_of_an_earlier_edit_are_not_taken_for_steps_of_this_one(image: Path, tmp_path: Path):
+    for request in ("flip it horizontally and make it brighter", "flip it horizontally"):
+        (tmp_path / "plan.json").write_text(json.dumps({"sub_requests": request.split(" and ")}), encoding="utf-8")
+        more = ("--editor", "pillow", "--mode", "multi-turn", "--save-steps", "steps")
+        assert ier1("edit", image, "--plan", "plan.json", *more).exit_code == 0
+    assert [file.name for file in (tmp_path / "steps").iterdir()] == ["step-01.png"]
+
+
 def test_a_dry_run_prints_a_plan_that_can_be_changed_and_used(image: Path, tmp_path: Path):
     with chat_server(lambda body, number: reply(BRIGHTER)) as server:
         dry = ier1("edit", image, "brighter, and mirror it", *planner(server.url), "--dry-run")

@@ -43,6 +43,13 @@ BAD_OPTIONS = {
     "output without an ending": ((*ORIGINAL, "-o", "out"), "ends in none of"),
     "output in no folder": ((*ORIGINAL, "-o", "no/where/out.png"), "there is no folder no/where"),
     "output is the input": ((*ORIGINAL, "-o", "photo.png"), "is the photo itself"),
+    "trace is the input": ((*ORIGINAL, "--trace", "photo.png"), "photo.png is the photo itself; choose another name"),
+    "trace is the output": (
+        (*ORIGINAL, "-o", "out.png", "--trace", "./out.png"),
+        "out.png is the edited image's own file",
+    ),
+    "output is a folder": ((*ORIGINAL, "-o", "."), "ends in none of"),
+    "timeout without end": ((*ORIGINAL, "--timeout", "inf"), "timeout is inf; wanted a number of seconds"),
     "timeout of nothing": ((*ORIGINAL, "--timeout", "0"), "timeout is 0.0; wanted a number of seconds"),
     "budget turned round": (
         ("--decomposer", "openai:http://x#m", "--editor", "pillow", "--min-pixels", "9", "--max-pixels", "4"),
@@ -59,6 +66,28 @@ def test_a_wrong_setting_is_one_line_and_makes_nothing(image: Path, tmp_path: Pa
     assert reason in one_line(ier1("edit", image, *request, *options))
     assert [file.name for file in tmp_path.iterdir()] == ["photo.png"]
     assert image.read_bytes() == before
+
+
+def test_a_place_that_takes_no_file_is_told_before_anything_is_paid_for(image: Path, tmp_path: Path):
+    (tmp_path / "folder.png").mkdir()
+    with chat_server(lambda body, number: reply()) as server:
+        for option in ("-o", "--trace"):
+            told = one_line(ier1("edit", image, "brighter", *planner(server.url), option, "folder.png"))
+            assert told == "error: folder.png is a folder; wanted the name of a file"
+    assert server.bodies == []
+
+
+@pytest.mark.parametrize("seed", ['"abc"', "null", "1.5", "-1"])
+def test_a_trace_with_a_seed_that_is_none_is_one_line(image: Path, tmp_path: Path, seed: str):
+    trace = f'{{"plan": {{"sub_requests": ["flip horizontally"]}}, "seed": {seed}}}'
+    (tmp_path / "trace.json").write_text(trace, encoding="utf-8")
+    told = one_line(ier1("edit", image, "--plan", "trace.json", "--editor", "pillow"))
+    assert told.startswith("error: trace.json: seed is ")
+
+
+def test_a_photo_that_cannot_be_opened_is_named(image: Path, tmp_path: Path):
+    (tmp_path / "text.jpg").write_text("hello")
+    assert one_line(ier1("edit", "text.jpg", "brighter", *ORIGINAL)).startswith("error: text.jpg: not an image")
 
 
 def test_a_request_and_a_plan_are_one_too_many(image: Path, tmp_path: Path):

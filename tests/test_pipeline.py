@@ -193,6 +193,7 @@ def test_a_model_that_is_down_stops_the_edit():
     ("request_", "reason"),
     [
         ("", "the request is empty"),
+        (None, "the request is None; wanted plain words"),
         (" \n\0", "the request is empty"),
         ("x" * 51_200, f"51,200 characters; at most {MAX_REQUEST_CHARACTERS:,}"),
     ],
@@ -221,6 +222,36 @@ def test_other_scripts_and_injected_tags_go_through_harmlessly(request_: str):
     text = chat.asked[0].messages[0]["content"][-1]["text"].split("\n\nThe lines above")[0]
     assert not any(token in text for token in ("<think>", "<action>", "<|im_start|>", "<image>"))
     assert json.loads(result.trace.to_json())["plan"]["request"] == text
+
+
+def test_a_plain_function_that_finds_nothing_is_a_fallback_that_is_told():
+    told: list[str] = []
+    for decomposer, sequencer in ((lambda *_: None, rule), (lambda *_: GOLD, lambda *_: [])):
+        result = ImageEditR1(decomposer, sequencer, FakeEditor(), told.append).edit(photo(), REQUEST)
+        assert result.trace.plan.sub_requests == (REQUEST,)
+        assert result.trace.notes == (told[-1],)
+        assert "used the request, word for word" in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("decomposer", "sequencer", "reason"),
+    [
+        (lambda *_: {"actions": []}, rule, r"the decomposer .* returned {.*; wanted a Decomposition, or None"),
+        (lambda *_: GOLD, lambda *_: "Delete lamp", r"the sequencer .* returned .Delete lamp.; wanted a list"),
+        (lambda *_: GOLD, lambda *_: ["Delete lamp", 5], "wanted a list of strings with words in them"),
+    ],
+)
+def test_a_plain_function_that_answers_with_something_else_is_one_line(decomposer: Any, sequencer: Any, reason: str):
+    with pytest.raises(PlanError, match=reason):
+        ImageEditR1(decomposer, sequencer, FakeEditor()).plan(photo(), REQUEST)
+
+
+def test_a_step_is_hashed_as_it_is_kept():
+    result = ImageEditR1(None, None, canvas_editor([], returns=(20, 20))).edit(photo(), REQUEST, method="original")
+    (step,) = result.steps
+    assert step.image
+    assert (step.size, step.image.size) == ((20, 20), (32, 16))
+    assert step.sha256 == sha256(step.image)
 
 
 def test_wrong_modes_methods_and_missing_parts_are_one_line():
