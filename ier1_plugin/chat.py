@@ -44,6 +44,8 @@ BUDGET = (3136, 1003520)
 MAX_TOKENS = 2048
 """Of a reply, as `data.max_response_length` in the shipped training configs."""
 TIMEOUT, ATTEMPTS, MAX_BACKOFF = 120.0, 5, 30.0
+# seconds of waiting that a person would wonder about
+WORTH_A_LINE = 1.0
 # a server that just failed is left alone for this many seconds while others answer, twice as long each time
 REST, MAX_REST = 10.0, 300.0
 KINDS = "openai:BASE_URL[,BASE_URL...]#MODEL or local:FOLDER"
@@ -94,7 +96,7 @@ def openai_chat(
     longest wait in seconds before the second attempt, doubled for each further one; none while a server is left that
     did not just fail. ChatError: no key, no client, a bad address.
     """
-    return OpenAIChat([Endpoint(url, model, timeout, tell) for url in base_urls], budget, attempts, backoff)
+    return OpenAIChat([Endpoint(url, model, timeout, tell) for url in base_urls], budget, attempts, backoff, tell)
 
 
 def local_chat(folder: str, budget: tuple[int, int] | None = None) -> LocalChat:
@@ -109,13 +111,21 @@ class OpenAIChat:
 
     local = False
 
-    def __init__(self, endpoints: list[Endpoint], budget: tuple[int, int], attempts: int, backoff: float) -> None:
+    def __init__(
+        self,
+        endpoints: list[Endpoint],
+        budget: tuple[int, int],
+        attempts: int,
+        backoff: float,
+        tell: Callable[[str], None],
+    ) -> None:
         self.name = f"openai:{','.join(endpoint.address for endpoint in endpoints)}#{endpoints[0].model}"
         self.budget = budget
         self._pool = _Pool(endpoints)
         # dead servers must not use up the attempts of a question that another would answer
         self._attempts = attempts + len(endpoints) - 1
         self._backoff = wait_random_exponential(multiplier=backoff, max=MAX_BACKOFF)
+        self._tell = tell
         self._closed = threading.Event()
 
     def __call__(self, question: Question) -> str:
@@ -126,6 +136,7 @@ class OpenAIChat:
             stop=stop_any(stop_after_attempt(self._attempts), stop_when_event_set(self._closed)),
             wait=self._pause,
             sleep=sleep_using_event(self._closed),
+            before_sleep=self._say_so,
             reraise=True,
         )
         try:
@@ -143,6 +154,10 @@ class OpenAIChat:
             raise Unanswered("closed while it waited")
         with self._pool.lent() as endpoint:
             return text_of(endpoint.complete(messages, parameters))
+
+    def _say_so(self, state: RetryCallState) -> None:
+        if state.upcoming_sleep >= WORTH_A_LINE and state.outcome:
+            self._tell(f"{state.outcome.exception()}; asking again in {state.upcoming_sleep:.0f} s")
 
     def _pause(self, state: RetryCallState) -> float:
         if self._pool.has_fresh():

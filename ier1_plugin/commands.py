@@ -8,8 +8,10 @@ Results go to standard output, everything else to standard error. Errors are rai
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -108,7 +110,8 @@ def edit_many(
         total=count_items(source),
     )
     try:
-        counts = run(batch, OnRay(*on_ray).start if on_ray else None)
+        with _second_ctrl_c_ends():
+            counts = run(batch, OnRay(*on_ray).start if on_ray else None)
     except KeyboardInterrupt:
         say("what is done is kept; the same command goes on from there")
         raise
@@ -127,6 +130,24 @@ def list_editors() -> None:
     for editor in describe_editors():
         state = "ready" if editor.available else "not here"
         print(f"{editor.usage}\n    {editor.summary}\n    {state}{f': {editor.why}' if editor.why else ''}")
+
+
+@contextmanager
+def _second_ctrl_c_ends() -> Iterator[None]:
+    """The first Ctrl-C waits for what is under way; the second one does not. No file is ever half written."""
+
+    def first(*_: Any) -> None:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    # a shell that runs the command in the background has it ignore Ctrl-C
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def say(line: str) -> None:

@@ -50,7 +50,10 @@ class System:
     decomposer: str = field(default="", metadata={HELP: "openai:BASE_URL[,BASE_URL...]#MODEL or local:FOLDER"})
     sequencer: str = field(
         default=BASE,
-        metadata={HELP: "as the decomposer; or base: the model it was trained from (default); or rule: no model"},
+        metadata={
+            HELP: "as the decomposer; or rule: no model; or base (default): the model that a local decomposer "
+            "was trained from, or, behind a server, the decomposer itself"
+        },
     )
     sequencer_sees: tuple[str, ...] = field(
         default=(), metadata={HELP: "image,request: what the sequencer sees beside the decomposition"}

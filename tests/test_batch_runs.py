@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from chain_helpers import hear_ctrl_c, results, write_photos
-from chat_fakes import chat_server, reply
+from chat_fakes import chat_server, reply, slow
 from PIL import Image, ImageChops
 
 from ier1_plugin.batch_items import count_items
@@ -116,6 +116,27 @@ def wait_for_progress(process: subprocess.Popen[bytes], out: Path, draw: random.
     while process.poll() is None and written() == before:
         time.sleep(0.005)
     time.sleep(draw.uniform(0, 0.1))
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_waits_for_nothing(requests: Path, tmp_path: Path):
+    with chat_server(lambda body, number: slow(30.0)) as server:
+        process = subprocess.Popen(
+            command(requests, tmp_path / "out", server.url, "-j", "2", "--overlap"),
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=hear_ctrl_c,
+        )
+        assert process.stderr
+        while not server.bodies:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        for line in process.stderr:
+            if "interrupted: waiting" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
 
 
 @pytest.mark.slow

@@ -195,6 +195,14 @@ def test_servers_that_rest_are_asked_again_when_all_rest():
         assert openai_chat("m", [server.url], **QUICK)(ask()) == "done"
 
 
+def test_a_wait_that_a_person_would_wonder_about_is_told():
+    told: list[str] = []
+    busy = error(429, Retry_After="1")
+    with chat_server(lambda body, number: busy if number == 0 else completion("done")) as server:
+        assert openai_chat("m", [server.url], tell=told.append, **QUICK)(ask()) == "done"
+    assert told == [f"{server.url}: HTTP 429; asking again in 1 s"]
+
+
 def test_a_busy_server_gets_nothing_while_another_is_free():
     release = threading.Event()
 
