@@ -226,7 +226,8 @@ def test_other_scripts_and_injected_tags_go_through_harmlessly(request_: str):
 
 def test_a_plain_function_that_finds_nothing_is_a_fallback_that_is_told():
     told: list[str] = []
-    for decomposer, sequencer in ((lambda *_: None, rule), (lambda *_: GOLD, lambda *_: [])):
+    agents: list[tuple[Any, Any]] = [(lambda *_: None, rule), (lambda *_: GOLD, lambda *_: [])]
+    for decomposer, sequencer in agents:
         result = ImageEditR1(decomposer, sequencer, FakeEditor(), told.append).edit(photo(), REQUEST)
         assert result.trace.plan.sub_requests == (REQUEST,)
         assert result.trace.notes == (told[-1],)
