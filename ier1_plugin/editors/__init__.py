@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from ier1_plugin.editors.available import Description, described
-from ier1_plugin.editors.base import Edit, EditError, Editor, join, known_keys, split
+from ier1_plugin.editors.base import Edit, EditError, Editor, Tell, failing_as, join, known_keys, split, untold
 from ier1_plugin.editors.diffusion import diffusers_editor
 from ier1_plugin.editors.exact import pillow_editor
 from ier1_plugin.editors.finished import finished_editor
@@ -27,13 +27,15 @@ from ier1_plugin.editors.route import route_editor
 
 __all__ = ["EDITORS", "Edit", "EditError", "Editor", "Maker", "describe_editors", "join", "make_editor", "split"]
 
+TELL = "tell"
 Maker = Callable[..., Editor]
-"""(what follows the name and a colon, or "", **settings) -> an editor."""
+"""(what follows the name and a colon, or "", **settings) -> an editor. One that has a `tell` is given it."""
 
 
-def make_editor(spec: str, **settings: Any) -> Editor:
+def make_editor(spec: str, tell: Tell = untold, /, **settings: Any) -> Editor:
     """The editor of "NAME" or "NAME:ARGUMENT". A setting that is None counts as not given.
 
+    `tell` gets a line for whatever went wrong and is tried again, such as a request that a server refused for now.
     EditError, in one line: no such editor, a setting that it does not have, a package, key or folder that is missing.
     """
     name, _, argument = spec.strip().partition(":")
@@ -41,11 +43,13 @@ def make_editor(spec: str, **settings: Any) -> Editor:
         raise EditError(f"there is no editor {name!r}; known: {', '.join(EDITORS)} (`ier1 models` says more)")
     maker = EDITORS[name]
     given = {key: value for key, value in settings.items() if value is not None}
-    accepted = inspect.signature(maker).parameters.values()
+    # the first parameter is the argument
+    accepted = list(inspect.signature(maker).parameters.values())[1:]
     if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in accepted):
-        # the first one is the argument
-        known_keys(given, [parameter.name for parameter in list(accepted)[1:]], f"the editor {name}")
-    return maker(argument, **given)
+        known_keys(given, {parameter.name for parameter in accepted} - {TELL}, f"the editor {name}")
+    told = {TELL: tell} if TELL in (parameter.name for parameter in accepted) else {}
+    with failing_as(f"the editor {name}"):
+        return maker(argument, **given | told)
 
 
 def describe_editors() -> list[Description]:

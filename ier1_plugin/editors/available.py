@@ -9,9 +9,9 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
+from ier1_plugin.editors.base import is_installed, packages_of
 from ier1_plugin.editors.gemini import KEY_NAMES
 from ier1_plugin.editors.icedit import LORA, MODEL
 from ier1_plugin.editors.loading import PACKAGES, is_cached, is_offline
@@ -105,8 +105,8 @@ def memory_gb() -> int:
 
 
 def _described(name: str, needs: Needs) -> Description:
-    packages = [_pip_name(package) for package in needs.packages if not _is_installed(package)]
-    missing = [f"pip install {' '.join(packages)}"] if packages else []
+    packages = packages_of(module for module in needs.packages if not is_installed(module))
+    missing = [f"pip install {packages}"] if packages else []
     if needs.keys and not any(os.environ.get(key, "").strip() for key in needs.keys):
         missing.append(f"{' or '.join(needs.keys)} is not set")
     more, notes = _local_needs(needs) if "diffusers" in needs.packages else ([], [])
@@ -128,14 +128,3 @@ def _local_needs(needs: Needs) -> tuple[list[str], list[str]]:
     elif not has_gpu():
         notes.append("no GPU was found: very slow")
     return missing, notes
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _pip_name(module: str) -> str:
-    return module.replace("google.genai", "google-genai")

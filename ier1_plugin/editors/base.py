@@ -5,8 +5,9 @@
     editor.canvas((3000, 1000))                           # (3000, 1000); FLUX.1-Kontext says (1568, 672)
 
 Whoever runs a chain of turns brings the photo to `canvas(photo.size)` once, runs every turn there and goes back to the
-photo's own size once, at the very end. An editor that `keeps_size` returns every image at the size that it came in; the
-others change the size on purpose, and their result is left as it is.
+photo's own size once, at the very end. An editor that `keeps_size` means every image to have the size that it came in:
+what comes back in another one is returned as it came, for the chain to tell and to resize. The others change the size
+on purpose, and their result is left as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 from PIL import Image
@@ -24,7 +26,12 @@ Size = tuple[int, int]
 Edit = Callable[[Image.Image, str, int], Image.Image]
 """(RGB image, instruction, seed) -> a new RGB image; raises nothing but EditError."""
 
+Tell = Callable[[str], None]
+"""Gets a line for whatever did not go as it should and goes on all the same."""
+
 MAX_LINE = 300
+# what pip calls modules that have another name than their package
+_PACKAGES = {"google.genai": "google-genai"}
 _SENTENCE_END = tuple(".!?。！？…\"'”")
 _QUOTED = r"\"[^\"]*\"|“[^”]*”"
 # a full stop after two characters of a word, so that neither "1." nor "e.g." ends a sentence
@@ -43,6 +50,10 @@ def as_it_is(size: Size) -> Size:
 def one_each(sub_requests: Sequence[str]) -> list[str]:
     """The turns of editors that take one sub-request after another."""
     return list(sub_requests)
+
+
+def untold(line: str) -> None:
+    """For whoever has nobody to tell."""
 
 
 def _nothing() -> None:
@@ -84,15 +95,16 @@ def fitted(image: Image.Image, size: Size) -> Image.Image:
 
 
 def on_canvas(edit: Edit, canvas: Callable[[Size], Size]) -> Edit:
-    """`edit` for images of any size: it works on their canvas, and the result has the size that came.
+    """`edit` for images of any size: it works on their canvas, and the result is brought back to the size that came.
 
     An image that has the size of its canvas is not resampled, so a chain that runs on one canvas costs nothing here.
+    A result that has not the size of the canvas is returned as it came: whoever asked shall see that.
     """
 
     def edited(image: Image.Image, instruction: str, seed: int) -> Image.Image:
         size = canvas(image.size)
         result = edit(fitted(image, size), checked_instruction(instruction), seed)
-        return fitted(fitted(result, size), image.size)
+        return fitted(result, image.size if result.size == size else result.size)
 
     return edited
 
@@ -140,6 +152,26 @@ def one_line(error: BaseException | str, secrets: Iterable[str] = ()) -> str:
         text = text.replace(secret, "***") if secret else text
     text = " ".join(text.split())
     return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1]}…"
+
+
+def is_installed(module: str) -> bool:
+    """True if `module` can be imported; asks without importing it."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def packages_of(modules: Iterable[str]) -> str:
+    """What pip calls the packages of these modules, parted by blanks."""
+    return " ".join(_PACKAGES.get(module, module) for module in modules)
+
+
+def need(name: str, *modules: str) -> None:
+    """EditError where one of the modules is not installed; `name` is who needs it."""
+    missing = packages_of(module for module in modules if not is_installed(module))
+    if missing:
+        raise EditError(f"{name} needs {missing.replace(' ', ', ')}: pip install {missing}")
 
 
 def checked_instruction(instruction: str) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 from ier1_plugin.editors.base import Edit, EditError, Editor, join
 from ier1_plugin.images import ImageError, open_image
 
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def finished_editor(directory: str) -> Editor:

@@ -99,9 +99,9 @@ def _loaded(pipe: Any, options: Options) -> Loaded:
 
 
 def _call(loaded: Loaded, image: Image.Image, instruction: str, noise: Any) -> Image.Image:
-    loaded.check_length(instruction)
     pair, mask = diptych(image)
     text = render("icedit", instruction=instruction)
+    loaded.check_length(text)
     sized = {"width": pair.width, "height": pair.height, "generator": noise}
     result = loaded.pipe(image=pair, mask_image=mask, prompt=text, **sized, **loaded.arguments)
     return result.images[0].crop((image.width, 0, *pair.size))

@@ -14,11 +14,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ier1_plugin.editors.base import EditError, failing_as, known_keys
+from ier1_plugin.editors.base import EditError, failing_as, is_installed, need
 from ier1_plugin.editors.objects import build, call_all
 from ier1_plugin.editors.qwen_positions import repair_positions
 
@@ -54,9 +53,7 @@ class Placement:
 
 def check_source(source: str, name: str) -> None:
     """EditError where `source` can't be a pipeline: a folder without one, a path that is not there, no packages."""
-    missing = [package for package in PACKAGES if find_spec(package) is None]
-    if missing:
-        raise EditError(f"{name} needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    need(name, *PACKAGES)
     folder = Path(source).expanduser()
     if source and folder.is_dir():
         class_name(folder)
@@ -176,7 +173,7 @@ def _place(pipe: Any, device: str, offload: str) -> None:
 
 
 def _make_torchvision_importable(device: str) -> None:
-    if device.startswith("cpu") and find_spec("torchvision"):
+    if device.startswith("cpu") and is_installed("torchvision"):
         import torch
 
         from ier1_plugin.cpu.torchvision_ops import define_missing_schemas
@@ -220,8 +217,3 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             diffusers_logging.enable_progress_bar()
-
-
-def check_call(given: Mapping[str, Any], known: set[str], name: str) -> None:
-    """EditError for arguments that the pipeline does not take; a misspelt one must not be lost in silence."""
-    known_keys(given, known, f"call_kwargs: {name}")

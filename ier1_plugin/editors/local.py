@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from ier1_plugin.editors import loading
-from ier1_plugin.editors.base import EditError, Editor, Size, failing_as, number, on_canvas
+from ier1_plugin.editors.base import EditError, Editor, Size, failing_as, known_keys, number, on_canvas
 from ier1_plugin.editors.canvas import Canvas
 from ier1_plugin.editors.presets import Preset
 from ier1_plugin.rows import neutralise
@@ -50,7 +50,7 @@ class Options:
         chosen = {"num_inference_steps": self.steps, preset.guidance: self.guidance}
         wanted = {**preset.call, **{key: value for key, value in chosen.items() if value is not None}}
         given = dict(loading.build(self.call_kwargs or {}))
-        loading.check_call(given, known, name)
+        known_keys(given, known, f"call_kwargs: {name}")
         return {key: value for key, value in wanted.items() if key in known} | given
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.editors.base import EditError, Editor, join, split
+from ier1_plugin.editors.base import EditError, Editor, Size, Tell, fitted, join, split, untold
 
 
-def route_editor(argument: str, make: Callable[..., Editor], **settings: Any) -> Editor:
+def route_editor(argument: str, make: Callable[..., Editor], tell: Tell = untold, **settings: Any) -> Editor:
     """The editor of "EXACT,GENERATIVE"; `settings` belong to GENERATIVE. EditError: EXACT does not compute."""
     exact_spec, _, generative_spec = (part.strip() for part in argument.partition(","))
     if not exact_spec or not generative_spec:
@@ -27,16 +27,16 @@ def route_editor(argument: str, make: Callable[..., Editor], **settings: Any) ->
     exact = make(exact_spec)
     if exact.makes_exactly is None:
         raise EditError(f"route: {exact_spec} does not compute edits exactly; wanted route:pillow,GENERATIVE")
-    return _routed(exact, exact.makes_exactly, make(generative_spec, **settings))
+    return _routed(exact, exact.makes_exactly, make(generative_spec, tell, **settings), tell)
 
 
-def _routed(exact: Editor, is_exact: Callable[[str], bool], generative: Editor) -> Editor:
+def _routed(exact: Editor, is_exact: Callable[[str], bool], generative: Editor, tell: Tell) -> Editor:
     def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
         for computed, sub_requests in _groups(split(instruction), is_exact):
             if computed:
                 image = exact(image, join(sub_requests), seed)
             else:
-                image = generative(image, join(sub_requests), seed)
+                image = _same_size(generative(image, join(sub_requests), seed), image.size, generative, tell)
                 # noise that a picture was painted from must not paint it again
                 seed += 1
         return image
@@ -58,6 +58,15 @@ def _routed(exact: Editor, is_exact: Callable[[str], bool], generative: Editor) 
         settings={exact.name: exact.settings, generative.name: generative.settings},
         close=close,
     )
+
+
+def _same_size(edited: Image.Image, size: Size, editor: Editor, tell: Tell) -> Image.Image:
+    """The chain can't tell a size that was meant, which a crop makes, from one that a server chose; here it is known."""
+    if editor.keeps_size and edited.size != size:
+        came, wanted = (f"{width} x {height}" for width, height in (edited.size, size))
+        tell(f"{editor.name}: an edit came back as {came}, not {wanted}: resized")
+        return fitted(edited, size)
+    return edited
 
 
 def _groups(sub_requests: Sequence[str], is_exact: Callable[[str], bool]) -> list[tuple[bool, list[str]]]:

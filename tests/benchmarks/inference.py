@@ -84,7 +84,12 @@ def throughput() -> None:
         try:
             planners, editor = json.loads(servers.stdout.readline())
             began = time.perf_counter()
-            subprocess.run(batch_command(Path(folder), planners, editor), check=True, stderr=subprocess.DEVNULL)
+            subprocess.run(
+                batch_command(Path(folder), planners, editor),
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             wall = time.perf_counter() - began
             seconds, edits, plans = json.loads(fetch(f"{editor}/stats"))
         finally:
