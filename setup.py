@@ -30,6 +30,18 @@ EXTRAS = {
         "pyarrow>=15",
         "tokenizers>=0.15",
     ],
+    # ier1 evaluate, report, agreement, annotate
+    "evaluation": [
+        "datasets>=2.19",
+        "krippendorff>=0.8",
+        "matplotlib>=3.8",
+        "pyarrow>=15",
+        "scikit-learn>=1.3",
+        "scipy>=1.14",
+        "starlette>=0.40",
+        "statsmodels>=0.14",
+        "uvicorn>=0.30",
+    ],
     # the photographs of the small world
     "small-world": ["scikit-image>=0.22", "scikit-learn>=1.3"],
     "curves": ["matplotlib>=3.8", "tensorboard>=2.15"],
@@ -67,7 +79,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["ier1_plugin*", "reward_fns*", "data_prep*"]),
-    package_data={"ier1_plugin": ["prompts/*.jinja", "cpu/site/**/*", "app.css", "small_world/*.jinja"]},
+    package_data={
+        "ier1_plugin": ["prompts/*.jinja", "cpu/site/**/*", "app.css", "small_world/*.jinja", "evaluation/*.jinja"]
+    },
     include_package_data=True,
     install_requires=BASE,
     entry_points={"console_scripts": ["ier1=ier1_plugin.cli:main"]},

@@ -24,7 +24,7 @@ from data_prep.records import SPLITS, BuildError, RawRow, Rejected
 from data_prep.settings import Settings
 from data_prep.spool import Entry, Spool
 from ier1_plugin.images import ImageError
-from ier1_plugin.rows import neutralise
+from ier1_plugin.rows import neutralise, order_key
 from ier1_plugin.scoring import normalise
 
 NO_GOLD = "no gold: give actions, subjects and goals, or name an annotator with --annotator MODEL"
@@ -74,10 +74,6 @@ def check(position: int, row: RawRow | Rejected, settings: Settings) -> tuple[En
 def request_key(request: str) -> bytes:
     """Equal for requests that are equal after normalisation."""
     return hashlib.blake2b(normalise(neutralise(request)).encode(), digest_size=16).digest()
-
-
-def order_key(seed: int, id: str) -> bytes:
-    return hashlib.sha256(f"{seed}\0{id}".encode()).digest()[:16]
 
 
 def _entry(position: int, row: RawRow, settings: Settings) -> Entry:

@@ -20,11 +20,11 @@ from data_prep.collect import request_key
 from data_prep.progress import bar
 from data_prep.records import BuildError, Rejected
 from data_prep.settings import Settings
-from data_prep.sources.files import Line, read
-from data_prep.sources.tables import image_of
 from data_prep.spool import Spool
+from ier1_plugin.image_cells import image_of
 from ier1_plugin.images import ImageError
 from ier1_plugin.rows import IMAGE_PLACEHOLDER
+from ier1_plugin.tables import Line, read
 
 # the names that these benchmarks use: PSR, PhotoshopRequests, IER, GIER, RealEdit, UltraEdit, MagicBrush, OmniEdit,
 # AnyEdit, ImgEdit, GEdit, EditEval, Emu Edit, and the rows of this builder

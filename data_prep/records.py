@@ -8,17 +8,19 @@ A source is a callable `(settings) -> Iterator[RawRow | Rejected]`; `data_prep.s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ier1_plugin.schema import Decomposition
+from ier1_plugin.tables import Rejected, TableError
+
+__all__ = ["SPLITS", "BuildError", "RawRow", "Rejected"]
 
 SPLITS = ("train", "val")
 
 
-class BuildError(Exception):
-    """The build can't go on; the message says in one line what came, what was wanted and what to do."""
+BuildError = TableError
+"""The build can't go on, be it for a table or for something else."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,3 @@ class RawRow:
     """None: the annotator is asked."""
     split: str | None = None
     """"train" or "val" where the source decides; None: `--val-fraction` does."""
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A row that does not become an RL row, and why in one line."""
-
-    id: str
-    reason: str
-    row: dict[str, Any] = field(default_factory=dict)
-    """What is known of it, for `rejected.jsonl`: JSON values only, no image bytes."""

@@ -27,11 +27,9 @@ if ! [[ $STEPS =~ ^[1-9][0-9]*$ ]]; then
     echo "quickstart: STEPS=$STEPS; wanted a number of GRPO steps, for instance STEPS=2" >&2
     exit 2
 fi
-if "${PYTHON:-python3}" -c 'import sys; from ier1_plugin.cpu.guard import has_gpu; sys.exit(not has_gpu())' 2>/dev/null; then
-    echo "quickstart: this machine has a GPU, and the quickstart trains without one;" \
-        "train a real model with: bash examples/run_grpo_qwen25vl_3b_lora.sh" >&2
-    exit 1
-fi
+name=quickstart
+. examples/small_world_stages.sh
+refuse_a_gpu
 
 # a short version has short stages, and a folder of its own
 out=quickstart rows=4000 warm_up_steps=600 validated=400
@@ -40,78 +38,9 @@ short=no
 if [ "$STEPS" -lt 20 ]; then short=yes rows=400 warm_up_steps=20 validated=40; fi
 control_steps=$((STEPS < 20 ? STEPS : 20))
 
-mkdir -p "$out"
-exec 9>"$out/.lock"
-if command -v flock >/dev/null && ! flock -n 9; then
-    echo "quickstart: another quickstart is at work in $out" >&2
-    exit 1
-fi
+alone
 started=$SECONDS
-bash examples/make_venv.sh
-python=${IER1_VENV:-.venv}/bin/python
-# this checkout, whatever copy of the package the environment has
-export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
-# threads that wait for each other must sleep: by default they spin, and a busy machine gets four times slower
-export OMP_WAIT_POLICY=PASSIVE
-
-# Everything that decides a result goes into one running fingerprint: code first, then each stage's own command.
-fingerprint=$(find ier1_plugin data_prep reward_fns examples constraints.txt setup.py -type f \
-    \( -name '*.py' -o -name '*.jinja' -o -name '*.yaml' -o -name '*.txt' \) -print0 | sort -z | xargs -0 sha256sum | sha256sum)
-
-# stage NAME "what it does" RESULT COMMAND...: runs COMMAND unless RESULT is there from the same inputs
-stage() {
-    local name=$1 what=$2 result=$3 before=$SECONDS
-    shift 3
-    fingerprint=$(echo "$fingerprint $name $*" | sha256sum)
-    if [ -e "$result" ] && [ "$(cat "$out/.$name" 2>/dev/null)" = "$fingerprint" ]; then
-        echo "== $what: $result is there"
-        return
-    fi
-    echo "== $what"
-    rm -f "$out/.$name"
-    # without the lock: whatever a stage leaves running must not hold it
-    if ! "$@" 9>&-; then
-        echo "quickstart: stopped, since this failed: $what" >&2
-        exit 1
-    fi
-    if ! [ -e "$result" ]; then
-        echo "quickstart: stopped, since this left no $result: $what" >&2
-        exit 1
-    fi
-    echo "$fingerprint" >"$out/.$name"
-    echo "   $((SECONDS - before)) s"
-}
-
-build_rows() {
-    "$python" data_prep/build_rl_dataset.py --source photos --output "$out/rows" --limit "$rows" \
-        --min-pixels 3136 --max-pixels 3136
-}
-
-warm_up() {
-    "$python" -m ier1_plugin.small_world.warm_up --out "$out/warm" --steps "$warm_up_steps"
-}
-
-# grpo FOLDER STEPS key=value...: EasyR1, unmodified, with its console condensed; goes on where a killed run stopped
-grpo() {
-    local folder=$1 steps=$2
-    shift 2
-    if [ "$(cat "$folder/.made-from" 2>/dev/null)" != "$fingerprint" ]; then rm -rf "$folder"; fi
-    mkdir -p "$folder"
-    echo "$fingerprint" >"$folder/.made-from"
-    # EasyR1 never closes its bars, and Ray draws them all anew with every line that a worker prints: off with them
-    TQDM_DISABLE=1 TENSORBOARD_DIR=$folder/tensorboard "$python" -m ier1_plugin.easyr1 --cpu config=examples/grpo_small_world.yaml \
-        "data.train_files=$out/rows/train.parquet" "data.val_files=$out/rows/val.parquet" \
-        "worker.actor.model.model_path=$out/warm" "trainer.save_checkpoint_path=$folder" "trainer.max_steps=$steps" \
-        "$@" 2>&1 | "$python" -m ier1_plugin.small_world.progress --log "$folder/log.txt" && return
-    tail -n 12 "$folder/log.txt" >&2
-    echo "quickstart: the full output is in $folder/log.txt" >&2
-    return 1
-}
-
-merge() {
-    rm -rf "$2"
-    "$python" -m ier1_plugin.merge "$1" --out "$2" --config examples/grpo_small_world.yaml
-}
+make_environment
 
 evaluate() {
     local model=$1 result=$2
@@ -129,12 +58,13 @@ page() {
         --curves "$out/curves/reward_curves.png" --out "$out/index.html"
 }
 
-stage rows "building $rows rows from photographs" "$out/rows/val.parquet" build_rows
-stage warm "making a tiny Qwen2.5-VL and warming it up, $warm_up_steps steps" "$out/warm/config.json" warm_up
+stage rows "building $rows rows from photographs" "$out/rows/val.parquet" build_rows "$out/rows" "$rows"
+stage warm "making a tiny Qwen2.5-VL and warming it up, $warm_up_steps steps" "$out/warm/config.json" \
+    warm_up "$out/warm" "$warm_up_steps"
 stage before "validating it before GRPO" "$out/before.json" evaluate "$out/warm" "$out/before.json"
 warmed_up=$fingerprint
 stage grpo "GRPO in EasyR1 on Ray, $STEPS steps" "$out/grpo/global_step_$STEPS" \
-    grpo "$out/grpo" "$STEPS" ${overrides[@]+"${overrides[@]}"}
+    grpo "$out/rows" "$out/warm" "$out/grpo" "$STEPS" ${overrides[@]+"${overrides[@]}"}
 stage merged "merging the checkpoint" "$out/model/config.json" merge "$out/grpo/global_step_$STEPS" "$out/model"
 stage after "validating it after GRPO" "$out/after.json" evaluate "$out/model" "$out/after.json"
 stage curves "drawing the curves" "$out/curves/reward_curves.png" curves "$out/grpo"
@@ -146,7 +76,7 @@ if [ $controls = yes ]; then
         evaluate "$out/model" "$out/shuffled.json" --shuffle-photos
     fingerprint=$warmed_up
     stage grpo-lr0 "control: GRPO with learning rate 0, $control_steps steps" "$out/grpo-lr0/global_step_$control_steps" \
-        grpo "$out/grpo-lr0" "$control_steps" ${overrides[@]+"${overrides[@]}"} worker.actor.optim.lr=0
+        grpo "$out/rows" "$out/warm" "$out/grpo-lr0" "$control_steps" ${overrides[@]+"${overrides[@]}"} worker.actor.optim.lr=0
     stage merged-lr0 "merging its checkpoint" "$out/model-lr0/config.json" \
         merge "$out/grpo-lr0/global_step_$control_steps" "$out/model-lr0"
     stage no-learning "validating it" "$out/no-learning.json" \

@@ -53,14 +53,19 @@ def decompose(image: Image.Image, request: str, *, chat: Chat, constrain: bool =
 
     None where two replies in a row could not be read or named no edit. ImageError: the image is too narrow.
     """
+    question = decomposition_question(image, request, chat, constrain)
+    read = _read_json if constrain else _read_tags
+    return _ask(chat, question, read, "decomposition", "the request, word for word", None)
+
+
+def decomposition_question(image: Image.Image, request: str, chat: Chat, constrain: bool = False) -> Question:
+    """The question of the training; with `constrain` held to a schema. ImageError: the image is too narrow."""
     images = (prepare(image, *getattr(chat, "budget", BUDGET)),)
     turns = _messages(request, chat)
     if constrain:
         turns[0]["content"][-1]["text"] += f"\n\n{render('constrain')}"
     schema = _object({THINK: {"type": "string"}, **_components()}) if constrain else None
-    read = _read_json if constrain else _read_tags
-    question = Question(turns, images, schema=schema)
-    return _ask(chat, question, read, "decomposition", "the request, word for word", None)
+    return Question(turns, images, schema=schema)
 
 
 def sequence(

@@ -67,6 +67,8 @@ class Batch:
     """What run.json keeps; a run with others into the same folder is refused."""
     total: int | None = None
     """How many items there are, for the bar."""
+    patience: int | None = MAX_FAILURES_IN_A_ROW
+    """So many failures in a row end the run; None where each item fails for its own reason, as finished images do."""
 
     @property
     def phases(self) -> tuple[str, ...]:
@@ -220,13 +222,13 @@ def _watch(batch: Batch, phase: str, runner: Runner) -> None:
             in_a_row = in_a_row + (not outcome.own_fault) if outcome.failed else 0
             bar.set_postfix(failed=failed, refresh=False)
             bar.update()
-            _stop_if_useless(outcome, in_a_row)
+            _stop_if_useless(outcome, in_a_row, batch.patience)
 
 
-def _stop_if_useless(outcome: Outcome, in_a_row: int) -> None:
+def _stop_if_useless(outcome: Outcome, in_a_row: int, patience: int | None) -> None:
     if outcome.hopeless:
         raise BatchError(outcome.reason)
-    if in_a_row >= MAX_FAILURES_IN_A_ROW:
+    if patience is not None and in_a_row >= patience:
         raise BatchError(
             f"{in_a_row} images in a row failed, the last one so: {outcome.reason}; "
             "see to that and go on with --retry-failed"

@@ -1,4 +1,4 @@
-"""The `ier1` command: edit a photo, edit many, see which editors are here, open the web page.
+"""The `ier1` command: edit a photo, edit many, evaluate systems, see which editors are here, open the web page.
 
     ier1 edit portrait.jpg "make the coat scarlet and warm the light up" -o red.png --editor flux-kontext \\
         --decomposer openai:http://127.0.0.1:8000/v1#decomposer
@@ -16,6 +16,9 @@ from typing import Annotated
 import typer
 
 from ier1_plugin.cli_options import one_line_errors, option, with_settings
+from ier1_plugin.evaluation.commands import evaluate
+from ier1_plugin.evaluation.commands_agreement import agreement, annotate
+from ier1_plugin.evaluation.commands_report import report
 from ier1_plugin.system import SettingsError, System
 
 app = typer.Typer(
@@ -70,6 +73,10 @@ def batch(
 
     on_ray = (ray_address, ray_gpus) if ray else None
     edit_many(source, out, request, system, jobs, overlap, retry_failed, on_ray)
+
+
+for command in (evaluate, report, annotate, agreement):
+    app.command()(command)
 
 
 @app.command()

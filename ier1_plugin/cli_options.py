@@ -64,6 +64,7 @@ def one_line_errors() -> Iterator[None]:
     from ier1_plugin.batch_items import BatchError
     from ier1_plugin.editors.base import EditError
     from ier1_plugin.endpoint import ChatError
+    from ier1_plugin.evaluation.records import EvaluationError
     from ier1_plugin.images import ImageError
     from ier1_plugin.schema import PlanError
 
@@ -75,7 +76,7 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror or error}")
-    except (ImageError, PlanError, SettingsError, EditError, ChatError, BatchError) as error:
+    except (ImageError, PlanError, SettingsError, EditError, ChatError, BatchError, EvaluationError) as error:
         _fail(str(error))
 
 

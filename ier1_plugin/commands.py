@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from PIL import Image
@@ -27,6 +27,10 @@ from ier1_plugin.images import ImageError, open_image
 from ier1_plugin.pipeline import ImageEditR1
 from ier1_plugin.schema import CHAIN, Decomposition, EditResult, Plan, PlanError, Step, plan_json
 from ier1_plugin.system import NO_DECOMPOSER, SettingsError, System
+
+if TYPE_CHECKING:
+    from ier1_plugin.batch import Batch
+    from ier1_plugin.batch_items import Item
 
 # what changes no pixel of the result
 NOT_IN_RUN = ("name", "timeout")
@@ -87,28 +91,14 @@ def edit_many(
     on_ray: tuple[str | None, float | None] | None,
 ) -> None:
     """Runs a batch and says how it went; `typer.Exit(1)` if an image failed."""
-    from ier1_plugin.batch import Batch, run
+    from ier1_plugin.batch import run
     from ier1_plugin.batch_items import count_items, read_items
     from ier1_plugin.batch_ray import OnRay
-    from ier1_plugin.batch_store import RESULTS, Store
+    from ier1_plugin.batch_store import RESULTS
 
-    if system.method == CHAIN and not system.decomposer:
-        raise PlanError(NO_DECOMPOSER)
-    out = out.resolve()
-    batch = Batch(
-        items=partial(read_items, source.resolve(), request),
-        store=Store(out),
-        make_agents=system.agents,
-        make_editor=system.make_editor,
-        mode=system.mode,
-        method=system.method,
-        seed=system.seed,
-        jobs=jobs,
-        overlap=_overlaps(system) if overlap is None else overlap,
-        retry_failed=retry_failed,
-        settings=_run_settings(system),
-        total=count_items(source),
-    )
+    out, total = out.resolve(), count_items(source)
+    items = partial(read_items, source.resolve(), request)
+    batch = batch_of(system, items, out, jobs=jobs, overlap=overlap, retry_failed=retry_failed, total=total)
     try:
         with _second_ctrl_c_ends():
             counts = run(batch, OnRay(*on_ray).start if on_ray else None)
@@ -121,6 +111,38 @@ def edit_many(
         say(f"{RESULTS} says why the {counts['failed']} failed; --retry-failed tries them once more")
     if counts["failed"] or counts["open"]:
         raise typer.Exit(1)
+
+
+def batch_of(
+    system: System,
+    items: Callable[[], Iterator[Item]],
+    out: Path,
+    *,
+    jobs: int,
+    total: int,
+    overlap: bool | None = None,
+    retry_failed: bool = False,
+) -> Batch:
+    """The batch that has `system` edit `items` into the folder `out`. PlanError, EditError: the system can't."""
+    from ier1_plugin.batch import Batch
+    from ier1_plugin.batch_store import Store
+
+    if system.method == CHAIN and not system.decomposer:
+        raise PlanError(NO_DECOMPOSER)
+    return Batch(
+        items=items,
+        store=Store(out),
+        make_agents=system.agents,
+        make_editor=system.make_editor,
+        mode=system.mode,
+        method=system.method,
+        seed=system.seed,
+        jobs=jobs,
+        overlap=_overlaps(system) if overlap is None else overlap,
+        retry_failed=retry_failed,
+        settings=run_settings(system),
+        total=total,
+    )
 
 
 def list_editors() -> None:
@@ -232,7 +254,8 @@ def _overlaps(system: System) -> bool:
     return not system.plans_here and not editor.local
 
 
-def _run_settings(system: System) -> dict[str, Any]:
+def run_settings(system: System) -> dict[str, Any]:
+    """What decides the pixels, for run.json; a password in an address is left out."""
     kept = {known.name: getattr(system, known.name) for known in fields(system) if known.name not in NOT_IN_RUN}
     named = {name: without_password(kept[name]) for name in ("decomposer", "sequencer", "editor")}
     return kept | named | {"imageedit_r1": __version__}

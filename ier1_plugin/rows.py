@@ -10,6 +10,7 @@ Stock EasyR1 reads such rows with prompt_key=problem, answer_key=answer, image_k
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import lru_cache
 from typing import Any
@@ -57,6 +58,11 @@ def messages(request: str) -> list[dict[str, Any]]:
     """The chat turn that asks for a decomposition, as EasyR1's dataset builds it: one user message, image first."""
     text = render("decompose", content=problem(request)).removeprefix(IMAGE_PLACEHOLDER)
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+
+
+def order_key(seed: int, id: str) -> bytes:
+    """Rows and samples stand in the order of these 16 bytes, so that every prefix is a random sample."""
+    return hashlib.sha256(f"{seed}\0{id}".encode()).digest()[:16]
 
 
 @lru_cache(maxsize=1 << 14)

@@ -77,6 +77,10 @@ class Page:
         taken = self._driver.execute_cdp_cmd("Page.captureScreenshot", shown)
         file.write_bytes(base64.b64decode(taken["data"]))
 
+    def console(self) -> list[str]:
+        """What the page and its scripts complained about since the last call."""
+        return [entry["message"] for entry in self._driver.get_log("browser")]
+
     def _element(self, selector: str) -> Any:
         self.wait(f"return document.querySelector({selector!r}) !== null")
         return self._driver.find_element("css selector", selector)
@@ -94,6 +98,7 @@ def browser(folder: Path, width: int, height: int) -> Iterator[Page]:
     for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}"):
         options.add_argument(flag)
     options.add_experimental_option("prefs", {"download.default_directory": str(folder / DOWNLOADS)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     if width < PHONE:
         metrics = {"width": width, "height": height, "pixelRatio": 2.0}
         options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})

@@ -15,7 +15,8 @@ from builder_inputs import GOLD, all_rows, build, encoded, picture, rejected, re
 
 from data_prep.records import BuildError, RawRow, Rejected
 from data_prep.settings import Settings
-from data_prep.sources import SOURCES, files
+from data_prep.sources import SOURCES
+from ier1_plugin import tables
 from ier1_plugin.schema import Decomposition
 
 PNG = encoded(picture(0))
@@ -101,7 +102,7 @@ def test_a_broken_line_costs_that_line_only_and_is_shown_with_its_number(tmp_pat
 
 
 def test_a_line_of_any_length_is_read_in_pieces(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(files, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(tables, "MAX_LINE_BYTES", 1000)
     source = requests(tmp_path / "in", 2)
     first, second = source.read_text().splitlines()
     source.write_text("\n".join([first, "x" * 5500, second]))

@@ -12,8 +12,8 @@ from builder_inputs import write_jsonl
 from test_sources import PNG, good, read
 
 from data_prep.records import BuildError, RawRow, Rejected
-from data_prep.sources import files
-from data_prep.sources.tables import TABLES
+from ier1_plugin import tables
+from ier1_plugin.edit_sets import TABLES
 from ier1_plugin.schema import Decomposition
 
 IMAGE = {"bytes": PNG, "path": None}
@@ -176,15 +176,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_hub_set_is_streamed_with_its_images_as_they_are(hub: str, monkeypatch):
     # a folder of that name would be read as local files
-    monkeypatch.setattr(files, "read", None)
-    found = list(files._hub(hub, "test", ("post_id", "instruction", "source_image", "actions")))
-    assert [line.row["post_id"] for line in found if isinstance(line, files.Line)] == [f"1post{n}" for n in range(5)]
+    monkeypatch.setattr(tables, "read", None)
+    found = list(tables._hub(hub, "test", ("post_id", "instruction", "source_image", "actions")))
+    assert [line.row["post_id"] for line in found if isinstance(line, tables.Line)] == [f"1post{n}" for n in range(5)]
     assert all(line.row["source_image"]["bytes"] == PNG and "other" not in line.row for line in found)
 
 
 def test_a_hub_split_that_does_not_exist_is_one_line(hub: str):
     with pytest.raises(BuildError, match="hub set owner/set, split train, can't be opened"):
-        list(files._hub(hub, "train", ()))
+        list(tables._hub(hub, "train", ()))
 
 
 def test_hub_ids_have_their_own_split_unless_one_is_named():

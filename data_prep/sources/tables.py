@@ -12,51 +12,20 @@ would be missing still.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data_prep.records import BuildError, RawRow, Rejected
 from data_prep.settings import Settings
-from data_prep.sources.files import Line, read
+from ier1_plugin.edit_sets import TABLES
+from ier1_plugin.image_cells import DATA_URL, image_of
 from ier1_plugin.schema import COMPONENTS, Decomposition
+from ier1_plugin.tables import Line, read
 
-
-@dataclass(frozen=True)
-class Table:
-    """Which column holds what; several columns of an id are joined."""
-
-    image: str
-    request: str
-    id: tuple[str, ...] = ()
-    """() or absent in a row: the number of the row."""
-    group: tuple[str, ...] = ()
-    """What the split must not tear apart; () or absent in a row: the image's file, else the id."""
-    split: str | None = None
-    """Split of the hub set that is read where `--split` is not given; None: train."""
-    once: bool = False
-    """True where the set repeats a request for each of its edits: one row for each id and request, the rest is passed
-    over."""
-
-
-# columns as their cards on the hub list them, November 2026; RealEdit's are those that its inference script reads
-TABLES = {
-    "jsonl": Table("image", "request", id=("id",), group=("group",)),
-    "psr": Table("source_image", "instruction", id=("post_id",), group=("post_id",), split="test", once=True),
-    "realedit": Table("input_image_name", "instruction", id=("input_image_name",), group=("input_image_name",)),
-    "ultraedit": Table("source_image", "edit_prompt", id=("idx",), group=("source_caption",), split="FreeForm_0"),
-    "magicbrush": Table("source_img", "instruction", id=("img_id", "turn_index"), group=("img_id",)),
-    "omniedit": Table("src_img", "edited_prompt_list", id=("omni_edit_id",)),
-    "anyedit": Table("image_file", "edit"),
-}
 ROLES = ("image", "request", "id", "group", *COMPONENTS)
-DATA_URL = "data:"
 
 
 def table_rows(name: str, settings: Settings) -> Iterator[RawRow | Rejected]:
@@ -148,54 +117,6 @@ def _request(cell: Any) -> str:
     if not isinstance(cell, str):
         raise ValueError(f"request is not a text: {type(cell).__name__}")
     return cell
-
-
-def image_of(cell: Any, folder: Path | None) -> bytes | Path:
-    """The image of a cell: bytes, or the file that it names; ValueError says why there is none."""
-    if isinstance(cell, dict):
-        cell = cell.get("bytes") or cell.get("path")
-    if isinstance(cell, bytes):
-        return cell
-    if not isinstance(cell, str) or not cell.strip():
-        raise ValueError("no image: wanted a path, a base64 data URL or bytes")
-    if cell.startswith(DATA_URL):
-        return _decoded(cell)
-    if "://" in cell[:12]:
-        raise ValueError("image is an address: download it and give its path")
-    if folder is None:
-        raise ValueError("image is a path: in a set on the hub it has no bytes; download the set and give its folder")
-    return inside(folder, cell)
-
-
-def _decoded(url: str) -> bytes:
-    head, comma, body = url.partition(",")
-    if not comma or not head.endswith(";base64"):
-        raise ValueError("image is a data URL without base64")
-    try:
-        return base64.b64decode(body, validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("image is a data URL that is not base64") from None
-
-
-def inside(folder: Path, name: str) -> Path:
-    """The file `name` in `folder`; ValueError: it leaves the folder, also by a link, or is no file."""
-    if "\0" in name:
-        raise ValueError("image path can't be used: it holds a NUL")
-    try:
-        path = os.path.realpath(os.path.join(folder, name))
-        root = _real(folder)
-        if os.path.commonpath([root, path]) != root:
-            raise ValueError(f"image lies outside the folder of its input: {name}")
-        if not os.path.isfile(path):
-            raise ValueError(f"image file is missing: {name}")
-    except OSError as error:
-        raise ValueError(f"image path can't be used: {error}") from None
-    return Path(path)
-
-
-@lru_cache(maxsize=16)
-def _real(folder: Path) -> str:
-    return os.path.realpath(folder)
 
 
 def _gold(columns: dict[str, tuple[str, ...]], row: dict[str, Any]) -> Decomposition | None:

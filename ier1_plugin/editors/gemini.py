@@ -13,17 +13,19 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.editors.base import EditError, Editor, failing_as, number, on_canvas, one_line
+from ier1_plugin.editors.base import EditError, Editor, Tell, failing_as, need, number, on_canvas, one_line, untold
 from ier1_plugin.editors.canvas import megapixel, within_ratio
 from ier1_plugin.editors.remote import (
     MAX_RETRIES,
     MAX_TIMEOUT,
     RETRIES,
     TIMEOUT,
+    BadMoment,
+    check_address,
+    failed,
     image_of,
-    need_package,
+    persistent,
     read_key,
-    status_words,
 )
 from ier1_plugin.images import encode
 
@@ -41,32 +43,38 @@ def nano_banana_editor(
     timeout: float = TIMEOUT,
     retries: int = RETRIES,
     call_kwargs: Mapping[str, Any] | None = None,
+    tell: Tell = untold,
 ) -> Editor:
     """An editor; `call_kwargs` goes to GenerateContentConfig, such as {"image_config": {"image_size": "2K"}}."""
     key, model = read_key(*KEY_NAMES), model or model_id or MODEL
     number(timeout, "timeout", 0.001, MAX_TIMEOUT)
     number(retries, "retries", 0, MAX_RETRIES, whole=True)
-    client = _client(key, base_url, timeout, retries)
+    check_address(base_url)
+    client = _client(key, base_url, timeout)
     config = _config(call_kwargs or {})
 
     def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
-        return _image(_ask(client, model, image, instruction, config, key, timeout))
+        def ask() -> Any:
+            return _ask(client, model, image, instruction, config, key, timeout)
 
-    # the models follow the aspect ratio of what they are sent
+        return _image(persistent(ask, retries, tell))
+
+    # the models follow the aspect ratio of what they are sent, each in sizes of its own: the chain resizes and says so
     canvas = within_ratio(RATIO, megapixel(16))
     settings = {"model": model, "seeded": False, "call_kwargs": dict(call_kwargs or {})}
     return Editor("nano-banana", on_canvas(edit, canvas), canvas, local=False, settings=settings, close=client.close)
 
 
-def _client(key: str, base_url: str | None, timeout: float, retries: int) -> Any:
-    need_package("google.genai", "google-genai", "nano-banana")
+def _client(key: str, base_url: str | None, timeout: float) -> Any:
+    need("nano-banana", "google.genai")
     from google import genai
     from google.genai import types
 
     options = types.HttpOptions(
         base_url=base_url,
         timeout=round(1000 * timeout),
-        retry_options=types.HttpRetryOptions(attempts=retries + 1),
+        # retries are made and told by `persistent`
+        retry_options=types.HttpRetryOptions(attempts=1),
     )
     return genai.Client(api_key=key, http_options=options)
 
@@ -88,12 +96,14 @@ def _ask(client: Any, model: str, image: Image.Image, text: str, config: Any, ke
         message = one_line(error.message or str(error), (key,))
         # Google answers a wrong key with 400
         status = 401 if "API key not valid" in message else error.code
-        reason = status_words(status, " or ".join(KEY_NAMES), message)
+        headers = getattr(error.response, "headers", None)
+        failure = failed("nano-banana", status, " or ".join(KEY_NAMES), message, headers)
     except Exception as error:
         # whichever HTTP library the client uses raises its own
         slow = "Timeout" in type(error).__name__
         reason = f"no answer within {timeout:g} s" if slow else f"no readable answer: {one_line(error, (key,))}"
-    raise EditError(f"nano-banana: {reason}")
+        failure = BadMoment(f"nano-banana: {reason}")
+    raise failure
 
 
 def _image(response: Any) -> Image.Image:

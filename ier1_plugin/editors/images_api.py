@@ -19,10 +19,21 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.editors.base import EditError, Editor, number, on_canvas, one_line
+from ier1_plugin.editors.base import EditError, Editor, Tell, need, number, on_canvas, one_line, untold
 from ier1_plugin.editors.canvas import Canvas, kontext, megapixel, nearest, settled, within_ratio
-from ier1_plugin.editors.remote import MAX_RETRIES, MAX_TIMEOUT, RETRIES, TIMEOUT, image_of, need_package, status_words
-from ier1_plugin.editors.remote import read_key as required_key
+from ier1_plugin.editors.remote import (
+    MAX_RETRIES,
+    MAX_TIMEOUT,
+    RETRIES,
+    TIMEOUT,
+    BadMoment,
+    check_address,
+    failed,
+    image_of,
+    optional_key,
+    persistent,
+    read_key,
+)
 from ier1_plugin.endpoint import without_password
 from ier1_plugin.images import data_url, encode
 
@@ -50,21 +61,20 @@ class Server:
     retries: int = RETRIES
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of every request; None leaves out one that would be sent otherwise."""
+    tell: Tell = untold
+    """Gets a line for each attempt that is made again."""
 
     def __post_init__(self) -> None:
         number(self.timeout, "timeout", 0.001, MAX_TIMEOUT)
         number(self.retries, "retries", 0, MAX_RETRIES, whole=True)
-        if self.base_url and not re.match(r"https?://[^/\s]", self.base_url):
-            raise EditError(f"{self.base_url!r} is no address; wanted one such as http://127.0.0.1:8000/v1")
+        check_address(self.base_url)
 
     def client(self) -> Any:
-        need_package("openai", "openai", self.name)
+        need(self.name, "openai")
         import openai
 
-        # local servers take any key, but the client insists on one
-        return openai.OpenAI(
-            api_key=self.key or "none", base_url=self.base_url, timeout=self.timeout, max_retries=self.retries
-        )
+        # retries are made and told by `persistent`; local servers take any key, but the client insists on one
+        return openai.OpenAI(api_key=self.key or "none", base_url=self.base_url, timeout=self.timeout, max_retries=0)
 
 
 Fields = Callable[[Image.Image, int], dict[str, Any]]
@@ -82,15 +92,15 @@ def images_api_editor(
     retries: int = RETRIES,
     key_name: str = "OPENAI_API_KEY",
     call_kwargs: Mapping[str, Any] | None = None,
+    tell: Tell = untold,
 ) -> Editor:
     """An editor from "BASE_URL#MODEL". `call_kwargs`: further form fields, such as {"true_cfg_scale": 4.0}."""
     url, _, named = address.partition("#")
     if not url or not (model or named):
         given = without_password(address)
         raise EditError(f"images-api:{given} names no server and model; wanted images-api:http://HOST:PORT/v1#MODEL")
-    server = _server(
-        f"images-api:{without_password(url)}", model or named, url, key_name, timeout, retries, call_kwargs
-    )
+    name, key, more = f"images-api:{without_password(url)}", optional_key(key_name), dict(call_kwargs or {})
+    server = Server(name, model or named, url, key_name, key, timeout, retries, more, tell)
 
     def fields(image: Image.Image, seed: int) -> dict[str, Any]:
         # a seed always: vllm-omni draws a random one without
@@ -111,11 +121,11 @@ def gpt_image_editor(
     timeout: float = TIMEOUT,
     retries: int = RETRIES,
     call_kwargs: Mapping[str, Any] | None = None,
+    tell: Tell = untold,
 ) -> Editor:
     """OpenAI's image models; they take no seed. `call_kwargs`: further form fields, such as {"quality": "high"}."""
-    key = required_key("OPENAI_API_KEY")
-    model = model or model_id or GPT_IMAGE_MODEL
-    server = Server("gpt-image", model, base_url, "OPENAI_API_KEY", key, timeout, retries, dict(call_kwargs or {}))
+    name, model, more = "OPENAI_API_KEY", model or model_id or GPT_IMAGE_MODEL, dict(call_kwargs or {})
+    server = Server("gpt-image", model, base_url, name, read_key(name), timeout, retries, more, tell)
 
     def fields(image: Image.Image, seed: int) -> dict[str, Any]:
         return {"size": _written(image), "n": 1, "output_format": "png"}
@@ -132,26 +142,17 @@ def seededit_editor(
     timeout: float = TIMEOUT,
     retries: int = RETRIES,
     call_kwargs: Mapping[str, Any] | None = None,
+    tell: Tell = untold,
 ) -> Editor:
     """SeedEdit 3.0 on Volcengine Ark, with the defaults of its documentation (size adaptive, guidance 5.5)."""
-    key = required_key("ARK_API_KEY")
-    model = model or model_id or SEEDEDIT_MODEL
-    server = Server("seededit", model, base_url, "ARK_API_KEY", key, timeout, retries, dict(call_kwargs or {}))
+    name, model, more = "ARK_API_KEY", model or model_id or SEEDEDIT_MODEL, dict(call_kwargs or {})
+    server = Server("seededit", model, base_url, name, read_key(name), timeout, retries, more, tell)
 
     def fields(image: Image.Image, seed: int) -> dict[str, Any]:
         sent = {"size": "adaptive", "seed": seed % MAX_ARK_SEED, "guidance_scale": guidance, "watermark": False}
         return sent | {"response_format": "b64_json"}
 
     return _editor(server, within_ratio(ARK_RATIO, megapixel(16)), fields, _generate, {"guidance": guidance})
-
-
-def _server(
-    name: str, model: str, url: str, key_name: str, timeout: float, retries: int, fields: Mapping[str, Any] | None
-) -> Server:
-    import os
-
-    key = os.environ.get(key_name, "").strip()
-    return Server(name, model, url, key_name, key, timeout, retries, dict(fields or {}))
 
 
 def _openai_canvas(model: str) -> Canvas:
@@ -173,7 +174,11 @@ def _editor(
     def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
         sent = {**fields(image, seed), **server.fields}
         sent = {name: value for name, value in sent.items() if value is not None}
-        return _read(server, _ask(server, lambda: send(client, server.model, image, instruction, sent)))
+
+        def ask() -> Any:
+            return _ask(server, lambda: send(client, server.model, image, instruction, sent))
+
+        return _read(server, persistent(ask, server.retries, server.tell))
 
     settings = {"model": server.model, **settings, "call_kwargs": dict(server.fields)}
     return Editor(server.name, on_canvas(edit, canvas), canvas, local=False, settings=settings, close=client.close)
@@ -199,15 +204,15 @@ def _ask(server: Server, send: Callable[[], Any]) -> Any:
     try:
         return send()
     except openai.APIStatusError as error:
+        status = 402 if error.code == "insufficient_quota" else error.status_code
         message = one_line(_message(error), (server.key,))
-        reason = status_words(
-            402 if error.code == "insufficient_quota" else error.status_code, server.key_name, message
-        )
+        failure = failed(server.name, status, server.key_name, message, error.response.headers)
     except openai.APITimeoutError:
-        reason = f"no answer within {server.timeout:g} s, in {server.retries + 1} attempts"
+        failure = BadMoment(f"{server.name}: no answer within {server.timeout:g} s")
     except openai.APIError as error:
-        reason = f"can't be reached: {one_line(error.__cause__ or error, (server.key,))}"
-    raise EditError(f"{server.name}: {reason}")
+        reason = one_line(error.__cause__ or error, (server.key,))
+        failure = BadMoment(f"{server.name}: can't be reached: {reason}")
+    raise failure
 
 
 def _message(error: Any) -> str:

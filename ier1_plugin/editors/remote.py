@@ -1,4 +1,4 @@
-"""What editors behind HTTP share: the key from the environment, an image out of a reply, and errors in plain words.
+"""What editors behind HTTP share: keys from the environment, retries, an image out of a reply, errors in plain words.
 
 read_key("GEMINI_API_KEY", "GOOGLE_API_KEY")      # the first that is set; EditError names them if none is
 status_words(429, "OPENAI_API_KEY", "slow down")  # "too many requests (HTTP 429)"
@@ -8,34 +8,85 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
-from importlib.util import find_spec
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from PIL import Image
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from ier1_plugin.editors.base import EditError
+from ier1_plugin.editors.base import EditError, Tell
+from ier1_plugin.endpoint import EXAMPLE, WORTH_ANOTHER_TRY, ChatError, checked_key, retry_after
 from ier1_plugin.images import ImageError, open_image
 
+T = TypeVar("T")
 TIMEOUT, RETRIES = 300.0, 4
 MAX_TIMEOUT, MAX_RETRIES = 86_400.0, 100
+BACKOFF, MAX_WAIT = 1.0, 60.0
+"""Seconds: the longest wait before the second attempt, doubled for each further one, and the longest of all, whatever
+the server asks for."""
 
 
-def need_package(module: str, package: str, name: str) -> None:
-    """EditError where `module` can't be imported."""
-    try:
-        found = find_spec(module) is not None
-    except ModuleNotFoundError:
-        found = False
-    if not found:
-        raise EditError(f"{name} needs the {package} client: pip install {package}")
+class BadMoment(EditError):
+    """The server had one; the same edit may be asked for again, after `wait` seconds at the earliest."""
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+def persistent(ask: Callable[[], T], retries: int, tell: Tell) -> T:
+    """What `ask` returns, asked up to `retries` more times while it raises BadMoment; `tell` gets a line each time."""
+    backoff = wait_random_exponential(multiplier=BACKOFF, max=MAX_WAIT)
+
+    def pause(state: RetryCallState) -> float:
+        return max(backoff(state), min(getattr(_failure(state), "wait", 0.0), MAX_WAIT))
+
+    def say(state: RetryCallState) -> None:
+        tell(f"{_failure(state)}; asking again in {state.upcoming_sleep:.1f} s")
+
+    attempts = Retrying(
+        retry=retry_if_exception_type(BadMoment),
+        stop=stop_after_attempt(retries + 1),
+        wait=pause,
+        before_sleep=say,
+        reraise=True,
+    )
+    return attempts(ask)
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
 
 
 def read_key(*names: str) -> str:
-    """The first of these environment variables that is set. EditError: none is."""
-    key = next((os.environ[name].strip() for name in names if os.environ.get(name, "").strip()), "")
+    """The first of these environment variables that is set. EditError: none is, or it holds no key."""
+    key = next(filter(None, map(optional_key, names)), "")
     if not key:
         raise EditError(f"{' or '.join(names)} is not set; export the key of your account first")
     return key
+
+
+def optional_key(name: str) -> str:
+    """The key in this environment variable, "" without one. EditError: what it holds is no key."""
+    try:
+        return checked_key(name)
+    except ChatError as error:
+        raise EditError(str(error)) from None
+
+
+def check_address(url: Any) -> None:
+    """EditError for what is no address of a server; None and "" stand for the provider's own."""
+    if url and not (isinstance(url, str) and re.match(r"https?://[^/\s]", url)):
+        raise EditError(f"{url!r} is no address; wanted one such as {EXAMPLE}")
+
+
+def failed(name: str, status: int, key_name: str, message: str, headers: Mapping[str, str] | None = None) -> EditError:
+    """The error for a status of HTTP: a BadMoment where another attempt may fare better."""
+    reason = f"{name}: {status_words(status, key_name, message)}"
+    if status in WORTH_ANOTHER_TRY or status >= 500:
+        return BadMoment(reason, retry_after(headers or {}))
+    return EditError(reason)
 
 
 def status_words(status: int, key_name: str, message: str) -> str:

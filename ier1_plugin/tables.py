@@ -14,16 +14,29 @@ import csv
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from data_prep.records import BuildError, Rejected
 
 # a 64 MiB image as base64 has 86 MiB
 MAX_LINE_BYTES = 96 << 20
 SHOWN_BYTES = 200
 # rows that are in memory at a time
 BATCH = 16
+
+
+class TableError(Exception):
+    """A table that can't be read; the message says in one line what came, what was wanted and what to do."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that can't be used, and why in one line."""
+
+    id: str
+    reason: str
+    row: dict[str, Any] = field(default_factory=dict)
+    """What is known of it: JSON values only, no image bytes."""
 
 
 class Line(NamedTuple):
@@ -44,7 +57,7 @@ def read(place: str, split: str | None, columns: Sequence[str] = ()) -> Iterator
     """The rows of a file, a folder or a hub set, in an order that is the same on every run.
 
     `columns`: the only ones wanted (those that exist), where reading fewer saves memory; empty for all.
-    BuildError: nothing there, or the whole of it can't be read.
+    TableError: nothing there, or the whole of it can't be read.
     """
     path = Path(place)
     if not path.exists():
@@ -59,13 +72,13 @@ def _files(path: Path, split: str | None) -> list[Path]:
     """The data files that `path` stands for: those of the kind that comes first in READERS, narrowed to a split."""
     if path.is_file():
         if path.suffix not in READERS:
-            raise BuildError(f"{path}: wanted a file that ends with {', '.join(READERS)}")
+            raise TableError(f"{path}: wanted a file that ends with {', '.join(READERS)}")
         return [path]
     for suffix in READERS:
         files = sorted(file for file in path.rglob(f"*{suffix}") if file.is_file())
         if files:
             return _of_split(files, split, path)
-    raise BuildError(f"{path} holds no file that ends with {', '.join(READERS)}")
+    raise TableError(f"{path} holds no file that ends with {', '.join(READERS)}")
 
 
 def _of_split(files: list[Path], split: str | None, path: Path) -> list[Path]:
@@ -75,7 +88,7 @@ def _of_split(files: list[Path], split: str | None, path: Path) -> list[Path]:
     chosen = [file for file in files if file.stem.split("-")[0] == split or split in file.relative_to(path).parts[:-1]]
     if not chosen:
         names = ", ".join(file.name for file in files[:5])
-        raise BuildError(f"{path} has no file of split {split!r} (files: {names}); leave --split out to read them all")
+        raise TableError(f"{path} has no file of split {split!r} (files: {names}); leave --split out to read them all")
     return chosen
 
 
@@ -163,8 +176,18 @@ def _arrow(file: Path, folder: Path, columns: Sequence[str]) -> Iterator[Line]:
 
 def _hub(name: str, split: str | None, columns: Sequence[str]) -> Iterator[Line]:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise BuildError(f"there is no file or folder {name}, and it is not a hub id such as PSRDataset/PSR-328")
+        raise TableError(f"there is no file or folder {name}, and it is not a hub id such as PSRDataset/PSR-328")
     yield from _lines(_stream(name, split or "train", columns), None, name.replace("/", "-"), name)
+
+
+def hub_splits(name: str) -> list[str]:
+    """The names of a hub set's splits. TableError: it can't be reached."""
+    import datasets
+
+    try:
+        return list(datasets.get_dataset_split_names(name))
+    except Exception as error:
+        raise TableError(f"hub set {name} can't be opened: {_first_line(error)}; name the path of a copy") from None
 
 
 def _stream(name: str, split: str, columns: Sequence[str]) -> Any:
@@ -183,7 +206,7 @@ def _stream(name: str, split: str, columns: Sequence[str]) -> Any:
                 rows = rows.cast_column(column, datasets.Image(decode=False))
     except Exception as error:
         cure = "name a split that it has, or the path of a copy"
-        raise BuildError(f"hub set {name}, split {split}, can't be opened: {_first_line(error)}; {cure}") from None
+        raise TableError(f"hub set {name}, split {split}, can't be opened: {_first_line(error)}; {cure}") from None
     return rows
 
 
@@ -200,7 +223,7 @@ def _lines(rows: Iterable[dict[str, Any]], folder: Path | None, stem: str, name:
             number += 1
             yield Line(number, row, folder, stem, fixed=True)
     except Exception as error:
-        raise BuildError(f"{name} can't be read after row {number}: {_first_line(error)}") from None
+        raise TableError(f"{name} can't be read after row {number}: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

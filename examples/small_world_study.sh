@@ -1,0 +1,174 @@
+#!/usr/bin/env bash
+# The paper's comparisons in the small world, on a laptop without a GPU: the request as it is, the agents without RL,
+# with RL, without the goal reward, in several turns, and trained on fewer rows. Three trainings of each, judged by
+# exact comparison with the gold edit. Ends with a page: study/report/index.html.
+#
+#   bash examples/small_world_study.sh            # everything under study/
+#   bash examples/small_world_study.sh --quick    # one seed and half the steps, under study/quick/
+#   SEEDS="1 2 3 4 5" bash examples/small_world_study.sh
+#
+# The same command goes on where it was interrupted, and does only what is missing or has changed. STEPS, SEEDS, ROWS,
+# WARM_UP_STEPS and ITEMS change the numbers below; IER1_VENV: another folder than .venv.
+#
+# It is a test bench: a model of a million parameters, requests that a program wrote, an editor that computes. Its
+# figures are not the paper's.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+name=small_world_study
+out=study
+quick=no
+for argument in "$@"; do
+    case $argument in
+        --quick) quick=yes ;;
+        *) echo "$name: $argument is not --quick" >&2; exit 2 ;;
+    esac
+done
+if [ $quick = yes ]; then
+    out=study/quick
+    : "${SEEDS:=1}" "${STEPS:=40}" "${ITEMS:=100}" "${DECOMPOSED:=100}"
+fi
+: "${SEEDS:=1 2 3}" "${STEPS:=80}" "${ITEMS:=150}" "${DECOMPOSED:=200}"
+# fewer warm-up steps than the quickstart: what GRPO can teach is what the warm-up left open
+: "${ROWS:=4000}" "${WARM_UP_STEPS:=400}"
+# prompts a step, as examples/grpo_small_world.yaml has them: a step more is 16 rows more
+BATCH=16
+# nobody has looked at the benchmark's items from here on: the ones before are the rows that trainings validate on
+FIRST=400
+for number in $SEEDS $STEPS $ITEMS $DECOMPOSED $ROWS $WARM_UP_STEPS; do
+    if ! [[ $number =~ ^[1-9][0-9]*$ ]]; then
+        echo "$name: $number is no number; SEEDS, STEPS, ITEMS, DECOMPOSED, ROWS and WARM_UP_STEPS are" >&2
+        exit 2
+    fi
+done
+# the data sizes: a quarter, a half and all of the rows that a full training sees in its one epoch
+all=$((STEPS * BATCH)) half=$(((STEPS + 1) / 2 * BATCH)) quarter=$(((STEPS + 3) / 4 * BATCH))
+last=$((FIRST + ITEMS * $(wc -w <<<"$SEEDS")))
+if [ $last -gt 1000 ] || [ $all -gt $((ROWS * 9 / 10)) ]; then
+    echo "$name: too much: the benchmark has 1000 items, of which $last are wanted, and $all rows of $ROWS x 0.9" >&2
+    exit 2
+fi
+
+. examples/small_world_stages.sh
+refuse_a_gpu
+alone
+started=$SECONDS
+make_environment
+
+# train KIND ROWS key=value...: GRPO for one epoch of the first ROWS rows, from the warm-up of this seed
+train() {
+    local kind=$1 rows=$2 steps=$(($2 / BATCH))
+    shift 2
+    fingerprint=$warmed_up
+    stage "grpo-$kind" "seed $seed: GRPO $kind, $rows rows, $steps steps" "$out/grpo-$kind/global_step_$steps" \
+        grpo "$study/rows" "$out/warm" "$out/grpo-$kind" "$steps" \
+        "data.train_files=$study/rows/train.parquet@train[:$rows]" "data.seed=$seed" \
+        "worker.rollout.seed=$seed" trainer.val_before_train=false trainer.val_freq=-1 "$@"
+    stage "model-$kind" "seed $seed: merging it" "$out/model-$kind/config.json" \
+        merge "$out/grpo-$kind/global_step_$steps" "$out/model-$kind"
+    trained+=$fingerprint
+}
+
+# system FILE NAME line...: the YAML file of a system
+system() {
+    local file=$1 called=$2
+    shift 2
+    printf '%s\n' "name: $called" "editor: small-world" "$@" >"$out/systems/$file.yaml"
+}
+
+# chain FILE NAME MODEL line...: agents with the decomposer MODEL, which sees as many pixels as in training
+chain() {
+    local file=$1 called=$2 model=$3
+    shift 3
+    system "$file" "$called" "decomposer: local:$out/$model" "sequencer: rule" \
+        "min_pixels: 3136" "max_pixels: 3136" "$@"
+}
+
+systems() {
+    mkdir -p "$out/systems"
+    system original "Original" "method: original"
+    chain without-rl "ImageEdit-R1 without RL" warm
+    chain with-rl "ImageEdit-R1" model-all
+    chain multi-turn "ImageEdit-R1, multi-turn" model-all "mode: multi-turn"
+    chain without-goal "ImageEdit-R1, no goal reward" model-without-goal
+    chain half "ImageEdit-R1, $half rows" model-half
+    chain quarter "ImageEdit-R1, $quarter rows" model-quarter
+}
+
+judged() { # FROM TO
+    fresh "$out/evaluation"
+    "$python" -m ier1_plugin.cli evaluate --benchmark "small-world:$1-$2" --judge pixel -j 2 --out "$out/evaluation" \
+        --system "$out"/systems/{original,without-rl,with-rl,multi-turn,without-goal,half,quarter}.yaml
+}
+
+decomposed() {
+    fresh "$out/decomposition"
+    local models=() kind
+    for kind in warm model-quarter model-half model-all model-without-goal; do
+        models+=(--decomposition "local:$out/$kind")
+    done
+    "$python" -m ier1_plugin.cli evaluate "${models[@]}" --rows "$study/rows/val.parquet" --sample "$DECOMPOSED" \
+        --out "$out/decomposition" >"$out/decomposition/table.txt"
+}
+
+comparisons() {
+    cat >"$study/comparisons.yaml" <<END
+With and without RL:
+  without RL: ImageEdit-R1 without RL
+  with RL: ImageEdit-R1
+With and without the goal reward:
+  with goal: ImageEdit-R1
+  without goal: ImageEdit-R1, no goal reward
+Training rows:
+  0: ImageEdit-R1 without RL
+  $quarter: ImageEdit-R1, $quarter rows
+  $half: ImageEdit-R1, $half rows
+  $all: ImageEdit-R1
+END
+}
+
+report() {
+    "$python" -m ier1_plugin.cli report "${evaluations[@]}" --comparisons "$study/comparisons.yaml" \
+        --out "$study/report"
+}
+
+study=$out evaluations=() reported='' from=$FIRST
+stage rows "building $ROWS rows from photographs" "$study/rows/val.parquet" build_rows "$study/rows" "$ROWS"
+built=$fingerprint
+for seed in $SEEDS; do
+    out=$study/seed-$seed fingerprint=$built trained=''
+    mkdir -p "$out"
+    stage warm "seed $seed: making a tiny Qwen2.5-VL and warming it up, $WARM_UP_STEPS steps" "$out/warm/config.json" \
+        warm_up "$out/warm" "$WARM_UP_STEPS" --seed "$seed"
+    warmed_up=$fingerprint
+    train all "$all"
+    train without-goal "$all" worker.reward.reward_function_kwargs.goal_weight=0.0
+    train half "$half"
+    train quarter "$quarter"
+    systems
+    fingerprint=$(cat "$out"/systems/*.yaml <(echo "$trained") | sha256sum)
+    # other items for each seed: the page takes them together, and every one of them counts once
+    stage decomposition "seed $seed: taking $DECOMPOSED requests apart" "$out/decomposition/table.txt" decomposed
+    stage evaluation "seed $seed: editing and judging $ITEMS photographs" "$out/evaluation/evaluation.json" \
+        judged "$from" $((from + ITEMS))
+    evaluations+=("$out/evaluation")
+    reported+=$fingerprint
+    from=$((from + ITEMS))
+done
+out=$study
+fingerprint=$(echo "$reported" | sha256sum)
+comparisons
+stage report "making the report" "$study/report/index.html" report
+
+for seed in $SEEDS; do
+    echo
+    echo "Decompositions, seed $seed"
+    sed '/ by number of operations/,$d' "$study/seed-$seed/decomposition/table.txt"
+done
+cat <<END
+Done in $((SECONDS - started)) s. Files:
+  $study/report/index.html             open it: tables, curves, and the photographs case by case
+  $study/seed-*/evaluation/            every edit and judgement
+  $study/seed-*/decomposition/         how well requests were taken apart, with table.txt
+  $study/seed-*/grpo-*/                EasyR1's checkpoints and logs
+END

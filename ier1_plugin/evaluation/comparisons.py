@@ -1,0 +1,156 @@
+"""Which systems stand in which row, and which row each is compared with.
+
+The rows of Table 1 come from the systems' own settings: one group for each editor, and in it every row is compared with
+the system that hands the editor the request as it is (`method: original`). So does the comparison of single-turn with
+multi-turn: two systems that differ in `mode` alone. What no setting tells (training rows, rewards, backbones) is named
+in a YAML file; the first row of a comparison is what the others are compared with:
+
+    With and without goal:
+      with goal: ImageEdit-R1, FLUX.1-Kontext-dev
+      without goal: ImageEdit-R1 without goal, FLUX.1-Kontext-dev
+    Training rows:                              # numbers as labels: drawn as a curve
+      0: ImageEdit-R1 without RL
+      4000: [ImageEdit-R1 seed 1, ImageEdit-R1 seed 2]        # several runs are one row, an item's mean over them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ier1_plugin.evaluation.records import EvaluationError
+from ier1_plugin.evaluation.study import Entrant, Study
+from ier1_plugin.schema import CHAIN, MODES, MULTI_TURN, ORIGINAL, SINGLE_TURN
+
+# what makes two systems the same editor in the same settings
+EDITOR_SETTINGS = ("steps", "guidance", "load_kwargs", "call_kwargs", "editor_settings")
+# what two systems may differ in and still be one system in two modes
+NOT_IN_TURNS = ("mode", "offload", "imageedit_r1")
+SINGLE, PEOPLE = "Single model", "People"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table: one system, or several runs of one."""
+
+    label: str
+    systems: tuple[str, ...]
+    group: str = ""
+    reference: int | None = None
+    """The row that this one is compared with."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows that belong beside each other."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The labels where all of them are numbers, else none."""
+        try:
+            return tuple(float(row.label.replace(",", "")) for row in self.rows)
+        except ValueError:
+            return ()
+
+
+def main_rows(study: Study) -> tuple[tuple[Row, ...], tuple[str, ...]]:
+    """The rows of Table 1 in the paper's order: single models, then a group an editor; and what was left open."""
+    groups: dict[str, list[Entrant]] = {}
+    for system in study.systems.values():
+        groups.setdefault(_editor(system), []).append(system)
+    several = {name: members for name, members in groups.items() if len(members) > 1}
+    alone = [member for name, members in groups.items() if name not in several for member in members]
+    rows = [Row(member.name, (member.name,), _lone_group(member)) for member in alone]
+    notes: list[str] = []
+    for name, members in several.items():
+        members.sort(key=lambda member: member.settings.get("method") != ORIGINAL)
+        first = len(rows)
+        for member in members:
+            original = _original_of(member, members, notes)
+            reference = first + members.index(original) if original else None
+            rows.append(Row(member.name, (member.name,), name, reference))
+    return tuple(rows), tuple(notes)
+
+
+def turn_comparison(study: Study) -> Comparison | None:
+    """Systems that are there in both modes; None without any."""
+    rows: list[Row] = []
+    by_settings: dict[str, dict[str, str]] = {}
+    for system in study.systems.values():
+        if system.settings.get("method") == CHAIN:
+            same = {key: value for key, value in system.settings.items() if key not in NOT_IN_TURNS}
+            modes = by_settings.setdefault(repr(sorted(same.items(), key=str)), {})
+            modes.setdefault(str(system.settings.get("mode", SINGLE_TURN)), system.name)
+    for modes in by_settings.values():
+        if all(mode in modes for mode in MODES):
+            first, group = len(rows), modes[SINGLE_TURN]
+            rows.append(Row(SINGLE_TURN, (modes[SINGLE_TURN],), group))
+            rows.append(Row(MULTI_TURN, (modes[MULTI_TURN],), group, first))
+    return Comparison("Single-turn and multi-turn", tuple(rows)) if rows else None
+
+
+def read_comparisons(file: Path, study: Study) -> tuple[Comparison, ...]:
+    """The comparisons in a YAML file. EvaluationError: it can't be read, or names a system that is not there."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EvaluationError(f"{file} can't be read: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise EvaluationError(f"{file} is not YAML: {' '.join(str(error).split())[:200]}") from None
+    if not isinstance(values, dict) or not values:
+        raise EvaluationError(f"{file} holds no comparison; wanted TITLE: and below it lines LABEL: SYSTEM")
+    return tuple(_comparison(file, str(title), rows, study) for title, rows in values.items())
+
+
+def _comparison(file: Path, title: str, rows: Any, study: Study) -> Comparison:
+    if not isinstance(rows, Mapping) or len(rows) < 2:
+        raise EvaluationError(f"{file}: {title!r} compares nothing; wanted two or more lines LABEL: SYSTEM")
+    made = []
+    for label, systems in rows.items():
+        names = tuple(map(str, systems)) if isinstance(systems, list) else (str(systems),)
+        unknown = [name for name in names if name not in study.systems]
+        if unknown or not names:
+            raise EvaluationError(
+                f"{file}: {title!r} names {', '.join(unknown) or 'no system'} at {label!r}; "
+                f"the systems are: {'; '.join(study.systems)}"
+            )
+        made.append(Row(str(label), names, reference=0 if made else None))
+    return Comparison(title, tuple(made))
+
+
+def _editor(system: Entrant) -> str:
+    """What heads the group of a system."""
+    editor = str(system.settings.get("editor") or "")
+    model = (system.settings.get("editor_settings") or {}).get("model")
+    return f"{editor} ({model})" if editor and model else editor or PEOPLE
+
+
+def _lone_group(system: Entrant) -> str:
+    return SINGLE if system.settings.get("editor") else PEOPLE
+
+
+def _original_of(system: Entrant, members: list[Entrant], notes: list[str]) -> Entrant | None:
+    """The system that hands the same editor the request as it is."""
+    if system.settings.get("method") != CHAIN:
+        return None
+    originals = [member for member in members if member.settings.get("method") == ORIGINAL]
+    same = [one for one in originals if all(_equal(one, system, key) for key in EDITOR_SETTINGS)]
+    if len(same) > 1:
+        # the seed is the last thing that can tell them apart
+        same = [one for one in same if _equal(one, system, "seed")] or same
+    if len(same) == 1:
+        return same[0]
+    found = f"{len(same)} systems hand" if same else "no system hands"
+    notes.append(f"{system.name} has no gain: {found} its editor, in its settings, the request as it is")
+    return None
+
+
+def _equal(one: Entrant, other: Entrant, key: str) -> bool:
+    return (one.settings.get(key) or None) == (other.settings.get(key) or None)

@@ -1,0 +1,205 @@
+"""What a report prints: numbers of a Table in, Grids of words out; and every number once more as rows for a CSV.
+
+scores_grid(table, short_names(study.judges))    # 8.23 [8.11, 8.34] 100 %, +1.02 [+0.90, +1.13] p < 0.001, n = 328
+long_rows(tables)                                # [["table", "group", "row", "benchmark", ...], [...], ...]
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from ier1_plugin.evaluation.comparisons import Row
+from ier1_plugin.evaluation.results import AVERAGE, FULL_COVERAGE, Cell, Column, Estimate, Measure, Table
+from ier1_plugin.evaluation.study import Scores, Study
+from ier1_plugin.evaluation.tables import GROUP, LABEL, UNDEFINED, Grid, Head, Line, Text
+
+GAIN = "Gain"
+INTERVALS = (
+    "Mean [95 % bootstrap interval over requests, resampled by post or photo] and coverage: the share of items that "
+    "have a score."
+)
+MEASURED = ("mean", "low", "high", "gain", "gain_low", "gain_high", "p", "common_items")
+LONG_HEADER = (
+    *("table", "group", "row", "column", "judge", *MEASURED, "scored", "items", "coverage"),
+    *(f"{name}_failures_as_0" for name in MEASURED),
+)
+
+
+def short_names(judges: Iterable[str]) -> dict[str, str]:
+    """Judges without the way to reach them, where that leaves them apart: "gpt-4o" for "openai:gpt-4o"."""
+    names = {judge: judge.rpartition("#")[2] if "#" in judge else judge.partition(":")[2] or judge for judge in judges}
+    times = Counter(names.values())
+    return {judge: name if times[name] == 1 else judge for judge, name in names.items()}
+
+
+def scores_grid(table: Table, judges: Mapping[str, str], as_zero: bool = False) -> Grid:
+    """Means over scored items, or with failures as 0; the gain beside the average where a row has a reference."""
+    kind = "as_zero" if as_zero else "scored"
+    gains = any(row.reference is not None for row in table.rows) and table.columns[-1].head == AVERAGE
+    heads = [Head(column.head, judges.get(column.sub, column.sub)) for column in table.columns]
+    what = "Items without a score count as 0" if as_zero else "Items without a score are left out"
+    caption = f"{INTERVALS} {what}."
+    if gains:
+        heads.append(Head(GAIN, "over the reference"))
+        items = "all items that both were given" if as_zero else "the items that both have a score for"
+        caption += f" Gain: mean paired difference on {items}; p: sign-flip permutation test; n: pairs of scores."
+    best = _best(table, kind)
+    lines = [
+        Line(
+            row.group,
+            row.label,
+            (
+                *(_mean_text(cell, kind, best[place] == number) for place, cell in enumerate(table.cells[number])),
+                *([gain_text(getattr(table.cells[number][-1], kind), row.reference is None)] if gains else []),
+            ),
+        )
+        for number, row in enumerate(table.rows)
+    ]
+    return Grid(table.full_title, tuple(heads), tuple(lines), caption)
+
+
+def gains_grid(table: Table, judges: Mapping[str, str], title: str) -> Grid:
+    """The gain in every column, of the rows that have a reference."""
+    heads = tuple(Head(column.head, judges.get(column.sub, column.sub)) for column in table.columns)
+    lines = tuple(
+        Line(row.group, row.label, tuple(gain_text(cell.scored, False) for cell in table.cells[number]))
+        for number, row in enumerate(table.rows)
+        if row.reference not in (None, number)
+    )
+    caption = (
+        "Mean paired difference on the items that both have a score for [95 % bootstrap interval by post or photo], "
+        "two-sided p of a sign-flip permutation test by post or photo, not corrected for the number of tests; n: "
+        "pairs of scores."
+    )
+    return Grid(title, heads, lines, caption)
+
+
+def coverage_grid(study: Study, rows: Sequence[Row], judges: Mapping[str, str], title: str) -> Grid:
+    """How many items have a score, and why the others have none."""
+    columns = [(benchmark, judge) for benchmark in study.benchmarks for judge in study.judges]
+    heads = tuple(Head(benchmark, judges[judge]) for benchmark, judge in columns)
+    lines = tuple(
+        Line(row.group, row.label, tuple(_coverage_text(_runs(study, row, *column)) for column in columns))
+        for row in rows
+    )
+    return Grid(title, heads, lines, "Items with a score of those given, and why the others have none.")
+
+
+def long_rows(tables: Iterable[Table]) -> list[list[object]]:
+    """Header and a row for each cell of each table; what is undefined is an empty field."""
+    rows: list[list[object]] = [list(LONG_HEADER)]
+    for table in tables:
+        for row, cells in zip(table.rows, table.cells, strict=True):
+            rows += [
+                [table.title, row.group, row.label, *_long_cell(column, cell)]
+                for column, cell in zip(table.columns, cells, strict=True)
+            ]
+    return rows
+
+
+def wide_rows(table: Table, judges: Mapping[str, str]) -> list[list[object]]:
+    """The table in its own layout: for each column the mean, its interval, coverage and the mean with failures as 0."""
+    names = [
+        f"{column.head}, {judges.get(column.sub, column.sub)}" if column.sub else column.head
+        for column in table.columns
+    ]
+    header = [f"{name}{what}" for name in names for what in ("", " low", " high", " coverage", " failures as 0")]
+    rows: list[list[object]] = [[GROUP, LABEL, *header, GAIN, f"{GAIN} low", f"{GAIN} high", f"{GAIN} p"]]
+    for row, cells in zip(table.rows, table.cells, strict=True):
+        shown = [v for c in cells for v in (*_three(c.scored), c.coverage, c.as_zero.mean)]
+        rows.append([row.group, row.label, *map(_number, (*shown, *_three(cells[-1].scored.gain), cells[-1].scored.p))])
+    return rows
+
+
+def gain_text(measure: Measure, is_reference: bool) -> Text:
+    gain = measure.gain
+    if is_reference:
+        return Text("")
+    if not gain:
+        return Text(UNDEFINED)
+    tone = "up" if gain.low > 0 else "down" if gain.high < 0 else ""
+    tested = ", ".join(part for part in (p_text(measure.p), f"n = {measure.common:,}") if part)
+    return Text(signed(gain.mean), _interval(gain, signed), tested, tone=tone)
+
+
+def p_text(p: float) -> str:
+    if not math.isfinite(p):
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def signed(value: float) -> str:
+    """ "+1.02", "−0.18", and "0.00" for what rounds to nothing."""
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """Never rounded up: "100 %" only where nothing is missing."""
+    if not math.isfinite(share):
+        return UNDEFINED
+    return "100 %" if share == 1 else f"{math.floor(1000 * share) / 10:.1f} %"
+
+
+def _mean_text(cell: Cell, kind: str, best: bool) -> Text:
+    estimate: Estimate = getattr(cell, kind)
+    coverage = percent(cell.coverage) if cell.items else ""
+    warn = cell.items > 0 and cell.coverage < FULL_COVERAGE
+    if not estimate:
+        return Text(UNDEFINED, "", coverage, warn=warn)
+    return Text(f"{estimate.mean:.2f}", _interval(estimate, "{:.2f}".format), coverage, best, warn)
+
+
+def _interval(estimate: Estimate, form: Callable[[float], str]) -> str:
+    if not math.isfinite(estimate.low):
+        return f"[{UNDEFINED}]"
+    return f"[{form(estimate.low)}, {form(estimate.high)}]"
+
+
+def _best(table: Table, kind: str) -> list[int]:
+    """The row with the highest mean in each column; -1 where there is nothing to compare."""
+    best = []
+    for place in range(len(table.columns)):
+        means = [getattr(cells[place], kind).mean for cells in table.cells]
+        comparable = len(means) > 1 and any(map(math.isfinite, means))
+        best.append(int(np.nanargmax(means)) if comparable else -1)
+    return best
+
+
+def _runs(study: Study, row: Row, benchmark: str, judge: str) -> list[Scores]:
+    return [study.scores[key] for name in row.systems if (key := (benchmark, name, judge)) in study.scores]
+
+
+def _coverage_text(runs: list[Scores]) -> Text:
+    given = sum(int(run.given.sum()) for run in runs)
+    if not given:
+        return Text(UNDEFINED)
+    reasons = Counter(reason.partition(":")[0] for run in runs for reason in run.reasons.values())
+    share = 1 - sum(reasons.values()) / given
+    small = [f"{count:,} {reason}" for reason, count in reasons.most_common()] or [f"all {given:,}"]
+    spreads = [run.spread for run in runs if math.isfinite(run.spread)]
+    if spreads:
+        small.append(f"± {np.mean(spreads):.2f} between samples")
+    return Text(percent(share), note=", ".join(small), warn=share < FULL_COVERAGE)
+
+
+def _long_cell(column: Column, cell: Cell) -> list[object]:
+    counts = [cell.count, cell.items, _number(cell.coverage)]
+    return [column.head, column.sub, *_long_measure(cell.scored), *counts, *_long_measure(cell.as_zero)]
+
+
+def _long_measure(measure: Measure) -> list[object]:
+    values = (*_three(measure), *_three(measure.gain), measure.p)
+    return [*map(_number, values), measure.common if measure.gain else ""]
+
+
+def _three(estimate: Estimate) -> tuple[float, float, float]:
+    return estimate.mean, estimate.low, estimate.high
+
+
+def _number(value: float) -> object:
+    return f"{value:.6g}" if math.isfinite(value) else ""

@@ -1,0 +1,107 @@
+"""What an evaluation is made of: an item of a benchmark, a score, a judgement.
+
+BenchmarkItem(id="psr-1a2b", request="remove the lamp", image="inputs/psr-1a2b.png", cluster="1a2b",
+              actions=("Delete",), difficulty="low")
+Judgement(item="psr-1a2b", system="flux", judge="openai:gpt-4o-2024-11-20", score=Score(4, 2, 3), ...).total    # 9
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+DIMENSIONS = {"fulfilment": 4, "quality": 3, "preservation": 3}
+"""Highest score of each dimension; the lowest is 0 (paper, Table 2)."""
+HIGHEST = sum(DIMENSIONS.values())
+
+
+class EvaluationError(ValueError):
+    """An evaluation that can't go on; the message says in one line what came, what was wanted, what to do."""
+
+
+@dataclass(frozen=True)
+class BenchmarkItem:
+    """One request of a benchmark. Paths are relative to the folder of the evaluation, or absolute."""
+
+    id: str
+    request: str
+    image: str
+    cluster: str
+    """Items of one post or photo, resampled together; the id where every item stands alone."""
+    actions: tuple[str, ...] = ()
+    difficulty: str = ""
+    human_images: tuple[str, ...] = ()
+    gold_image: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BenchmarkItem:
+        given: dict[str, Any] = {known.name: values[known.name] for known in fields(cls) if known.name in values}
+        given |= {name: tuple(values.get(name) or ()) for name in ("actions", "human_images")}
+        return cls(**given)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Whole numbers, each from 0 to its place in DIMENSIONS. ValueError: out of range."""
+
+    fulfilment: int
+    quality: int
+    preservation: int
+
+    def __post_init__(self) -> None:
+        for name, highest in DIMENSIONS.items():
+            if not 0 <= getattr(self, name) <= highest:
+                raise ValueError(f"{name} is {getattr(self, name)}; wanted 0 to {highest}")
+
+    @property
+    def total(self) -> int:
+        """0 to 10."""
+        return self.fulfilment + self.quality + self.preservation
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One judge's word on one system's edit of one item; `sample` counts repeated judgements from 0."""
+
+    item: str
+    system: str
+    judge: str
+    sample: int
+    source_sha256: str
+    edited_sha256: str
+    request_sha256: str
+    rubric_sha256: str
+    score: Score | None
+    """None: unscored, for the reason in `unscored`."""
+    unscored: str = ""
+    """Such as "refusal: ...", "unreadable: ...", "out of range: ...", "http: ...", "missing image: ..."."""
+    reply: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    seconds: float = 0.0
+    date: str = ""
+    model: str = ""
+    """What the server calls the model that answered; an alias may stand for another one next month."""
+
+    @property
+    def total(self) -> int | None:
+        return self.score.total if self.score else None
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str, int]:
+        """What a repeated run need not ask again."""
+        hashes = (self.source_sha256, self.edited_sha256, self.request_sha256, self.rubric_sha256)
+        return (*hashes, self.judge, self.sample)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Judgement:
+        score = values.get("score")
+        given: dict[str, Any] = dict(values) | {"score": Score(**score) if score else None}
+        return cls(**given)

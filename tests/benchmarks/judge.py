@@ -1,0 +1,133 @@
+"""How near judging comes to what its server gives: 1,000 judgements of 200 ms, 32 at a time.
+
+    python tests/benchmarks/judge.py                # photos of 256 x 256
+    python tests/benchmarks/judge.py --side 1024    # as large as judges see them by default
+
+32 requests at a time of 200 ms each are 160 judgements a second, and no more. The server runs in a process of its own;
+every judgement is a real one: two files read and hashed, decoded, encoded and sent, the reply read and written to disk.
+A second run over the same folder takes everything from disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from PIL import Image
+
+from ier1_plugin.evaluation.judge import Judge, Pair, judge_all
+from ier1_plugin.evaluation.judge_models import make_judge
+from ier1_plugin.evaluation.judge_store import JudgementStore, judgements_file
+from ier1_plugin.evaluation.records import BenchmarkItem
+from ier1_plugin.files import png_bytes
+from ier1_plugin.images import encode
+
+SECONDS, JOBS, JUDGEMENTS = 0.2, 32, 1000
+MOST = JOBS / SECONDS
+VERDICT = json.dumps({"reasoning": "The lamp is gone.", "fulfilment": 4, "quality": 2, "preservation": 3})
+MESSAGE = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": VERDICT}}]}
+REPLY = json.dumps(MESSAGE | {"model": "fake", "usage": {"prompt_tokens": 1700, "completion_tokens": 40}}).encode()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers every request the same after SECONDS."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        due = time.perf_counter() + SECONDS
+        self.rfile.read(int(self.headers["Content-Length"]))
+        time.sleep(max(0.0, due - time.perf_counter()))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(REPLY)))
+        self.end_headers()
+        self.wfile.write(REPLY)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class Listener(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+def serve() -> None:
+    listener = Listener(("127.0.0.1", 0), Handler)
+    print(f"http://127.0.0.1:{listener.server_address[1]}/v1", flush=True)
+    listener.serve_forever()
+
+
+def make_pairs(folder: Path, side: int) -> list[Pair]:
+    """Different photos with different edits; grain and large shapes, so that they weigh what photographs weigh."""
+    pairs = []
+    for number in range(JUDGEMENTS):
+        source, edited = folder / f"{number}.jpg", folder / f"{number}-edited.png"
+        image = Image.blend(gradient(side, number), Image.effect_noise((side, side), 60).convert("RGB"), 0.1)
+        source.write_bytes(encode(image, lossless=False))
+        edited.write_bytes(png_bytes(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
+        pairs.append(Pair(BenchmarkItem(f"item-{number}", "mirror it", str(source), str(number)), "flux", edited))
+    return pairs
+
+
+def gradient(side: int, number: int) -> Image.Image:
+    bands = (Image.radial_gradient("L"), Image.linear_gradient("L"), Image.new("L", (256, 256), number % 256))
+    return Image.merge("RGB", bands).resize((side, side))
+
+
+def measure(pairs: list[Pair], judge: Judge, folder: Path) -> float:
+    """Seconds for all of them."""
+    start = time.perf_counter()
+    with JudgementStore(judgements_file(folder, judge.name)) as store:
+        scored = sum(judgement.total == 9 for judgement in judge_all(pairs, judge, store, 1, JOBS))
+    assert scored == len(pairs), f"only {scored} of {len(pairs)} were scored"
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", type=int, default=256, help="of the photos in pixels (default: 256)")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve()
+        return
+    print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout
+        judge = make_judge(f"openai:{server.stdout.readline().strip()}#fake")
+        with tempfile.TemporaryDirectory() as name:
+            report(Path(name), judge, options.side)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def report(folder: Path, judge: Judge, side: int) -> None:
+    pairs = make_pairs(folder, side)
+    # the first request pays for imports and connections
+    measure(pairs[:JOBS], judge, folder / "warm up")
+    before = time.process_time()
+    seconds = measure(pairs, judge, folder)
+    cpu = time.process_time() - before
+    rate = JUDGEMENTS / seconds
+    print(f"{JUDGEMENTS:,} judgements of {SECONDS * 1000:.0f} ms, {JOBS} at a time, photos of {side} x {side}")
+    worth = 1000 * cpu / JUDGEMENTS
+    print(f"{seconds:.2f} s, {rate:.1f} a second, {rate / MOST:.1%} of {MOST:.0f}; CPU {worth:.1f} ms each")
+    again = measure(pairs, judge, folder)
+    print(f"again, from disk: {again:.2f} s, {JUDGEMENTS / again:,.0f} a second")
+
+
+if __name__ == "__main__":
+    main()

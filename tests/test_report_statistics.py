@@ -1,0 +1,124 @@
+"""Intervals and tests of a report against SciPy's, and what they say where little is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ier1_plugin.evaluation.statistics import RESAMPLES, Resamples, interval, sign_flips
+
+
+def whole_numbers(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 11, size=shape).astype(float)
+
+
+def clusters_of(count: int, each: int) -> np.ndarray:
+    return np.arange(count, dtype=np.int64) // each
+
+
+def bounds(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    return interval(Resamples(clusters, 0).means(values[:, None])[1])[:, 0]
+
+
+def scipy_bounds(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """The same interval by scipy.stats.bootstrap over sums and sizes of clusters."""
+    there = np.isfinite(values)
+    sums = np.bincount(clusters, np.where(there, values, 0))
+    sizes = np.bincount(clusters, there)
+    found = stats.bootstrap(
+        (sums, sizes),
+        lambda sums, sizes, axis: sums.sum(axis=axis) / sizes.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=9999,
+        method="percentile",
+        rng=1,
+    ).confidence_interval
+    return np.array([found.low, found.high])
+
+
+@pytest.mark.parametrize("each", [1, 4])
+def test_intervals_are_those_of_scipy_up_to_the_luck_of_the_draw(each: int):
+    values, clusters = whole_numbers((400,)), clusters_of(400, each)
+    values[::7] = np.nan
+    ours, theirs = bounds(values, clusters), scipy_bounds(values, clusters)
+    # the luck of 2,000 draws moves a percentile by about a thirtieth of the width
+    assert ours == pytest.approx(theirs, abs=0.12 * (theirs[1] - theirs[0]))
+
+
+def test_items_that_go_together_make_the_interval_wider():
+    alike = np.repeat(whole_numbers((80,)), 5)
+    apart, together = bounds(alike, clusters_of(400, 1)), bounds(alike, clusters_of(400, 5))
+    assert np.diff(together) > 1.8 * np.diff(apart)
+
+
+def test_19_of_20_intervals_hold_the_truth():
+    hits = 0
+    for seed in range(200):
+        low, high = bounds(np.random.default_rng(seed).normal(5, 2, size=120), clusters_of(120, 2))
+        hits += low <= 5 <= high
+    # 95 % of 200 is 190; a binomial leaves 178 to 199 in all but one of a thousand trials
+    assert 178 <= hits <= 199
+
+
+def test_equal_scores_have_an_interval_without_width_and_one_cluster_has_none():
+    assert bounds(np.full(30, 7.0), clusters_of(30, 1)).tolist() == [7.0, 7.0]
+    assert np.isnan(bounds(np.array([7.0, 8.0]), np.array([0, 0]))).all()
+
+
+def test_without_scores_mean_and_interval_are_undefined_not_0():
+    means, replicates = Resamples(clusters_of(6, 1), 0).means(np.full((6, 2), np.nan))
+    assert np.isnan(means).all()
+    assert np.isnan(interval(replicates)).all()
+    empty, none = Resamples(np.array([], dtype=np.int64), 0).means(np.empty((0, 1)))
+    assert np.isnan(empty).all()
+    assert none.shape == (RESAMPLES, 1)
+
+
+def test_a_column_with_scores_in_few_clusters_still_has_an_interval():
+    values = np.full(50, np.nan)
+    values[:3] = 2.0, 4.0, 9.0
+    low, high = bounds(values, clusters_of(50, 1))
+    assert 2.0 <= low <= 5.0 <= high <= 9.0
+
+
+def test_columns_are_paired_as_they_share_the_draws():
+    first = whole_numbers((100,))
+    _, replicates = Resamples(clusters_of(100, 1), 0).means(np.column_stack([first, first + 1, np.ones(100)]))
+    assert np.ptp(replicates[:, 1] - replicates[:, 0] - replicates[:, 2]) == pytest.approx(0, abs=1e-12)
+
+
+def scipy_p(differences: np.ndarray) -> float:
+    found = stats.permutation_test(
+        (differences,),
+        lambda one, axis: one.sum(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=9999,
+        rng=1,
+    )
+    return float(found.pvalue)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_p_of_few_clusters_is_exactly_that_of_scipy(seed: int):
+    differences = whole_numbers((9,), seed) - 4.0
+    assert sign_flips(differences[:, None], 0)[0] == pytest.approx(scipy_p(differences), abs=1e-12)
+
+
+@pytest.mark.parametrize("shift", [4.7, 5.2, 6.0])
+def test_p_of_many_clusters_is_that_of_scipy_up_to_the_luck_of_the_draw(shift: float):
+    differences = whole_numbers((90,)) - shift
+    assert sign_flips(differences[:, None], 0)[0] == pytest.approx(scipy_p(differences), abs=0.02)
+
+
+def test_no_difference_at_all_has_p_of_1_and_p_is_never_0():
+    assert sign_flips(np.zeros((40, 1)), 0)[0] == 1.0
+    assert sign_flips(np.ones((40, 1)), 0)[0] == pytest.approx(1e-4)
+
+
+def test_p_is_small_as_often_as_it_says_where_nothing_differs():
+    noise = np.random.default_rng(0).normal(size=(60, 400))
+    small = (sign_flips(noise, 0) < 0.05).mean()
+    assert 0.02 < small < 0.09
