@@ -10,6 +10,7 @@ else of the machine is served, nothing is loaded from elsewhere, and nothing is 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -50,6 +51,8 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
+# where Gradio would send a visitor's browser on to any address that stands in its own
+_ELSEWHERE = re.compile(r"/file[=/]\s*https?:", re.IGNORECASE)
 Scope = MutableMapping[str, Any]
 
 
@@ -60,18 +63,21 @@ def launch(system: System, *, host: str, port: int, auth: str | None, small_worl
     desk = desk_of(_on_small_world(system) if small_world else system, small_world)
     if credentials is None and not _is_own(host):
         _say("note: whoever reaches this machine can use the page; --auth USER:PASSWORD asks for a password")
+    # before there is a folder to leave behind
+    signal.signal(signal.SIGTERM, _interrupt)
     with serving(desk, host, port, credentials) as url:
         _say(f"The page is on {url} (Ctrl-C ends it)")
-        signal.signal(signal.SIGTERM, _interrupt)
         Event().wait()
 
 
 @contextmanager
 def serving(desk: Desk, host: str, port: int, auth: tuple[str, str] | None = None) -> Iterator[str]:
     """Serves the page in the background and gives its address."""
-    with TemporaryDirectory(prefix="ier1-demo-") as folder:
+    with TemporaryDirectory(prefix="ier1-demo-") as made:
+        # a path of an upload is compared with that of its folder
+        folder = Path(made).resolve()
         # what lies elsewhere is copied there, so results on their way need another one; read when blocks are made
-        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder, "cache"))
+        os.environ["GRADIO_TEMP_DIR"] = str(folder / "cache")
         # Gradio below 6.16 uses names that Starlette has renamed, and each visitor would see it said in the log
         warnings.filterwarnings("ignore", module=r"gradio\.")
         from starlette.middleware import Middleware
@@ -102,7 +108,7 @@ def serving(desk: Desk, host: str, port: int, auth: tuple[str, str] | None = Non
 
 
 class WithHeaders:
-    """ASGI middleware: every answer carries HEADERS."""
+    """ASGI middleware: every answer carries HEADERS, and none sends a browser to another host."""
 
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
         self.app = app
@@ -114,7 +120,8 @@ class WithHeaders:
                 message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 
-        await self.app(scope, receive, sent)
+        refused = scope["type"] == "http" and _ELSEWHERE.search(scope["path"])
+        await (_not_found() if refused else self.app)(scope, receive, sent)
 
 
 def desk_of(system: System, small_world: bool = False) -> Desk:
@@ -176,7 +183,15 @@ def _is_own(host: str) -> bool:
     return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
+def _not_found() -> Callable[..., Awaitable[None]]:
+    from starlette.responses import Response
+
+    return Response(status_code=404)
+
+
 def _interrupt(*_: Any) -> None:
+    # a second one must not disturb the cleaning up
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ier1_plugin.agents import MAX_SUB_REQUESTS
-from ier1_plugin.editors.base import Edit, EditError, Editor
+from ier1_plugin.editors.base import Edit, EditError, Editor, one_line
 from ier1_plugin.images import open_image
 from ier1_plugin.pipeline import MAX_REQUEST_CHARACTERS, Decomposer, ImageEditR1, Sequencer, checked_request
 from ier1_plugin.schema import CHAIN, SINGLE_TURN, Decomposition, EditResult, Plan, PlanError, Step
@@ -70,15 +70,15 @@ class Desk:
         plan: Plan | None,
         mode: str,
         editor: str,
-        seed: float | None,
+        seed: Any,
     ) -> Iterator[View]:
         """Edits, by the sub-requests that are `written`, one a line, or else by a plan made now.
 
         `plan`: where `written` came from, so that the trace can tell. Raises what `plan` raises, and EditError.
         """
         notes: list[str] = []
-        if editor not in self.editors:
-            raise EditError(f"there is no editor {editor!r} on this page; known: {', '.join(self.editors)}")
+        if not isinstance(editor, str) or editor not in self.editors:
+            raise EditError(f"there is no editor {one_line(repr(editor))} on this page; known: {', '.join(self.editors)}")
         image, given, seed = _opened(photo), self._given(request, written, plan), _seed(seed)
         before = preview(image)
         yield {"status": f"Editing with {editor} …" if given else "Reading the request …", "pair": None, "steps": []}
@@ -171,9 +171,10 @@ def _opened(photo: str | None) -> Image.Image:
     return open_image(photo)
 
 
-def _seed(seed: float | None) -> int:
-    if seed is None or seed != int(seed) or not 0 <= seed <= MAX_SEED:
-        raise PlanError(f"the seed is {seed}; wanted a whole number from 0 to {MAX_SEED}")
+def _seed(seed: Any) -> int:
+    # the range first: infinity has no whole part to compare with
+    if not isinstance(seed, int | float) or not 0 <= seed <= MAX_SEED or seed != int(seed):
+        raise PlanError(f"the seed is {one_line(repr(seed))}; wanted a whole number from 0 to {MAX_SEED}")
     return int(seed)
 
 

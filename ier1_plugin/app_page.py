@@ -8,7 +8,9 @@ Everything that a visitor, a model or an editor wrote is escaped before it becom
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -98,7 +100,7 @@ def _asking(desk: Desk) -> dict[str, Any]:
         label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=300, elem_id="photo"
     )
     # Gradio opens and converts a photo in its own way, which is not that of the package
-    photo.preprocess = lambda payload: payload.path if payload else None
+    photo.preprocess = partial(_uploaded, Path(photo.GRADIO_CACHE))
     request = _textbox("What shall change?", desk.examples[0][1] if desk.examples else HINT, "request")
     with gr.Row(elem_id="buttons"):
         edit = gr.Button("Edit", variant="primary", elem_id="edit", min_width=90, scale=2)
@@ -112,6 +114,19 @@ def _asking(desk: Desk) -> dict[str, Any]:
         **{"edit": edit, "only_plan": only_plan, "stop": stop},
         **_settings(desk),
     }
+
+
+def _uploaded(folder: Path, payload: Any) -> str | None:
+    """The file of an upload. None, as without a photo, for a file that does not lie in `folder`.
+
+    Gradio checks only paths that come with a note on their type, and a program may send any. Nothing is asked about a
+    file elsewhere, so that nobody can learn from an answer what there is.
+    """
+    named = os.path.normpath(getattr(payload, "path", None) or "")
+    if "\0" in named or not Path(named).is_relative_to(folder):
+        return None
+    file = os.path.realpath(named)
+    return file if Path(file).is_relative_to(folder) and os.path.isfile(file) else None
 
 
 def _example_rows(desk: Desk, folder: Path) -> list[list[str]]:
@@ -130,6 +145,9 @@ def _settings(desk: Desk) -> dict[str, Any]:
         with gr.Row():
             editor = gr.Dropdown(names, value=names[0], label="Editor", filterable=False, elem_id="editor")
             seed = gr.Number(desk.seed, label="Seed", precision=0, elem_id="seed")
+    # what a program may send instead is the desk's to refuse: Gradio's own checks fail with a traceback in the log
+    for block in (mode, editor, seed):
+        block.preprocess = lambda payload: payload
     return {"mode": mode, "editor": editor, "seed": seed}
 
 
@@ -151,13 +169,14 @@ def _showing() -> dict[str, Any]:
 
 
 def _connect(desk: Desk, folder: Path, on: dict[str, Any]) -> None:
-    def plan(photo: str | None, request: str) -> Iterator[dict[Any, Any]]:
-        yield from _served(desk.plan(photo, request), on, folder)
+    # a program may leave a text out
+    def plan(photo: str | None, request: str | None) -> Iterator[dict[Any, Any]]:
+        yield from _served(desk.plan(photo, request or ""), on, folder)
 
     def edit(
-        photo: str | None, request: str, sub_requests: str, plan: Any, mode: str, editor: str, seed: float | None
+        photo: str | None, request: str | None, sub_requests: str | None, plan: Any, mode: str, editor: str, seed: Any
     ) -> Iterator[dict[Any, Any]]:
-        yield from _served(desk.edit(photo, request, sub_requests, plan, mode, editor, seed), on, folder)
+        yield from _served(desk.edit(photo, request or "", sub_requests or "", plan, mode, editor, seed), on, folder)
 
     planned = [on[name] for name in ("status", "parts", "sub_requests", "plan")]
     planning = on["only_plan"].click(

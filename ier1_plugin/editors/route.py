@@ -61,7 +61,7 @@ def _routed(exact: Editor, is_exact: Callable[[str], bool], generative: Editor, 
 
 
 def _same_size(edited: Image.Image, size: Size, editor: Editor, tell: Tell) -> Image.Image:
-    """The chain can't tell a size that was meant, which a crop makes, from one that a server chose; here it is known."""
+    """What was painted, in the size of what it was painted on: later, a crop could not be told from a server's whim."""
     if editor.keeps_size and edited.size != size:
         came, wanted = (f"{width} x {height}" for width, height in (edited.size, editor.canvas(size)))
         tell(f"{editor.name}: an edit came back as {came}, not {wanted}: resized")

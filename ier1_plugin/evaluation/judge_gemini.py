@@ -13,9 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ier1_plugin.editors.base import EditError, one_line
+from ier1_plugin.editors.base import EditError, need, one_line
 from ier1_plugin.editors.gemini import KEY_NAMES
-from ier1_plugin.editors.remote import need_package, read_key, status_words
+from ier1_plugin.editors.remote import read_key, status_words
 from ier1_plugin.endpoint import WORTH_ANOTHER_TRY, ChatError, Refused, Unanswered
 from ier1_plugin.evaluation.judge_case import Case, Reply
 from ier1_plugin.evaluation.judge_question import EDITED_LABEL, SOURCE_LABEL, Asking, JudgePrompt, Made
@@ -48,7 +48,7 @@ def make(
 ) -> Made:
     """ChatError: no key, no client."""
     try:
-        need_package("google.genai", "google-genai", "a Gemini judge")
+        need("a Gemini judge", "google.genai")
         key = read_key(*KEY_NAMES)
     except EditError as error:
         raise ChatError(str(error)) from None
