@@ -22,6 +22,7 @@ from evaluate_runs import (
 )
 from judge_server import JudgeServer
 
+from ier1_plugin.evaluation.inputs import read_items
 from ier1_plugin.evaluation.records import BenchmarkItem
 
 __all__ = ["a_benchmark", "a_judge", "no_settings_from_outside"]
@@ -135,6 +136,12 @@ def test_a_sample_is_random_and_its_ids_repeat_it(benchmark: str):
     assert evaluate(*asked, "--ids", "seed-1/sample.txt", out="again").exit_code == 0
     assert Path("again/sample.txt").read_text() == samples[1]
     assert Path("again/items.jsonl").read_text() == Path("seed-1/items.jsonl").read_text()
+
+
+def test_a_request_with_a_line_separator_in_it_stays_one_request(tmp_path: Path):
+    item = BenchmarkItem("a", "one\u2028two\u0085three", "a.png", "a")
+    (tmp_path / "items.jsonl").write_text(json.dumps(item.as_dict(), ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_items(tmp_path) == [item]
 
 
 def test_rows_that_cannot_be_used_are_told_and_listed(benchmark: str, tmp_path: Path):

@@ -71,7 +71,7 @@ def usage_lines(found: Iterable[Usage]) -> list[str]:
 
 def _of_system(folder: Path, system: Mapping[str, Any], prices: Mapping[str, float]) -> Usage:
     file = folder / str(system["folder"]) / RESULTS
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    lines = file.read_bytes().splitlines() if file.is_file() else []
     counts = Counter(json.loads(line)["status"] for line in lines)
     price = prices.get(str((system.get("settings") or {}).get("editor", "")))
     text = f"{counts['edited']:,} images, {counts['failed']:,} failed"

@@ -71,7 +71,9 @@ def read_items(folder: Path) -> list[BenchmarkItem]:
     if not file.is_file():
         return []
     try:
-        return [BenchmarkItem.from_dict(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+        # as a file: str.splitlines would cut a request at the line separators that JSON lets stand
+        with file.open(encoding="utf-8", newline="\n") as lines:
+            return [BenchmarkItem.from_dict(json.loads(line)) for line in lines]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EvaluationError(f"{file} is damaged ({error}); choose another --out") from None
 

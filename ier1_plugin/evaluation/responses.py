@@ -62,7 +62,8 @@ def asked(
 def read_responses(file: Path) -> dict[str, Answer]:
     """A file of responses, {"id", "response"} a line. EvaluationError: it is missing, or a line is none."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        # not splitlines, which would cut a response at the line separators that JSON lets stand
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from None
     found = {}
