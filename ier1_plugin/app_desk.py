@@ -78,7 +78,9 @@ class Desk:
         """
         notes: list[str] = []
         if not isinstance(editor, str) or editor not in self.editors:
-            raise EditError(f"there is no editor {one_line(repr(editor))} on this page; known: {', '.join(self.editors)}")
+            raise EditError(
+                f"there is no editor {one_line(repr(editor))} on this page; known: {', '.join(self.editors)}"
+            )
         image, given, seed = _opened(photo), self._given(request, written, plan), _seed(seed)
         before = preview(image)
         yield {"status": f"Editing with {editor} …" if given else "Reading the request …", "pair": None, "steps": []}

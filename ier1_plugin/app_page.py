@@ -146,9 +146,10 @@ def _settings(desk: Desk) -> dict[str, Any]:
             editor = gr.Dropdown(names, value=names[0], label="Editor", filterable=False, elem_id="editor")
             seed = gr.Number(desk.seed, label="Seed", precision=0, elem_id="seed")
     # what a program may send instead is the desk's to refuse: Gradio's own checks fail with a traceback in the log
-    for block in (mode, editor, seed):
+    settings: dict[str, Any] = {"mode": mode, "editor": editor, "seed": seed}
+    for block in settings.values():
         block.preprocess = lambda payload: payload
-    return {"mode": mode, "editor": editor, "seed": seed}
+    return settings
 
 
 def _textbox(label: str, hint: str, name: str) -> gr.Textbox:

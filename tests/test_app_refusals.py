@@ -1,4 +1,4 @@
-"""What the web page must not do for a visitor who speaks to it with a program: files, other hosts, odd values, crowds."""
+"""What the web page must not do for visitors with programs of their own: files, other hosts, odd values, crowds."""
 
 from __future__ import annotations
 
@@ -79,9 +79,7 @@ def test_a_file_of_the_machine_is_the_same_as_no_photo(page: str, secret: Path, 
 
 
 @pytest.mark.parametrize("endpoint", INPUTS)
-def test_a_file_of_the_machine_that_claims_to_be_an_upload_tells_nothing_either(
-    page: str, secret: Path, endpoint: str
-):
+def test_a_file_of_the_machine_that_claims_to_be_an_upload_tells_nothing_either(page: str, secret: Path, endpoint: str):
     """Gradio itself refuses these, with an answer of its own; what counts is that it is the same for all of them."""
     (secret.parent / "large.png").write_bytes(bytes(40 * 1024 * 1024))
     answers = {

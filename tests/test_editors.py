@@ -38,7 +38,7 @@ def large_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(available, "has_gpu", lambda: True)
-    monkeypatch.setattr(available, "_is_installed", lambda module: True)
+    monkeypatch.setattr(available, "is_installed", lambda module: True)
     return tmp_path
 
 
@@ -65,7 +65,7 @@ def test_a_large_model_without_a_gpu_is_slow_or_does_not_fit(large_machine, monk
 
 
 def test_a_package_that_is_missing_is_named_as_pip_knows_it(large_machine, monkeypatch):
-    monkeypatch.setattr(available, "_is_installed", lambda module: False)
+    monkeypatch.setattr(available, "is_installed", lambda module: False)
     described = {editor.name: editor for editor in describe_editors()}
     assert "pip install google-genai" in described["nano-banana"].why
     assert described["pillow"].available
@@ -96,6 +96,69 @@ def test_a_setting_that_an_editor_lacks_is_refused_and_not_ignored():
 
 def test_a_setting_of_none_counts_as_not_given():
     assert make_editor("pillow", steps=None, guidance=None).name == "pillow"
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "message"),
+    [
+        ("pillow", {"places": 5}, r"^places is 5; wanted \{NAME: \[left, top, right, bottom\]\}"),
+        ("pillow", {"places": {"cat": [0, 1]}}, r"the place 'cat' is \[0, 1\]; wanted left, top, right, bottom"),
+        ("pillow", {"places": {"cat": "abcd"}}, "the place 'cat' is 'abcd'"),
+        ("pillow", {"places": {"cat": [0, 0, 1, "x"]}}, "a side of the place 'cat' is 'x'; wanted a number"),
+        (
+            "pillow",
+            {"places": {"cat": [0, 0, 200, 100]}},
+            "a side of the place 'cat' is 200; wanted a number from 0 to 1",
+        ),
+        ("pillow", {"places": {"cat": [0.5, 0, 0.5, 1]}}, "has nothing in it"),
+        ("pillow", {"spec": 5}, "the editor pillow has no spec"),
+        ("pillow", {"tell": 5}, "the editor pillow has no tell; it has places"),
+        ("images-api:http://127.0.0.1:9/v1#m", {"tell": 5}, "has no tell"),
+        ("images-api:http://127.0.0.1:9/v1#m", {"key_name": 5}, "^the editor images-api: "),
+        ("gpt-image", {"base_url": 5}, "^5 is no address"),
+        ("gpt-image", {"call_kwargs": 5}, "^the editor gpt-image: "),
+        ("nano-banana", {"base_url": 5}, "^5 is no address"),
+        ("flux-kontext", {"name": "x"}, "^the editor flux-kontext: "),
+        ("route:pillow,pillow", {"make": 5}, "^the editor route: "),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_one_line(monkeypatch, spec, settings, message):
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("GEMINI_API_KEY", "k")
+    with pytest.raises(EditError, match=message) as caught:
+        make_editor(spec, **settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "variable"),
+    [
+        ("gpt-image", "OPENAI_API_KEY"),
+        ("images-api:http://127.0.0.1:9/v1#m", "OPENAI_API_KEY"),
+        ("seededit", "ARK_API_KEY"),
+        ("nano-banana", "GEMINI_API_KEY"),
+    ],
+)
+def test_a_key_that_was_copied_with_its_quotes_is_refused_before_it_is_sent(monkeypatch, spec, variable):
+    monkeypatch.setenv(variable, "sk-“aa")
+    with pytest.raises(EditError, match=f"^{variable} holds a character that no key has") as caught:
+        make_editor(spec)
+    assert "aa" not in str(caught.value)
+
+
+def test_an_editor_gets_whom_to_tell_if_it_asks_for_it(monkeypatch):
+    told = []
+
+    def chatty(argument: str, *, tell=print) -> Editor:
+        tell(f"made {argument}")
+        return Editor("chatty", lambda image, instruction, seed: image)
+
+    monkeypatch.setitem(EDITORS, "chatty", chatty)
+    make_editor("chatty:1", told.append)
+    make_editor("route:pillow,chatty:2", told.append)
+    make_editor("chatty:3")
+    make_editor("pillow", told.append)
+    assert told == ["made 1", "made 2"]
 
 
 def test_an_editor_of_ones_own_is_one_more_entry(monkeypatch):
@@ -153,11 +216,17 @@ def test_a_picture_of_another_size_goes_to_the_canvas_and_comes_back():
 
     def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
         seen.append((image.size, image.mode))
-        return image.resize((50, 50))
+        return image.copy()
 
     photo = real_photo(size=(90, 60)).convert("RGBA")
     assert on_canvas(edit, lambda size: (48, 32))(photo, "x", 0).size == (90, 60)
     assert seen == [((48, 32), "RGB")]
+
+
+def test_a_result_of_another_size_is_returned_as_it_came():
+    stretched = on_canvas(lambda image, instruction, seed: image.resize((50, 50)), lambda size: (48, 32))
+    for size in ((90, 60), (48, 32)):
+        assert stretched(real_photo(size=size), "x", 0).size == (50, 50)
 
 
 def test_a_picture_that_has_the_size_of_its_canvas_is_not_resampled():

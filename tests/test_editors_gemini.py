@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -56,7 +57,8 @@ def test_the_model_gets_picture_and_instruction_and_its_picture_comes_back(https
     httpserver.expect_request(PATH, method="POST").respond_with_handler(answer)
     photo = real_photo(size=(1184, 880))
     result = editor_at(httpserver)(photo, "Recoloring coat to scarlet.", 0)
-    assert result.size == photo.size
+    # Google has sizes of its own; the chain brings them back
+    assert result.size == (1200, 896)
     assert result.getpixel((5, 5)) == (255, 0, 0)
     body, headers = bodies[0]
     sent, text = body["contents"][0]["parts"]
@@ -86,7 +88,7 @@ def test_model_and_further_settings_reach_the_wire(httpserver):
     ("size", "canvas"), [((4000, 3000), (1184, 880)), ((64, 48), (1184, 880)), ((3000, 1000), (1568, 672))]
 )
 def test_a_megapixel_in_the_shape_of_the_photo_is_sent(httpserver, size, canvas):
-    httpserver.expect_request(PATH).respond_with_handler(lambda _: reply(picture(real_photo(size=(100, 50)))))
+    httpserver.expect_request(PATH).respond_with_handler(lambda _: reply(picture(Image.new("RGB", canvas))))
     editor = editor_at(httpserver)
     assert editor.canvas(size) == canvas
     assert editor(real_photo(size=size), "x", 0).size == size
@@ -133,10 +135,15 @@ def test_blocked_empty_and_failed_answers_are_one_line_without_the_key(httpserve
     assert KEY not in str(caught.value) + caplog.text
 
 
-def test_a_bad_moment_is_survived(httpserver):
+def test_a_bad_moment_is_survived_and_told(httpserver, monkeypatch):
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda seconds: None))
+    told = []
     httpserver.expect_ordered_request(PATH).respond_with_handler(lambda _: error_reply(503, "busy", "UNAVAILABLE"))
     httpserver.expect_ordered_request(PATH).respond_with_handler(lambda _: reply(picture(real_photo(size=(64, 64)))))
-    assert editor_at(httpserver, retries=1)(real_photo(size=(64, 64)), "x", 0).size == (64, 64)
+    editor = make_editor("nano-banana", told.append, base_url=httpserver.url_for("/"), retries=1)
+    assert editor(real_photo(size=(64, 64)), "x", 0).size == (64, 64)
+    assert len(told) == 1
+    assert re.fullmatch(r"nano-banana: the server failed \(HTTP 503\); asking again in [01]\.\d s", told[0])
 
 
 def test_a_slow_server_is_given_up(httpserver):

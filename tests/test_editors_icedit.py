@@ -12,6 +12,7 @@ from tiny_pipelines import build, lora
 
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.editors.icedit import diptych, half_diptych
+from ier1_plugin.editors.loading import Placement, load
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 
@@ -72,6 +73,19 @@ def test_the_pipeline_gets_the_diptych_and_the_sentence_and_its_right_half_comes
     assert call["image"].size == call["mask_image"].size == (1024, 96)
     painted = call["result"].images[0].crop((512, 0, 1024, 96))
     assert result.tobytes() == painted.resize((320, 60), Image.Resampling.LANCZOS).tobytes()
+
+
+@pytest.mark.slow
+def test_the_whole_sentence_is_measured_and_not_the_instruction_alone(fill):
+    instruction = "make the coat red"
+    tokens = len(load(str(fill), Placement()).tokenizer_2(instruction).input_ids)
+    photo = real_photo(size=(512, 64))
+    for limit in (tokens, 2 * tokens):
+        editor = make_editor(f"icedit:{fill}", lora="", steps=1, call_kwargs={"max_sequence_length": limit})
+        with pytest.raises(
+            EditError, match=rf"reads {limit} tokens of an instruction and this one has \d+; shorten it"
+        ):
+            editor(photo, instruction, 0)
 
 
 @pytest.mark.slow

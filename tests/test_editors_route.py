@@ -121,3 +121,15 @@ def test_settings_belong_to_the_painter_and_closing_closes_both(painted):
 def test_routes_that_lead_nowhere_are_refused(painted, spec, message):
     with pytest.raises(EditError, match=message):
         make_editor(spec)
+
+
+def test_a_painted_picture_of_another_size_is_told_and_brought_back(monkeypatch):
+    def maker(argument):
+        edit = on_canvas(lambda image, instruction, seed: image.resize((50, 50)), lambda size: (64, 48))
+        return Editor("painter", edit, lambda size: (64, 48))
+
+    monkeypatch.setitem(EDITORS, "painter", maker)
+    told = []
+    routed = make_editor("route:pillow,painter", told.append)
+    assert routed(real_photo(size=(90, 60)), join([PAINTED[0], EXACT[0]]), 0).size == (45, 60)
+    assert told == ["painter: an edit came back as 50 x 50, not 64 x 48: resized"]
