@@ -128,7 +128,7 @@ def desk_of(system: System, small_world: bool = False) -> Desk:
     """The system's parts; beside its editor visitors may choose the exact one, which costs nothing."""
     from ier1_plugin.editors import make_editor
 
-    editors: dict[str, Any] = {system.editor: system.make_editor()}
+    editors: dict[str, Any] = {system.editor: system.make_editor(_say)}
     editors.setdefault("pillow", make_editor("pillow"))
     decomposer, sequencer = system.agents(_say)
     more: dict[str, Any] = {"examples": _examples(), "about": ABOUT_SMALL_WORLD} if small_world else {}

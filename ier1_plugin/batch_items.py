@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ier1_plugin.editors.finished import SUFFIXES
 from ier1_plugin.images import read_file
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 REQUEST_KEYS = ("request", "instruction")
 # most file systems end a name at 255 bytes
 LONGEST_NAME = 150

@@ -62,7 +62,7 @@ def edit_image(
     if plan_file:
         system = _as_traced(system, said, plan_file)
     # before anything is paid for
-    editor = None if dry_run else system.make_editor()
+    editor = None if dry_run else system.make_editor(say)
     agents = (None, None) if plan else system.agents(say)
     chain = ImageEditR1(*agents, editor, tell=lambda line: say(f"note: {line}"))
     if dry_run:
@@ -125,6 +125,7 @@ def batch_of(
 ) -> Batch:
     """The batch that has `system` edit `items` into the folder `out`. PlanError, EditError: the system can't."""
     from ier1_plugin.batch import Batch
+    from ier1_plugin.batch import say as beside_bar
     from ier1_plugin.batch_store import Store
 
     if system.method == CHAIN and not system.decomposer:
@@ -132,8 +133,8 @@ def batch_of(
     return Batch(
         items=items,
         store=Store(out),
-        make_agents=system.agents,
-        make_editor=system.make_editor,
+        make_agents=partial(system.agents, beside_bar),
+        make_editor=partial(system.make_editor, beside_bar),
         mode=system.mode,
         method=system.method,
         seed=system.seed,

@@ -140,9 +140,10 @@ class System:
         """All parts, ready to edit. ChatError, EditError: one can't be had here. `tell` as of ImageEditR1."""
         from ier1_plugin.pipeline import ImageEditR1
 
-        editor = self.make_editor()
+        say = tell or (lambda line: None)
         told = {"tell": tell} if tell else {}
-        return ImageEditR1(*self.agents(tell or (lambda line: None)), editor, **told)
+        editor = self.make_editor(say)
+        return ImageEditR1(*self.agents(say), editor, **told)
 
     def agents(self, tell: Callable[[str], None] = lambda line: None) -> tuple[Decomposer | None, Sequencer | None]:
         """Decomposer and sequencer; None and None where no plan is made. ChatError: one can't be had here."""
@@ -160,7 +161,7 @@ class System:
         other = chat if spec == self.decomposer else self._chat(spec, tell)
         return decomposer, partial(sequence, chat=other, sees=self.sequencer_sees, constrain=self.constrain)
 
-    def make_editor(self) -> Editor:
+    def make_editor(self, tell: Callable[[str], None] = lambda line: None) -> Editor:
         """EditError: there is no such editor, or it can't be had here."""
         from ier1_plugin.editors import EditError, make_editor
 
@@ -168,7 +169,7 @@ class System:
             raise EditError("no editor; name one with --editor (ier1 models lists them)")
         own = {name: getattr(self, name) for name in ("steps", "guidance", "offload", "load_kwargs", "call_kwargs")}
         given = {name: value for name, value in own.items() if value not in (None, {})}
-        return make_editor(self.editor, **given | self.editor_settings)
+        return make_editor(self.editor, tell, **given | self.editor_settings)
 
     def _chat(self, spec: str, tell: Callable[[str], None]) -> Chat:
         from ier1_plugin.chat import BUDGET, make_chat
