@@ -22,6 +22,7 @@ from chat_fakes import chat_server, reply, slow
 from PIL import Image, ImageChops
 
 from ier1_plugin.batch_items import count_items
+from ier1_plugin.images import open_image
 from ier1_plugin.schema import Decomposition
 from ier1_plugin.small_world.operations import OPERATIONS
 
@@ -193,7 +194,9 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_written_file(requests: Path,
     assert "File too large" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr
     assert not list((tmp_path / "out").rglob("*.part"))
-    assert not list((tmp_path / "out" / "images").iterdir())
+    for image in (tmp_path / "out" / "images").iterdir():
+        # a small one may have found room
+        open_image(image)
 
 
 @pytest.mark.slow
