@@ -3,7 +3,7 @@
     python -m ier1_plugin.serve decomposer-step-80 port=8001 -- --enforce-eager
     -> vllm serve decomposer-step-80 --served-model-name decomposer --host 127.0.0.1 --port 8001
            --limit-mm-per-prompt '{"image": 1, "video": 0}' --mm-processor-kwargs '{"min_pixels": ..., ...}'
-           --max-model-len 5632 --override-generation-config '{"temperature": 0}' --enforce-eager
+           --max-model-len 5632 --override-generation-config '{"temperature": 0, "max_new_tokens": ...}' --enforce-eager
 
 `key=value` sets vLLM's option --key; what stands after `--` is passed on as it is. The options exist in vLLM 0.11.2
 (EasyR1's image has 0.11) and in 0.32.0 (vllm/engine/arg_utils.py).
@@ -44,8 +44,7 @@ def command(folder: Path, overrides: dict[str, str], extra: list[str]) -> list[s
         "limit-mm-per-prompt": json.dumps({"image": 1, "video": 0}),
         "mm-processor-kwargs": json.dumps(limits),
         "max-model-len": str(_context_length(folder, decomposer)),
-        # for clients that name no temperature; the folder's generation_config.json holds no sampling
-        "override-generation-config": json.dumps({"temperature": 0}),
+        "override-generation-config": json.dumps(_generation(decomposer)),
         **overrides,
     }
     flags = [part for name, value in options.items() for part in _flag(name, value)]
@@ -67,6 +66,12 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit("error: no vllm on the PATH; pip install vllm (it needs a GPU), or run in EasyR1's image")
     print(shlex.join(served), flush=True)
     os.execvp(served[0], served)
+
+
+def _generation(decomposer: Decomposer) -> dict[str, int]:
+    """For clients that name no temperature; and a limit for all: a reply is no longer than the training allowed."""
+    longest = decomposer.max_response_length
+    return {"temperature": 0} | ({"max_new_tokens": longest} if longest else {})
 
 
 def _folder(arguments: list[str]) -> Path:

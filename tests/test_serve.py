@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,12 @@ def serve(tmp_path: Path, *arguments: Any, vllm: bool = True) -> tuple[subproces
 def option(received: list[str], name: str) -> str:
     assert received.count(f"--{name}") == 1
     return received[received.index(f"--{name}") + 1]
+
+
+def test_a_reply_may_be_as_long_as_the_training_allowed(tmp_path: Path, folder: Path):
+    replace(RECORD, max_response_length=72).write(folder)
+    _, received = serve(tmp_path, folder)
+    assert json.loads(option(received, "override-generation-config")) == {"temperature": 0, "max_new_tokens": 72}
 
 
 def test_vllm_gets_the_pixel_limits_of_the_training(tmp_path: Path, folder: Path):
