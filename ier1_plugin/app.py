@@ -13,7 +13,6 @@ import os
 import re
 import signal
 import socket
-import sys
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from typing import Any
 from PIL import Image
 
 from ier1_plugin.app_desk import Desk
+from ier1_plugin.commands import say
 from ier1_plugin.system import BASE, LOCAL, RULE, SettingsError, System
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -62,11 +62,11 @@ def launch(system: System, *, host: str, port: int, auth: str | None, small_worl
     _check_address(host, port)
     desk = desk_of(_on_small_world(system) if small_world else system, small_world)
     if credentials is None and not _is_own(host):
-        _say("note: whoever reaches this machine can use the page; --auth USER:PASSWORD asks for a password")
+        say("note: whoever reaches this machine can use the page; --auth USER:PASSWORD asks for a password")
     # before there is a folder to leave behind
     signal.signal(signal.SIGTERM, _interrupt)
     with serving(desk, host, port, credentials) as url:
-        _say(f"The page is on {url} (Ctrl-C ends it)")
+        say(f"The page is on {url} (Ctrl-C ends it)")
         Event().wait()
 
 
@@ -128,9 +128,9 @@ def desk_of(system: System, small_world: bool = False) -> Desk:
     """The system's parts; beside its editor visitors may choose the exact one, which costs nothing."""
     from ier1_plugin.editors import make_editor
 
-    editors: dict[str, Any] = {system.editor: system.make_editor(_say)}
+    editors: dict[str, Any] = {system.editor: system.make_editor(say)}
     editors.setdefault("pillow", make_editor("pillow"))
-    decomposer, sequencer = system.agents(_say)
+    decomposer, sequencer = system.agents(say)
     more: dict[str, Any] = {"examples": _examples(), "about": ABOUT_SMALL_WORLD} if small_world else {}
     return Desk(decomposer, sequencer, editors, system.mode, system.method, system.seed, **more)
 
@@ -193,7 +193,3 @@ def _interrupt(*_: Any) -> None:
     # a second one must not disturb the cleaning up
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from chat_fakes import GOLD, photo
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -91,6 +92,19 @@ def one_line(result: Result) -> str:
 
 def planner(url: str) -> tuple[str, ...]:
     return "--decomposer", f"openai:{url}#fake", "--sequencer", "rule", "--editor", "pillow"
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(name="image")
+def a_photo(tmp_path: Path) -> Path:
+    photo(64, 48).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
 
 
 def hear_ctrl_c() -> None:

@@ -18,13 +18,6 @@ from ier1_plugin.evaluation.records import Judgement
 ITEMS = 6
 
 
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(name="judge")
 def a_judge() -> Iterator[JudgeServer]:
     with serve_judge() as server:

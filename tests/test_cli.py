@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chain_helpers import BRIGHTER, ORIGINAL, hear_ctrl_c, ier1, one_line, planner
+from chain_helpers import BRIGHTER, ORIGINAL, a_photo, hear_ctrl_c, ier1, no_settings_from_outside, one_line, planner
 from chat_fakes import NONSENSE, chat_server, photo, reply, slow
 from PIL import Image, ImageChops
 
@@ -20,18 +20,7 @@ from ier1_plugin.system import SettingsError, System, read_yaml
 
 ROOT = Path(__file__).parents[1]
 
-
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    photo(64, 48).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
+__all__ = ["a_photo", "no_settings_from_outside"]
 
 
 def same(first: Path, second: Path) -> bool:

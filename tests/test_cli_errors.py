@@ -6,22 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_helpers import ORIGINAL, ier1, one_line, planner
-from chat_fakes import GOLD, chat_server, error, free_port, photo, reply, slow
+from chain_helpers import ORIGINAL, a_photo, ier1, no_settings_from_outside, one_line, planner
+from chat_fakes import GOLD, chat_server, error, free_port, reply, slow
 from werkzeug import Response
 
-
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    photo(64, 48).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
+__all__ = ["a_photo", "no_settings_from_outside"]
 
 
 BAD_OPTIONS = {

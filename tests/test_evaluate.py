@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from chain_helpers import BRIGHTER, one_line
+from chain_helpers import BRIGHTER, no_settings_from_outside, one_line
 from chat_fakes import chat_server, photo, reply
 from evaluate_runs import (
     ITEMS,
@@ -16,7 +16,6 @@ from evaluate_runs import (
     facts,
     judgements,
     looked_at_by,
-    no_settings_from_outside,
     said,
     system,
 )

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from chain_helpers import one_line
+from chain_helpers import no_settings_from_outside, one_line
 from chat_fakes import photo
 from evaluate_runs import (
     ITEMS,
@@ -25,7 +25,6 @@ from evaluate_runs import (
     evaluate,
     judgements,
     looked_at_by,
-    no_settings_from_outside,
     system,
 )
 from judge_server import JudgeServer

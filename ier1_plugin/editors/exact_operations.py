@@ -16,7 +16,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter, ImageFo
 
 from ier1_plugin.editors.base import EditError
 from ier1_plugin.images import MAX_SOURCE_PIXELS
-from ier1_plugin.small_world.operations import OPERATIONS, Box
+from ier1_plugin.small_world.operations import OPERATIONS, Box, on_part
 
 Apply = Callable[[Image.Image, Box | None], Image.Image]
 Effect = Callable[[Image.Image], Image.Image]
@@ -28,19 +28,6 @@ _ENHANCERS = {
     "saturation": ImageEnhance.Color,
     "sharpness": ImageEnhance.Sharpness,
 }
-
-
-def on_part(effect: Effect) -> Apply:
-    """An effect that keeps the size, inside the box or on the whole image."""
-
-    def apply(image: Image.Image, box: Box | None) -> Image.Image:
-        if box is None:
-            return effect(image)
-        edited = image.copy()
-        edited.paste(effect(image.crop(box)), box)
-        return edited
-
-    return apply
 
 
 def on_whole(effect: Effect) -> Apply:

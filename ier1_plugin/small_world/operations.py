@@ -44,8 +44,8 @@ class Operation:
     """True if it does nothing to a photo that is grey already."""
 
 
-def _on_part(effect: Effect) -> Callable[[Image.Image, Box | None], Image.Image]:
-    """`effect` keeps the size, so it can be carried out inside a box."""
+def on_part(effect: Effect) -> Callable[[Image.Image, Box | None], Image.Image]:
+    """An effect that keeps the size, inside the box or on the whole image."""
 
     def apply(image: Image.Image, box: Box | None) -> Image.Image:
         if box is None:
@@ -154,7 +154,7 @@ def _caption(text: str, image: Image.Image) -> Image.Image:
 
 
 def _part(action: str, goal: str, family: str, effect: Effect, scope: str = ANY, **more: bool) -> Operation:
-    return Operation(action, goal, scope, family, _on_part(effect), **more)
+    return Operation(action, goal, scope, family, on_part(effect), **more)
 
 
 def _whole(action: str, goal: str, family: str, effect: Effect, **more: bool) -> Operation:
