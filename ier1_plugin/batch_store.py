@@ -26,6 +26,7 @@ from ier1_plugin.files import PART, png_bytes, write, writing
 from ier1_plugin.schema import EditResult, Plan, PlanError
 
 RUN, RESULTS = "run.json", "results.jsonl"
+NEARBY = "image_from_here"
 FOLDERS = PLANS, IMAGES, TRACES, ERRORS = "plans", "images", "traces", "errors"
 Status = Literal["open", "edited", "failed"]
 
@@ -57,14 +58,14 @@ class Store:
         if self.image(item).is_file():
             done = self._read(TRACES, item) or {}
             taken = f"its id {item.id!r} is taken by another item in {self.out}"
-            return ("edited", "") if done.get("item") == item.as_dict() else ("failed", taken)
+            return ("edited", "") if self._is_of(item, done) else ("failed", taken)
         error = self._read(ERRORS, item)
-        return ("failed", str(error.get("error"))) if error and error.get("item") == item.as_dict() else ("open", "")
+        return ("failed", str(error.get("error"))) if error and self._is_of(item, error) else ("open", "")
 
     def plan(self, item: Item) -> Plan | None:
         """The plan that an earlier run or phase made."""
         values = self._read(PLANS, item)
-        if not values or values.get("item") != item.as_dict():
+        if not values or not self._is_of(item, values):
             return None
         try:
             return Plan.from_dict(values.get("plan"))
@@ -141,7 +142,20 @@ class Store:
         return self.out / folder / f"{item.name}.json"
 
     def _write(self, folder: str, item: Item, values: dict[str, Any]) -> None:
-        write(self._file(folder, item), json.dumps({"item": item.as_dict()} | values, ensure_ascii=False) + "\n")
+        head = {"item": item.as_dict(), NEARBY: self._nearby(item)}
+        write(self._file(folder, item), json.dumps(head | values, ensure_ascii=False) + "\n")
+
+    def _is_of(self, item: Item, values: Mapping[str, Any]) -> bool:
+        """True if the file was written of this item, here or before its image and this folder moved together."""
+        written = values.get("item")
+        if written == item.as_dict():
+            return True
+        moved = isinstance(written, dict) and {**written, "image": item.image} == item.as_dict()
+        return moved and values.get(NEARBY) == self._nearby(item)
+
+    def _nearby(self, item: Item) -> str:
+        """The path of the image as seen from this folder."""
+        return os.path.relpath(item.image, self.out) if item.image else ""
 
     def _read(self, folder: str, item: Item) -> dict[str, Any] | None:
         try:

@@ -40,7 +40,9 @@ def open_image(source: bytes | str | Path) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(BytesIO(data))
             _refuse_bomb(image)
-            return _to_rgb(ImageOps.exif_transpose(image))
+            # in place: a copy less of what may be 300 MB
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
     except ImageError:
         raise
     except UnidentifiedImageError:

@@ -25,6 +25,7 @@ from evaluate_runs import (
     evaluate,
     judgements,
     looked_at_by,
+    said,
     system,
 )
 from judge_server import JudgeServer
@@ -118,6 +119,23 @@ def test_images_that_come_as_bytes_are_written_out_upright_and_once(tmp_path: Pa
     assert "1 x a human edit: not an image" in result.stderr
     assert "1 x a second request of one item: 'mirror it, please'" in result.stderr
     assert os.listdir("out/systems/human/images") == ["psr-1aaa.png"]
+
+
+def test_an_evaluation_goes_on_in_a_folder_that_was_moved():
+    asked = (
+        "--benchmark",
+        "small-world:400-403",
+        "--judge",
+        "pixel",
+        "--system",
+        system("Original", editor="small-world"),
+    )
+    assert evaluate(*asked, out="here").exit_code == 0
+    before = said("here")
+    Path("here").rename("there")
+    again = evaluate(*asked, out="there")
+    assert "3 images, 0 failed" in again.stderr
+    assert said("there") == before
 
 
 def test_a_system_that_cannot_be_had_is_told_before_another_one_is_paid_for(benchmark: str):

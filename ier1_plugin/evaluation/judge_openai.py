@@ -103,11 +103,8 @@ class _Form:
         while True:
             rung = self._rung
             form = {"response_format": FORMS[rung]} if FORMS[rung] else {}
-            # the client takes its arguments apart and puts them together again, a third of the work of a request; the
-            # extra body goes out as it is
-            body = {"extra_body": {"messages": messages, **form}}
             try:
-                return endpoint.complete([], parameters | body)
+                return endpoint.complete(messages, parameters | form)
             except Refused as error:
                 if not form or not _FORM_NAMES.search(str(error)):
                     raise
