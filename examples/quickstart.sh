@@ -68,6 +68,7 @@ stage grpo "GRPO in EasyR1 on Ray, $STEPS steps" "$out/grpo/global_step_$STEPS" 
 stage merged "merging the checkpoint" "$out/model/config.json" merge "$out/grpo/global_step_$STEPS" "$out/model"
 stage after "validating it after GRPO" "$out/after.json" evaluate "$out/model" "$out/after.json"
 stage curves "drawing the curves" "$out/curves/reward_curves.png" curves "$out/grpo"
+fingerprint+=$uses
 stage page "editing three photographs with the trained model" "$out/index.html" page
 
 proofs=()

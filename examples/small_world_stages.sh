@@ -21,9 +21,22 @@ make_environment() {
     export OMP_WAIT_POLICY=PASSIVE
 }
 
-# Everything that decides a result goes into one running fingerprint: code first, then each stage's own command.
-fingerprint=$(find ier1_plugin data_prep reward_fns examples constraints.txt setup.py -type f \
-    \( -name '*.py' -o -name '*.jinja' -o -name '*.yaml' -o -name '*.txt' \) -print0 | sort -z | xargs -0 sha256sum | sha256sum)
+# Everything that decides a result goes into one running fingerprint: the code that builds rows and trains, then each
+# stage's own command. Stages that only use what was trained add `uses`, the rest of the code: a change in there trains
+# nothing anew.
+code() { # find's tests...
+    find ier1_plugin data_prep reward_fns examples constraints.txt setup.py -type f "$@" -print0 | sort -z |
+        xargs -0 sha256sum | sha256sum
+}
+sources=(\( -name '*.py' -o -name '*.jinja' -o -name '*.yaml' -o -name '*.txt' \))
+users=(\( -path 'ier1_plugin/evaluation/*' -o -path 'ier1_plugin/editors/*' -o -path 'examples/systems/*')
+for module in 'agents' 'app*' 'batch*' 'chat' 'cli*' 'commands' 'endpoint' 'fingerprint' 'local_chat' 'pipeline' 'pool' \
+    'prompts/judge' 'system'; do
+    users+=(-o -path "ier1_plugin/$module.*")
+done
+users+=(\))
+fingerprint=$(code "${sources[@]}" ! "${users[@]}")
+uses=$(code "${sources[@]}" "${users[@]}")
 
 # alone: keeps a second run out of $out
 alone() {

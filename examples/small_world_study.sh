@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The paper's comparisons in the small world, on a laptop without a GPU: the request as it is, the agents without RL,
-# with RL, without the goal reward, in several turns, and trained on fewer rows. Three trainings of each, judged by
-# exact comparison with the gold edit. Ends with a page: study/report/index.html.
+# with RL, without the goal reward, in several turns, and trained on fewer rows. Three trainings of each, from three
+# seeds, edit the same photographs, judged by exact comparison with the gold edit. Ends with a page:
+# study/report/index.html.
 #
 #   bash examples/small_world_study.sh            # everything under study/
 #   bash examples/small_world_study.sh --quick    # one seed and half the steps, under study/quick/
@@ -26,9 +27,9 @@ for argument in "$@"; do
 done
 if [ $quick = yes ]; then
     out=study/quick
-    : "${SEEDS:=1}" "${STEPS:=40}" "${ITEMS:=100}" "${DECOMPOSED:=100}"
+    : "${SEEDS:=1}" "${STEPS:=40}" "${ITEMS:=200}" "${DECOMPOSED:=100}"
 fi
-: "${SEEDS:=1 2 3}" "${STEPS:=80}" "${ITEMS:=150}" "${DECOMPOSED:=200}"
+: "${SEEDS:=1 2 3}" "${STEPS:=80}" "${ITEMS:=400}" "${DECOMPOSED:=200}"
 # fewer warm-up steps than the quickstart: what GRPO can teach is what the warm-up left open
 : "${ROWS:=4000}" "${WARM_UP_STEPS:=400}"
 # prompts a step, as examples/grpo_small_world.yaml has them: a step more is 16 rows more
@@ -43,7 +44,7 @@ for number in $SEEDS $STEPS $ITEMS $DECOMPOSED $ROWS $WARM_UP_STEPS; do
 done
 # the data sizes: a quarter, a half and all of the rows that a full training sees in its one epoch
 all=$((STEPS * BATCH)) half=$(((STEPS + 1) / 2 * BATCH)) quarter=$(((STEPS + 3) / 4 * BATCH))
-last=$((FIRST + ITEMS * $(wc -w <<<"$SEEDS")))
+last=$((FIRST + ITEMS))
 if [ $last -gt 1000 ] || [ $all -gt $((ROWS * 9 / 10)) ]; then
     echo "$name: too much: the benchmark has 1000 items, of which $last are wanted, and $all rows of $ROWS x 0.9" >&2
     exit 2
@@ -69,36 +70,41 @@ train() {
     trained+=$fingerprint
 }
 
-# system FILE NAME line...: the YAML file of a system
+# system NAME line...: a YAML file for it
 system() {
-    local file=$1 called=$2
-    shift 2
-    printf '%s\n' "name: $called" "editor: small-world" "$@" >"$out/systems/$file.yaml"
+    local called=$1
+    shift
+    files+=("$study/systems/${#files[@]}.yaml")
+    printf '%s\n' "name: $called" "editor: small-world" "$@" >"${files[-1]}"
 }
 
-# chain FILE NAME MODEL line...: agents with the decomposer MODEL, which sees as many pixels as in training
+# chain NAME MODEL line...: agents with each seed's decomposer MODEL, which sees as many pixels as in training
 chain() {
-    local file=$1 called=$2 model=$3
-    shift 3
-    system "$file" "$called" "decomposer: local:$out/$model" "sequencer: rule" \
-        "min_pixels: 3136" "max_pixels: 3136" "$@"
+    local called=$1 model=$2 seed
+    shift 2
+    for seed in $SEEDS; do
+        system "$called, seed $seed" "decomposer: local:$study/seed-$seed/$model" "sequencer: rule" \
+            "min_pixels: 3136" "max_pixels: 3136" "$@"
+    done
 }
 
 systems() {
-    mkdir -p "$out/systems"
-    system original "Original" "method: original"
-    chain without-rl "ImageEdit-R1 without RL" warm
-    chain with-rl "ImageEdit-R1" model-all
-    chain multi-turn "ImageEdit-R1, multi-turn" model-all "mode: multi-turn"
-    chain without-goal "ImageEdit-R1, no goal reward" model-without-goal
-    chain half "ImageEdit-R1, $half rows" model-half
-    chain quarter "ImageEdit-R1, $quarter rows" model-quarter
+    rm -rf "$study/systems"
+    mkdir -p "$study/systems"
+    files=()
+    system "Original" "method: original"
+    chain "$without" warm
+    chain "$with" model-all
+    chain "$with, multi-turn" model-all "mode: multi-turn"
+    chain "$with, no goal reward" model-without-goal
+    chain "$with, $half rows" model-half
+    chain "$with, $quarter rows" model-quarter
 }
 
-judged() { # FROM TO
-    fresh "$out/evaluation"
-    "$python" -m ier1_plugin.cli evaluate --benchmark "small-world:$1-$2" --judge pixel -j 2 --out "$out/evaluation" \
-        --system "$out"/systems/{original,without-rl,with-rl,multi-turn,without-goal,half,quarter}.yaml
+judged() {
+    fresh "$study/evaluation"
+    "$python" -m ier1_plugin.cli evaluate --benchmark "small-world:$FIRST-$last" --judge pixel -j 2 \
+        --out "$study/evaluation" --system "${files[@]}"
 }
 
 decomposed() {
@@ -111,28 +117,39 @@ decomposed() {
         --out "$out/decomposition" >"$out/decomposition/table.txt"
 }
 
+# runs NAME: all seeds of it, as a list in YAML
+runs() {
+    local seed list=''
+    for seed in $SEEDS; do list+="${list:+, }\"$1, seed $seed\""; done
+    echo "[$list]"
+}
+
+# several runs are one row; that editors compute leaves several turns nothing to spoil
 comparisons() {
     cat >"$study/comparisons.yaml" <<END
 With and without RL:
-  without RL: ImageEdit-R1 without RL
-  with RL: ImageEdit-R1
+  without RL: $(runs "$without")
+  with RL: $(runs "$with")
 With and without the goal reward:
-  with goal: ImageEdit-R1
-  without goal: ImageEdit-R1, no goal reward
+  with goal: $(runs "$with")
+  without goal: $(runs "$with, no goal reward")
+Single-turn and multi-turn (with exact edits no error can pile up):
+  single-turn: $(runs "$with")
+  multi-turn: $(runs "$with, multi-turn")
 Training rows:
-  0: ImageEdit-R1 without RL
-  $quarter: ImageEdit-R1, $quarter rows
-  $half: ImageEdit-R1, $half rows
-  $all: ImageEdit-R1
+  0: $(runs "$without")
+  $quarter: $(runs "$with, $quarter rows")
+  $half: $(runs "$with, $half rows")
+  $all: $(runs "$with")
 END
 }
 
 report() {
-    "$python" -m ier1_plugin.cli report "${evaluations[@]}" --comparisons "$study/comparisons.yaml" \
+    "$python" -m ier1_plugin.cli report "$study/evaluation" --comparisons "$study/comparisons.yaml" \
         --out "$study/report"
 }
 
-study=$out evaluations=() reported='' from=$FIRST
+study=$out all_trained='' with="ImageEdit-R1" without="ImageEdit-R1 without RL"
 stage rows "building $ROWS rows from photographs" "$study/rows/val.parquet" build_rows "$study/rows" "$ROWS"
 built=$fingerprint
 for seed in $SEEDS; do
@@ -145,19 +162,16 @@ for seed in $SEEDS; do
     train without-goal "$all" worker.reward.reward_function_kwargs.goal_weight=0.0
     train half "$half"
     train quarter "$quarter"
-    systems
-    fingerprint=$(cat "$out"/systems/*.yaml <(echo "$trained") | sha256sum)
-    # other items for each seed: the page takes them together, and every one of them counts once
+    fingerprint=$trained$uses
     stage decomposition "seed $seed: taking $DECOMPOSED requests apart" "$out/decomposition/table.txt" decomposed
-    stage evaluation "seed $seed: editing and judging $ITEMS photographs" "$out/evaluation/evaluation.json" \
-        judged "$from" $((from + ITEMS))
-    evaluations+=("$out/evaluation")
-    reported+=$fingerprint
-    from=$((from + ITEMS))
+    all_trained+=$trained
 done
 out=$study
-fingerprint=$(echo "$reported" | sha256sum)
+systems
+fingerprint=$(cat "${files[@]}" <(echo "$all_trained$uses") | sha256sum)
+stage evaluation "editing $ITEMS photographs with ${#files[@]} systems, and judging" "$out/evaluation/evaluation.json" judged
 comparisons
+fingerprint=$(cat "$study/comparisons.yaml" <(echo "$fingerprint") | sha256sum)
 stage report "making the report" "$study/report/index.html" report
 
 for seed in $SEEDS; do
@@ -168,7 +182,7 @@ done
 cat <<END
 Done in $((SECONDS - started)) s. Files:
   $study/report/index.html             open it: tables, curves, and the photographs case by case
-  $study/seed-*/evaluation/            every edit and judgement
+  $study/evaluation/                   every edit and judgement
   $study/seed-*/decomposition/         how well requests were taken apart, with table.txt
   $study/seed-*/grpo-*/                EasyR1's checkpoints and logs
 END
