@@ -23,6 +23,7 @@ from PIL import Image
 from ier1_plugin import __version__
 from ier1_plugin.endpoint import without_password
 from ier1_plugin.files import check_format, read_plan, read_trace, save_image, write
+from ier1_plugin.fingerprint import fingerprint
 from ier1_plugin.images import ImageError, open_image
 from ier1_plugin.pipeline import ImageEditR1
 from ier1_plugin.schema import CHAIN, Decomposition, EditResult, Plan, PlanError, Step, plan_json
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 # what changes no pixel of the result
 NOT_IN_RUN = ("name", "timeout")
+AGENTS = "decomposer", "sequencer"
 
 
 def edit_image(
@@ -122,6 +124,7 @@ def batch_of(
     total: int,
     overlap: bool | None = None,
     retry_failed: bool = False,
+    settings: dict[str, Any] | None = None,
 ) -> Batch:
     """The batch that has `system` edit `items` into the folder `out`. PlanError, EditError: the system can't."""
     from ier1_plugin.batch import Batch
@@ -141,7 +144,7 @@ def batch_of(
         jobs=jobs,
         overlap=_overlaps(system) if overlap is None else overlap,
         retry_failed=retry_failed,
-        settings=run_settings(system),
+        settings=run_settings(system) if settings is None else settings,
         total=total,
     )
 
@@ -255,8 +258,13 @@ def _overlaps(system: System) -> bool:
     return not system.plans_here and not editor.local
 
 
-def run_settings(system: System) -> dict[str, Any]:
-    """What decides the pixels, for run.json; a password in an address is left out."""
+def run_settings(system: System, weigh: Callable[[Path], str] = fingerprint) -> dict[str, Any]:
+    """What decides the pixels, for run.json; a password in an address is left out.
+
+    `weigh`: the hash of a folder of weights, so that those of another training are not taken for these.
+    """
     kept = {known.name: getattr(system, known.name) for known in fields(system) if known.name not in NOT_IN_RUN}
     named = {name: without_password(kept[name]) for name in ("decomposer", "sequencer", "editor")}
-    return kept | named | {"imageedit_r1": __version__}
+    local = {name: Path(kept[name].removeprefix("local:")) for name in AGENTS if kept[name].startswith("local:")}
+    weights = {f"{name}_sha256": weigh(folder) for name, folder in local.items() if folder.is_dir()}
+    return kept | named | weights | {"imageedit_r1": __version__}

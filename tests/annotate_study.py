@@ -20,7 +20,10 @@ from typing import Any
 from PIL import ImageOps
 from real_photos import real_photo
 
+from ier1_plugin import prompts
 from ier1_plugin.batch_items import Item
+from ier1_plugin.evaluation.annotate_pairs import RatedPair
+from ier1_plugin.evaluation.judge_question import JudgePrompt
 from ier1_plugin.evaluation.records import BenchmarkItem, Judgement, Score
 from ier1_plugin.files import png_bytes, write
 
@@ -28,6 +31,7 @@ SYSTEMS = ("secret-alpha", "secret-beta")
 JUDGE = "openai:gpt-4o-2024-11-20"
 REQUESTS = ("make it black and white", "turn it upside down", "mirror it and make it a negative")
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png")
+RUBRIC = JudgePrompt.read().sha256
 GOOD = {"fulfilment": 4, "quality": 2, "preservation": 3}
 
 
@@ -44,7 +48,7 @@ def evaluation_folder(folder: Path, items: int = 6, judged: bool = True) -> Path
                 edited = change(photo).convert("RGB").resize((160, 120))
                 write(_edited(folder, system, item.id), png_bytes(edited, json.dumps({"made by": system})))
     write(folder / "items.jsonl", "".join(json.dumps(item.as_dict()) + "\n" for item in listed))
-    judges = [{"name": JUDGE, "rubric_sha256": "r"}] if judged else []
+    judges = [{"name": JUDGE, "rubric_sha256": RUBRIC, "rubric": "judge.jinja"}] if judged else []
     systems = [{"name": name, "folder": f"systems/{name}", "settings": {}} for name in SYSTEMS]
     facts = {"benchmark": {"name": "tiny"}, "systems": systems, "judges": judges, "prices": None}
     write(folder / "evaluation.json", json.dumps(facts))
@@ -84,6 +88,18 @@ def annotating(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[s
                 process.communicate(timeout=60)
 
 
+def edit_again(folder: Path, pair: RatedPair) -> None:
+    """Another edit in the place of the one of a pair, as a later run of the editor may leave it."""
+    photo = ImageOps.posterize(real_photo(PHOTOS[0], (160, 120)), 2)
+    write(folder / pair.edited, png_bytes(photo))
+
+
+def other_rubric(file: Path) -> Path:
+    """The judge's own rubric in other words."""
+    write(file, prompts.path("judge").read_text(encoding="utf-8").replace("4: all of it", "4: all"))
+    return file
+
+
 def _command(arguments: tuple[str | Path, ...]) -> list[str]:
     return [sys.executable, "-u", "-m", "ier1_plugin.cli", *map(str, arguments)]
 
@@ -111,7 +127,7 @@ def _judge(folder: Path, items: list[BenchmarkItem]) -> None:
             for sample in (0, 1):
                 score = verdict(number, system, sample)
                 judgement = Judgement(
-                    item.id, system, JUDGE, sample, "s", "e", "q", "r", score, "" if score else "refusal: no"
+                    item.id, system, JUDGE, sample, "s", "e", "q", RUBRIC, score, "" if score else "refusal: no"
                 )
                 lines.append(json.dumps(judgement.as_dict()) + "\n")
     write(folder / "judgements" / f"{Item(JUDGE).name}.jsonl", "".join(lines))

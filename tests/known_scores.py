@@ -11,9 +11,9 @@ from pathlib import Path
 
 from evaluation_folders import GEMINI, GPT, items, settings, write_evaluation
 
+from ier1_plugin.evaluation.cells import Cell, Table
 from ier1_plugin.evaluation.records import Score
 from ier1_plugin.evaluation.report_data import read_study
-from ier1_plugin.evaluation.results import Cell, Table
 from ier1_plugin.evaluation.study import Study
 
 SYSTEMS = {

@@ -6,9 +6,11 @@ ratings_of({"rater-1": [3, 2, None], "judge:j": [3, 1, 0]})    # five Ratings of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
+from ier1_plugin.evaluation.agreement import agreement
 from ier1_plugin.evaluation.ratings import Rating
 
 
@@ -33,3 +35,13 @@ def random_scores(seed: int, raters: int = 3, items: int = 60, missing: float = 
     names = [*(f"human-{number}" for number in range(raters)), "judge:j"]
     noisy = {name: np.clip(truth + rng.integers(-1, 2, items), 0, 4) for name in names}
     return {name: [None if rng.random() < missing else float(score) for score in row] for name, row in noisy.items()}
+
+
+def of(ratings: list[Rating], dimension: str = "quality", number: int = 200, **more: Any) -> dict[str, Any]:
+    """The agreement on one dimension."""
+    return agreement(ratings, number=number, **more)[dimension]
+
+
+def assert_inside(entry: dict[str, Any]) -> None:
+    """The value has an interval around it."""
+    assert entry["low"] < entry["value"] < entry["high"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from annotate_study import run
@@ -36,7 +37,16 @@ def test_the_command_writes_exactly_the_json_and_prints_every_measure(tmp_path):
     assert all(list(part) == ["judge:j", "humans"] for part in found.values())
     entries = [entry for part in found.values() for kinds in part.values() for entry in kinds.values()]
     assert all(list(entry) == ["value", "low", "high", "n"] for entry in entries)
-    for said in ("Spearman", "Kendall's tau-b", "Cohen's kappa", "Fleiss' kappa", "Krippendorff's alpha", "human-2"):
+    for said in (
+        "Spearman",
+        "Spearman by group",
+        "groups that count",
+        "Kendall's tau-b",
+        "Cohen's kappa",
+        "Fleiss' kappa",
+        "Krippendorff's alpha",
+        "human-2",
+    ):
         assert said in done.stdout
     assert f"{found['quality']['judge:j']['spearman']['value']:.2f} [" in done.stdout
     assert done.stderr == ""
@@ -68,6 +78,12 @@ BAD = {
     ),
     "two groups": (b"item,rater,dimension,score,group\n1,a,q,2,x\n1,b,q,2,y\n", "line 3: '1' is of group 'y'"),
     "one rater": (b"item,rater,dimension,score\n1,a,q,2\n2,a,q,3\n", "one rater, 'a'"),
+    "a judge with a capital": (
+        b"item,rater,dimension,score\n1,a,q,2\n1,Judge:gpt,q,2\n",
+        "line 3: rater is 'Judge:gpt'",
+    ),
+    "a judge with a blank": (b"item,rater,dimension,score\n1,judge : gpt,q,2\n", "a judge is written judge:gpt"),
+    "a judge without a name": (b"item,rater,dimension,score\n1,judge:,q,2\n", "a judge is written judge:NAME"),
     "an open quote": (b'item,rater,dimension,score\n1,"a,q,2\n', "line 2: not CSV"),
 }
 
@@ -124,3 +140,36 @@ def test_ratings_that_were_written_read_the_same(tmp_path):
     ratings = [Rating('1, "two"', "x", "q", 2.0, "Add, then\nDelete"), Rating("ü", "judge:y", "q", 1 / 3, "")]
     write_ratings(tmp_path / "ratings.csv", ratings)
     assert read_ratings(tmp_path / "ratings.csv") == ratings
+
+
+def test_a_human_may_be_called_a_judge_as_long_as_no_colon_follows(tmp_path):
+    ratings = [Rating("1", "Judge 1", "q", 2.0), Rating("1", "judges: all", "q", 3.0)]
+    write_ratings(tmp_path / "ratings.csv", ratings)
+    assert [rating.is_judge for rating in read_ratings(tmp_path / "ratings.csv")] == [False, False]
+
+
+def test_the_command_tells_how_many_groups_count_and_why_the_others_do_not(tmp_path):
+    scores = random_scores(4, items=60)
+    for rater in scores:
+        scores[rater][:20] = [2.0] * 20
+        scores[rater][20:24] = [1.0, 2.0, 3.0, 4.0]
+    names = ["constant"] * 20 + ["perfect"] * 4 + ["small"] * 2 + ["usual"] * 34
+    write_ratings(tmp_path / "ratings.csv", ratings_of(scores, group=lambda item: names[item]))
+    out = tmp_path / "a.json"
+    done = run("agreement", tmp_path / "ratings.csv", "--resamples", "100", "--json", out)
+    for said in (
+        "groups that count *2 *2",
+        "of these in perfect agreement *1 *1",
+        "groups left out: under 3 items *1 *1",
+        "groups left out: constant ratings *1 *1",
+    ):
+        assert re.search(rf"^ *{said}$", done.stdout, re.MULTILINE), said
+    assert "at most 1 - 2/(n(n-1))" in done.stdout
+    for part in json.loads(out.read_text())["quality"].values():
+        groups = {kind: (entry["value"], entry["n"]) for kind, entry in part.items() if kind.startswith("groups")}
+        assert groups == {
+            "groups": (2, 38),
+            "groups_too_small": (1, 2),
+            "groups_constant": (1, 20),
+            "groups_perfect": (1, 4),
+        }

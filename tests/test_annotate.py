@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from annotate_study import GOOD, JUDGE, SYSTEMS, evaluation_folder, lines, run, verdict
+from annotate_study import (
+    GOOD,
+    JUDGE,
+    SYSTEMS,
+    evaluation_folder,
+    lines,
+    run,
+    verdict,
+)
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -153,7 +161,7 @@ def test_what_is_no_rating_is_refused(name):
 
 @pytest.mark.parametrize(("seconds", "kept"), [("12.5", 12.5), ("-3", 0.0), ("Infinity", 0.0), ("NaN", 0.0)])
 def test_a_time_that_cannot_be_is_kept_as_none(seconds, kept):
-    assert read_rating(f'{{"score": {json.dumps(GOOD)}, "seconds": {seconds}}}'.encode()) == (Score(4, 2, 3), kept)
+    assert read_rating(f'{{"score": {json.dumps(GOOD)}, "seconds": {seconds}}}'.encode())[:2] == (Score(4, 2, 3), kept)
 
 
 # the words

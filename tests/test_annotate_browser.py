@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from annotate_study import GOOD, REQUESTS, annotating, evaluation_folder, lines, run
+from annotate_study import GOOD, REQUESTS, annotating, edit_again, evaluation_folder, lines, run
 from browser import Page, browser
 
 pytest.importorskip("krippendorff")
@@ -19,7 +19,7 @@ pytest.importorskip("uvicorn")
 from ier1_plugin.evaluation.annotate import Study
 from ier1_plugin.evaluation.annotate_export import exported
 
-ENTER, LEFT = "\ue007", "\ue012"
+ENTER, LEFT, UP, RIGHT, DOWN, TAB = "\ue007", "\ue012", "\ue013", "\ue014", "\ue015", "\ue004"
 
 
 @pytest.fixture
@@ -33,6 +33,13 @@ def start(page: Page, link: str) -> None:
     page.wait("return document.querySelector('#how').open")
     page.type("#close", ENTER)
     page.wait("return !document.querySelector('#how').open")
+
+
+def press(page: Page, keys: str) -> None:
+    """Keys go to whatever has the focus."""
+    from selenium.webdriver import ActionChains
+
+    ActionChains(page._driver).send_keys(keys).perform()
 
 
 def shown(page: Page) -> str:
@@ -89,6 +96,76 @@ def test_a_rater_rates_with_the_keyboard_and_goes_on_after_the_server_was_killed
     compared = run("agreement", tmp_path / "ratings.csv", "--json", tmp_path / "agreement.json", "--resamples", "100")
     assert compared.returncode == 0, compared.stderr
     assert "judge less mean human" in compared.stdout
+
+
+MARKED = "return document.querySelector('.scale.active').dataset.scale"
+FOCUSED = "return document.activeElement.name ?? ''"
+CHOSEN = (
+    "return Object.fromEntries([...document.querySelectorAll('.scale :checked')].map(one => [one.name, +one.value]))"
+)
+
+
+@pytest.mark.slow
+def test_whoever_goes_by_tab_scores_the_scale_that_has_the_focus_and_arrows_choose_its_score(folder, tmp_path):
+    with annotating(folder, "--sample", "2") as (_, links), browser(tmp_path / "browser", 1280, 860) as page:
+        start(page, links["rater-1"])
+        page.run("document.querySelector('input[name=quality]').focus()")
+        assert page.run(MARKED) == "quality"
+        press(page, "2")
+        assert page.run(CHOSEN) == {"quality": 2}
+        assert page.run(FOCUSED) == page.run(MARKED) == "fulfilment"
+        press(page, TAB)
+        assert page.run(FOCUSED) == page.run(MARKED) == "quality"
+        press(page, DOWN)
+        assert page.run(CHOSEN) == {"quality": 1}
+        assert page.run(FOCUSED) == page.run(MARKED) == "quality"
+        press(page, RIGHT)
+        press(page, UP)
+        press(page, UP)
+        assert page.run(CHOSEN) == {"quality": 2}
+        press(page, TAB)
+        assert page.run(FOCUSED) == page.run(MARKED) == "preservation"
+        press(page, "3")
+        press(page, "4")
+        page.wait("return document.querySelector('#status').textContent === 'kept'")
+        press(page, ENTER)
+        page.wait("return !document.querySelector('.scale :checked')")
+        assert page.run(FOCUSED) == page.run(MARKED) == "fulfilment"
+    assert [line["score"] for line in lines(folder)] == [{"fulfilment": 4, "quality": 2, "preservation": 3}]
+
+
+@pytest.mark.slow
+def test_after_a_click_the_digits_score_the_scale_that_is_marked_and_the_arrows_are_the_page_s(folder, tmp_path):
+    with annotating(folder, "--sample", "2") as (_, links), browser(tmp_path / "browser", 1280, 860) as page:
+        start(page, links["rater-1"])
+        page.click(".scale[data-scale=fulfilment] label")
+        page.wait(f"{MARKED} === 'quality'")
+        press(page, "1")
+        press(page, UP)
+        assert page.run(MARKED) == "quality"
+        assert page.run(CHOSEN) == {"fulfilment": 4, "quality": 1}
+        before = shown(page), page.run("return place")
+        press(page, RIGHT)
+        assert page.run("return place") == before[1] + 1
+
+
+@pytest.mark.slow
+def test_a_rating_is_kept_with_the_image_that_was_seen_and_not_given_to_one_made_meanwhile(folder, tmp_path):
+    with annotating(folder, "--sample", "1") as (_, links), browser(tmp_path / "browser", 1280, 860) as page:
+        study = Study.read(folder)
+        (pair,) = study.pairs
+        start(page, links["rater-1"])
+        page.wait("return document.getElementById('after').naturalWidth > 0")
+        edit_again(folder, pair)
+        press(page, "432")
+        page.wait("return document.querySelector('#status').textContent.includes('made again')")
+        page.run("onbeforeunload = null; unsaved.clear()")
+        start(page, links["rater-1"])
+        press(page, "111")
+        page.wait("return document.querySelector('#status').textContent === 'kept'")
+    (line,) = lines(folder)
+    assert line["score"] == {"fulfilment": 1, "quality": 1, "preservation": 1}
+    assert line["edited_sha256"] == study.edited_sha256(pair)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from annotate_study import GOOD, SYSTEMS, annotating, evaluation_folder, lines, run
+from annotate_study import GOOD, SYSTEMS, annotating, edit_again, evaluation_folder, lines, other_rubric, run
 from PIL import Image, ImageChops
 
 pytest.importorskip("starlette")
@@ -63,7 +63,7 @@ def test_neither_page_nor_pairs_nor_images_give_a_system_away(folder):
         assert "uvicorn" not in str(answer.headers)
     # both editors made smaller images than they were given
     assert {Image.open(BytesIO(image.content)).size for image in images} == {Image.open(BytesIO(source.content)).size}
-    assert {tuple(pair) for pair in state.json()["pairs"]} == {("request", "score")}
+    assert {tuple(pair) for pair in state.json()["pairs"]} == {("request", "score", "edited")}
     policy = page.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'")
     assert "http" not in policy
@@ -86,6 +86,32 @@ def test_a_missing_image_is_said_without_its_name(folder):
         (folder / study.order(study.raters[0])[0].edited).unlink()
         answer = httpx.get(f"{links['rater-1']}/0/edited")
     assert (answer.status_code, answer.text) == (410, "image missing")
+
+
+def test_a_rating_of_an_edit_that_was_made_again_meanwhile_is_refused_and_the_new_one_can_be_rated(folder):
+    with annotating(folder) as (_, links):
+        link, study = links["rater-1"], Study.read(folder)
+        seen = httpx.get(f"{link}/pairs").json()["pairs"][0]["edited"]
+        assert httpx.get(f"{link}/0/edited?{seen}").status_code == 200
+        assert httpx.post(f"{link}/0", json={"score": GOOD, "edited": seen}).status_code == 204
+        edit_again(folder, study.order(study.raters[0])[0])
+        assert httpx.get(f"{link}/0/edited?{seen}").status_code == 410
+        answer = httpx.post(f"{link}/0", json={"score": GOOD, "edited": seen})
+        assert (answer.status_code, answer.text) == (409, "this edit was made again; reload the page to see it")
+        now = httpx.get(f"{link}/pairs").json()["pairs"][0]
+        assert now["score"] is None
+        assert now["edited"] not in ("", seen)
+        assert httpx.post(f"{link}/0", json={"score": GOOD, "edited": now["edited"]}).status_code == 204
+    assert [line["edited_sha256"] for line in lines(folder)] == [seen, now["edited"]]
+
+
+def test_the_page_is_not_served_with_another_rubric_than_that_of_the_judge(folder, tmp_path):
+    other = other_rubric(tmp_path / "other.jinja")
+    done = run("annotate", folder, "--port", "0", "--rubric", other)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "by rubric judge.jinja (" in done.stderr
+    assert "--rubric FILE" in done.stderr
+    assert not (folder / "annotation").exists()
 
 
 def test_bad_ratings_are_refused_by_the_server_and_nothing_is_written(folder):

@@ -74,6 +74,51 @@ def test_realedit_is_read_from_the_table_of_its_inference_script(tmp_path: Path)
     assert draft.human == (tmp_path / "4wfxf2.png",)
 
 
+def test_realedit_has_its_human_edits_in_the_table_that_its_own_script_writes(tmp_path: Path):
+    for name in ("4wfxf2.png", "c1.png", "c2.jpg"):
+        (tmp_path / name).write_bytes(PNG)
+    lines = ["orig_img,instruction,edit_images", "4wfxf2.png,fix the sky,c1.png|c2.jpg", "4wfxf2.png,x,c1.png|gone.png"]
+    (tmp_path / "dataset.csv").write_text("\n".join(lines) + "\n")
+    first, second = drafts("realedit", Options(data=str(tmp_path / "dataset.csv")))
+    assert (first.id, first.image) == ("realedit-00001", tmp_path / "4wfxf2.png")
+    assert first.human == (tmp_path / "c1.png", tmp_path / "c2.jpg")
+    # a human edit that is missing takes the item away from nobody
+    assert second.human == (tmp_path / "c1.png",)
+    assert second.problems == ("a human edit: image file is missing: gone.png",)
+
+
+def test_a_table_of_other_columns_says_which_to_name(tmp_path: Path):
+    (tmp_path / "test.csv").write_text("input_image,instruction,output_image\na.png,fix it,b.png\n")
+    with pytest.raises(EvaluationError) as error:
+        drafts("realedit", Options(data=str(tmp_path / "test.csv")))
+    assert str(error.value) == (
+        "there is no column input_image_name or orig_img (found: input_image, instruction, output_image); "
+        "name the one: --columns image=NAME"
+    )
+
+
+def test_a_column_that_no_line_of_ones_own_file_has_is_refused(tmp_path: Path):
+    (tmp_path / "in.png").write_bytes(PNG)
+    file = write_jsonl(tmp_path, [{"id": name, "image": "in.png", "request": "x"} for name in "ab"])
+    with pytest.raises(EvaluationError, match="--columns difficulty=grade: none of the 2 rows has grade"):
+        drafts(f"jsonl:{file}", Options(columns={"difficulty": "grade"}))
+
+
+def test_a_split_of_one_file_is_refused(tmp_path: Path):
+    with pytest.raises(EvaluationError, match=r"--split is for .*rows\.parquet is one file"):
+        open_benchmark("psr", Options(data=table(tmp_path, [psr("1")]), split="test"))
+
+
+def test_imgedit_takes_columns_and_rows_that_count(tmp_path: Path):
+    (tmp_path / "1.jpg").write_bytes(PNG)
+    rows = {key: {"id": "1.jpg", "prompt": "x", "kind": kind} for key, kind in (("1", "alter"), ("2", "add"))}
+    (tmp_path / "basic_edit.json").write_text(json.dumps(rows))
+    options = Options(data=str(tmp_path / "basic_edit.json"), columns={"actions": "kind"}, where={"kind": "add"})
+    assert [(draft.id, draft.actions) for draft in drafts("imgedit", options)] == [("imgedit-2", ("add",))]
+    with pytest.raises(EvaluationError, match="there is no action; known: id"):
+        open_benchmark("imgedit", Options(data=str(tmp_path / "basic_edit.json"), columns={"action": "kind"}))
+
+
 def test_ultraedit_and_magicbrush_are_read_in_the_columns_of_their_cards(tmp_path: Path):
     ultra = {"idx": 7, "edit_prompt": "add rain", "source_caption": "a street", "source_image": image()}
     (draft,) = drafts("ultraedit", Options(data=table(tmp_path, [ultra])))
@@ -87,6 +132,20 @@ def test_ultraedit_and_magicbrush_are_read_in_the_columns_of_their_cards(tmp_pat
         ("magicbrush-24-1", "24", (OTHER,)),
         ("magicbrush-24-2", "24", (OTHER,)),
     ]
+
+
+def test_local_copies_of_ultraedits_splits_have_the_ids_of_the_hub(tmp_path: Path):
+    for split in (3, 12):
+        rows = [{"idx": 7, "edit_prompt": f"edit {split}", "source_image": image()}]
+        table(tmp_path, rows, f"FreeForm_{split}-00000-of-00001.parquet")
+    found = drafts("ultraedit", Options(data=str(tmp_path)))
+    assert [(draft.id, draft.request) for draft in found] == [
+        ("ultraedit-FreeForm_12-7", "edit 12"),
+        ("ultraedit-FreeForm_3-7", "edit 3"),
+    ]
+    benchmark = open_benchmark("ultraedit", Options(data=str(tmp_path), split="FreeForm_3"))
+    assert list(benchmark.ids()) == ["ultraedit-FreeForm_3-7"]
+    assert benchmark.splits() == ()
 
 
 def gedit(key: str, language: str, intersection: bool) -> dict[str, Any]:
@@ -202,8 +261,10 @@ def test_a_column_that_a_table_has_not_is_one_line_with_those_that_it_has(tmp_pa
     data = table(tmp_path, [{"post_id": "1", "wish": "x", "source_image": image()}])
     with pytest.raises(EvaluationError, match=r"no column instruction \(found: .*wish.*\); .*--columns request=NAME"):
         drafts("psr", Options(data=data))
-    with pytest.raises(EvaluationError, match="there is no picture; known: id, cluster, image"):
-        open_benchmark("psr", Options(data=data, columns={"picture": "x"}))
+    with pytest.raises(
+        EvaluationError, match=r"no column grade \(found: .*creativity_index.*--columns difficulty=NAME"
+    ):
+        drafts("psr", Options(data=table(tmp_path, [psr("1")]), columns={"difficulty": "grade"}))
     with pytest.raises(EvaluationError, match="there is no column nothing"):
         drafts("psr", Options(data=table(tmp_path, [psr("1")]), where={"nothing": "1"}))
 
@@ -212,7 +273,18 @@ def test_a_column_that_a_table_has_not_is_one_line_with_those_that_it_has(tmp_pa
     ("spec", "options", "wanted"),
     [
         ("psrr", {}, "no benchmark 'psrr'; known: psr, realedit"),
-        ("psr:1", {}, "takes nothing after a colon"),
+        ("psr:1", {}, "psr takes nothing after a colon"),
+        ("imgedit:1", {"data": "basic_edit.json"}, "imgedit takes nothing after a colon"),
+        ("small-world", {"data": "x.csv"}, "small-world takes no --data; its items are made"),
+        ("small-world:400-410", {"split": "foo"}, "small-world takes no --split"),
+        ("small-world", {"columns": {"a": "b"}, "where": {"c": "1"}}, "small-world takes no --columns, --where"),
+        ("imgedit", {"data": "basic_edit.json", "split": "test"}, "imgedit takes no --split; it is one JSON file"),
+        ("jsonl:x.jsonl", {"data": "y.jsonl"}, "jsonl takes no --data; the file is named after the colon"),
+        ("jsonl:x.jsonl", {"split": "val"}, "jsonl takes no --split"),
+        ("psr", {"columns": {"picture": "x"}}, "--columns: there is no picture; known: id, cluster, image"),
+        ("ultraedit:0", {}, "is no number of splits"),
+        ("ultraedit:many", {}, "is no number of splits; wanted one such as ultraedit:40"),
+        ("ultraedit:9", {"split": "FreeForm_1"}, "leave --split and --data out"),
         ("jsonl:nowhere.jsonl", {}, "jsonl:nowhere.jsonl is no file"),
         ("imgedit", {}, "unpack it"),
         ("small-world:9", {}, "is no range"),
@@ -240,42 +312,3 @@ def test_a_file_that_is_no_table_is_one_line(tmp_path: Path):
 def test_every_benchmark_of_the_paper_and_the_others_are_there():
     public = {"psr", "realedit", "ultraedit", "gedit", "imgedit", "magicbrush", "complex-edit"}
     assert set(BENCHMARKS) == public | {"jsonl", "small-world"}
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A set that `datasets` finds under owner/name, in six splits, with images typed as such."""
-    from datasets import Dataset, Features, Image, Value
-
-    (tmp_path / "owner" / "set" / "data").mkdir(parents=True)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    kinds = {"idx": Value("int64"), "edit_prompt": Value("string"), "source_image": Image(), "mask": Image()}
-    for split in range(6):
-        raw = [
-            {"idx": 10 * split + n, "edit_prompt": f"edit {split}.{n}", "source_image": PNG, "mask": b"junk"}
-            for n in range(3)
-        ]
-        file = tmp_path / f"owner/set/data/FreeForm_{split}-00000-of-00001.parquet"
-        Dataset.from_list(raw, features=Features(kinds)).to_parquet(str(file))
-    return "owner/set"
-
-
-def test_of_a_hub_set_of_many_splits_the_seed_picks_some(hub: str, monkeypatch: pytest.MonkeyPatch):
-    from ier1_plugin import tables
-
-    # a folder of that name would be read as local files
-    monkeypatch.setattr(tables.Path, "exists", lambda path: False)
-
-    def splits(seed: int) -> set[str]:
-        found = drafts("ultraedit", Options(data=hub, seed=seed))
-        assert len(found) == 12
-        assert all(draft.image == PNG for draft in found)
-        return {draft.request.split(".")[0] for draft in found}
-
-    picked = [splits(seed) for seed in range(3)]
-    assert picked[0] == splits(0)
-    assert any(one != picked[0] for one in picked)
-    one = open_benchmark("ultraedit", Options(data=hub, split="FreeForm_5"))
-    assert one.hub == hub
-    assert list(one.ids()) == ["ultraedit-50", "ultraedit-51", "ultraedit-52"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 
 import pytest
@@ -10,8 +11,8 @@ from PIL import Image, ImageChops
 from ier1_plugin.agents import rule
 from ier1_plugin.editors.base import EditError, join
 from ier1_plugin.evaluation.benchmark_table import Draft, Options
-from ier1_plugin.evaluation.benchmark_world import ITEMS, WORLD_SEED, small_world, small_world_editor
-from ier1_plugin.small_world.pictures import pool
+from ier1_plugin.evaluation.benchmark_world import ITEMS, VALIDATED, WORLD_SEED, small_world, small_world_editor
+from ier1_plugin.small_world.pictures import photos
 from ier1_plugin.small_world.wordings import WORDINGS
 from ier1_plugin.small_world.world import edits_of, gold_of, samples
 
@@ -29,10 +30,25 @@ def same(one: Image.Image, other: Image.Image) -> bool:
 
 
 def test_it_has_its_items_in_numbered_stretches():
-    everything = list(small_world("", Options()).ids())
+    everything = list(small_world(f"0-{ITEMS}", Options()).ids())
     assert len(set(everything)) == len(everything) == ITEMS
     assert list(small_world("400-403", Options()).ids()) == everything[400:403]
     assert small_world("400-403", Options()).origin == "validation split, items 400 to 402"
+
+
+def test_without_a_range_it_has_none_of_the_rows_that_trainings_validate_on():
+    everything = list(small_world(f"0-{ITEMS}", Options()).ids())
+    assert VALIDATED == 400
+    assert list(small_world("", Options()).ids()) == everything[VALIDATED:]
+    assert small_world("", Options()).origin == "validation split, items 400 to 999"
+
+
+def test_it_needs_no_package_of_the_builder(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    photos.cache_clear()
+    (draft,) = drafts("400-401")
+    assert isinstance(draft.gold, Image.Image)
+    photos.cache_clear()
 
 
 def test_its_first_items_are_the_rows_that_a_training_validates_on():
@@ -47,7 +63,7 @@ def test_its_first_items_are_the_rows_that_a_training_validates_on():
 
 
 def test_no_crop_and_no_wording_of_it_is_one_that_is_trained_on():
-    trained = {(photo.picture, photo.crop) for photo in pool(WORLD_SEED)["train"]}
+    trained = {(photo.picture, photo.crop) for photo in photos("train", WORLD_SEED)}
     known = {f"{key}: {text}" for key, wording in WORDINGS.items() for text in (*wording.asked, *wording.hinted)}
     for sample in islice(samples("val", WORLD_SEED), ITEMS):
         assert (sample.photo.picture, sample.photo.crop) not in trained

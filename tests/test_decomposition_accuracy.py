@@ -6,9 +6,11 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -47,13 +49,23 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
-    image = encode(photo(56, 56), lossless=True)
+    return rows_file(tmp_path / "val.parquet", range(len(GOLDS)))
+
+
+def rows_file(file: Path, photos: Iterable[int], golds: list[Decomposition] = GOLDS) -> Path:
+    """The rows r0, r1, ...; those with the same number among `photos` are about one photo."""
     made = [
-        format_row(id=f"r{number}", source="s", request=f"request {number}", image=image, gold=gold)
-        for number, gold in enumerate(GOLDS)
+        format_row(
+            id=f"r{number}",
+            source="s",
+            request=f"request {number}",
+            image=encode(photo(56, 56, seed=seed), lossless=True),
+            gold=gold,
+        )
+        for number, (seed, gold) in enumerate(zip(photos, golds, strict=True))
     ]
-    pq.write_table(pa.Table.from_pylist(made), tmp_path / "val.parquet")
-    return tmp_path / "val.parquet"
+    pq.write_table(pa.Table.from_pylist(made), file)
+    return file
 
 
 def responses(name: str = "said.jsonl", said: list[str] = SAID, **more: Any) -> str:
@@ -62,8 +74,9 @@ def responses(name: str = "said.jsonl", said: list[str] = SAID, **more: Any) -> 
     return name
 
 
-def scored(rows: Path, *models: str) -> list[Scored]:
-    return score_all(Path("out"), models, rows, sample=None, seed=0, jobs=2)
+def scored(rows: Path, *models: str, told: list[str] | None = None, sample: int | None = None) -> list[Scored]:
+    tell = (lambda line: None) if told is None else told.append
+    return score_all(Path("out"), models, rows, sample=sample, seed=0, jobs=2, tell=tell)
 
 
 def test_the_scores_are_those_of_the_training(rows: Path):
@@ -93,10 +106,61 @@ def test_scores_are_split_by_the_number_of_operations(rows: Path):
     assert found.by_operations["1"]["action"].count == 3
 
 
+def test_rows_about_one_photo_are_resampled_together(tmp_path: Path):
+    golds = GOLDS * 8
+    said = responses(said=SAID * 8)
+    apart = rows_file(tmp_path / "apart.parquet", range(len(golds)), golds)
+    # the rows of a photo are all right or all wrong, so that they say no more than one of them
+    together = rows_file(tmp_path / "together.parquet", [number % len(GOLDS) for number in range(len(golds))], golds)
+    (alone,) = scored(apart, said)
+    (shared,) = score_all(Path("other"), [said], together, sample=None, seed=0, jobs=2)
+    assert (alone.photos, shared.photos) == (48, 6)
+    assert "each of the 48 rows has a photo of its own" in table([alone])
+    assert "the 48 rows are about 6 photos, and those about one photo are resampled together" in table([shared])
+    for one, other in (
+        (alone.parts["action"], shared.parts["action"]),
+        (alone.actions["Delete"].f1, shared.actions["Delete"].f1),
+        (alone.actions["Delete"].recall, shared.actions["Delete"].recall),
+    ):
+        assert one.mean == other.mean
+        assert 1.5 * (one.high - one.low) < other.high - other.low
+
+
+def test_the_rates_of_an_action_have_the_intervals_of_a_bootstrap(tmp_path: Path):
+    golds = GOLDS * 8
+    (found,) = scored(rows_file(tmp_path / "many.parquet", range(len(golds)), golds), responses(said=SAID * 8))
+    gold, said, both = (np.tile(each, 8) for each in ([1] * 6, [1, 0, 1, 1, 0, 1], [1, 0, 1, 1, 0, 1]))
+
+    def of(over: Any, under: Any) -> Any:
+        ratio = lambda one, other, axis: one.sum(axis=axis) / other.sum(axis=axis)  # noqa: E731
+        return bootstrap((over, under), ratio, paired=True, method="percentile", rng=1).confidence_interval
+
+    rates = found.actions["Delete"]
+    for share, wanted in ((rates.recall, of(both, gold)), (rates.f1, of(2 * both, gold + said))):
+        assert share.low == pytest.approx(wanted.low, abs=0.03)
+        assert share.high == pytest.approx(wanted.high, abs=0.03)
+    assert (rates.precision.low, rates.precision.high) == (1.0, 1.0)
+    text = table([found])
+    for heading in ("F1 by action (gold rows)", "precision by action (gold rows)", "recall by action (gold rows)"):
+        assert heading in text
+    assert f"0.67 [{rates.recall.low:.2f}, {rates.recall.high:.2f}]" in text
+
+
+def test_a_rate_that_one_photo_alone_knows_of_has_no_interval(rows: Path):
+    (found,) = scored(rows, responses())
+    replace = found.actions["Replace"]
+    assert replace.precision.mean == 0
+    assert math.isnan(replace.precision.low)
+    assert math.isnan(replace.precision.high)
+
+
 def test_actions_are_counted_and_confusions_named(rows: Path):
     (found,) = scored(rows, responses())
-    assert found.actions["Delete"] == {"gold": 6, "said": 4, "both": 4, "precision": 1.0, "recall": 4 / 6, "f1": 0.8}
-    assert math.isnan(found.actions["Replace"]["recall"])
+    rates = found.actions["Delete"]
+    assert (rates.gold, rates.said, rates.both) == (6, 4, 4)
+    assert [share.mean for share in (rates.precision, rates.recall, rates.f1)] == pytest.approx([1.0, 4 / 6, 0.8])
+    assert [share.count for share in (rates.precision, rates.recall, rates.f1)] == [4, 6, 6]
+    assert math.isnan(found.actions["Replace"].recall.mean)
     assert found.confusion == {
         "Delete": {"Delete": 4, "Replace": 1, "(unreadable)": 1},
         "Recoloring": {"Recoloring": 1, "(none)": 1, "(unreadable)": 1},
@@ -139,11 +203,19 @@ def test_a_second_model_is_compared_row_by_row(rows: Path):
 def test_the_command_prints_tables_and_writes_everything_as_json(rows: Path):
     result = ier1("evaluate", "--decomposition", responses(), "--rows", rows, "--out", "out")
     assert result.exit_code == 0, result.output
-    for words in ("on 6 rows", "format rate", "action F1 by number of operations", "Delete -> Replace: 1", "95 %"):
+    for words in (
+        "on 6 rows",
+        "format rate",
+        "action F1 by number of operations",
+        "the longest of its gold's lists",
+        "Delete -> Replace: 1",
+        "95 %",
+    ):
         assert words in result.stdout
     (kept,) = json.loads(Path("out/decomposition.json").read_text())["models"]
     assert kept["parts"]["format"]["mean"] == pytest.approx(5 / 6)
-    assert kept["actions"]["Replace"]["recall"] is None
+    assert kept["actions"]["Replace"]["recall"]["mean"] is None
+    assert kept["actions"]["Delete"]["f1"]["low"] < kept["actions"]["Delete"]["f1"]["high"]
 
 
 def test_a_model_is_asked_as_in_training_and_each_row_once(rows: Path):
@@ -193,6 +265,7 @@ def test_other_rows_in_the_same_folder_are_refused(rows: Path):
         ("said.jsonl", "{oops\n", "line 1: wanted"),
         ("said.jsonl", '{"id": "other", "response": "x"}\n', "answers none of the 6 rows"),
         ("said.jsonl", "", "answers none of the 6 rows"),
+        ("said.jsonl", '{"id": "r0", "response": "x"}\n' * 2, "said.jsonl, line 2: a second response to 'r0'"),
         ("gone.jsonl", None, "gone.jsonl can't be read"),
     ],
 )
@@ -200,6 +273,45 @@ def test_a_file_that_holds_no_responses_is_one_line(rows: Path, file: str, text:
     if text is not None:
         Path(file).write_text(text)
     assert wanted in one_line(ier1("evaluate", "--decomposition", file, "--rows", rows, "--out", "out"))
+
+
+def test_responses_to_rows_that_there_are_not_are_told(rows: Path):
+    said = responses()
+    with Path(said).open("a") as lines:
+        lines.writelines(json.dumps({"id": f"old-{number}", "response": "x"}) + "\n" for number in range(3))
+    told: list[str] = []
+    (found,) = scored(rows, said, told=told)
+    assert told == ["said.jsonl answers 3 rows that there are not, the first 'old-0': they count for nothing"]
+    assert found.rows == len(GOLDS)
+
+
+def test_responses_to_rows_that_were_not_sampled_are_no_strangers(rows: Path):
+    told: list[str] = []
+    (found,) = scored(rows, responses(), told=told, sample=2)
+    assert found.rows == 2
+    assert not told
+
+
+def test_a_sample_that_is_larger_than_the_rows_is_told(rows: Path):
+    told: list[str] = []
+    scored(rows, responses(), told=told, sample=100)
+    assert told == [f"{rows} has 6 rows, fewer than --sample 100: all of them are taken"]
+
+
+@pytest.mark.parametrize("images", [[], [{"bytes": b"", "path": None}], None])
+def test_a_row_without_an_image_is_one_line_before_a_model_is_asked(rows: Path, images: Any):
+    table = pq.read_table(rows).to_pylist()
+    table[4]["images"] = table[5]["images"] = images
+    kinds = pq.read_schema(rows)
+    pq.write_table(pa.Table.from_pylist(table, schema=kinds), "bare.parquet")
+    with chat_server(lambda body, number: reply(ONE)) as server:
+        asked = ("--decomposition", f"openai:{server.url}#fake", "--rows", "bare.parquet", "--out", "out")
+        line = one_line(ier1("evaluate", *asked))
+    assert not server.bodies
+    assert "row 'r" in line
+    assert "of bare.parquet has no image (nor have 1 others)" in line
+    # responses that are there already need no image
+    assert ier1("evaluate", "--decomposition", responses(), "--rows", "bare.parquet", "--out", "two").exit_code == 0
 
 
 def test_rows_that_are_no_gold_are_one_line(rows: Path):

@@ -155,18 +155,6 @@ def test_rows_that_cannot_be_used_are_told_and_listed(benchmark: str, tmp_path: 
     assert len(Path("out/items.jsonl").read_text().splitlines()) == ITEMS
 
 
-def test_what_an_evaluation_costs_is_told_where_prices_are_given(benchmark: str, judge: JudgeServer):
-    prices = {"editors": {"pillow": 0.5}, "judges": {f"openai:{judge.url}#fake-vlm": {"prompt": 1e6, "completion": 0}}}
-    Path("prices.json").write_text(json.dumps(prices))
-    asked = ("--benchmark", benchmark, "--system", system("Original"), *looked_at_by(judge), "--prices", "prices.json")
-    result = evaluate(*asked)
-    assert result.exit_code == 0, result.output
-    assert "Original: 6 images, 0 failed; 3.00" in result.stderr
-    assert facts()["prices"] == prices
-    tokens = sum(one.prompt_tokens or 0 for one in judgements())
-    assert f"in all, where a price is given: {3 + tokens:,.2f}" in result.stderr
-
-
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
@@ -183,6 +171,8 @@ def test_what_an_evaluation_costs_is_told_where_prices_are_given(benchmark: str,
         (("--benchmark", "TINY", "--human", "--prices", "tiny.jsonl"), "--prices: "),
         (("--benchmark", "TINY", "--human", "--judge", "gpt"), "gpt"),
         (("--benchmark", "TINY", "--human", "--judge", "openai:gpt-4o"), "OPENAI_API_KEY is not set"),
+        (("--benchmark", "TINY", "--human", "--rows", "x.parquet"), "--rows can't be used with --benchmark"),
+        (("--decomposition", "x.jsonl", "--sanity", "--judge", "pixel"), "--judge, --sanity can't be used with"),
         (("--decomposition", "x.jsonl"), "--decomposition needs --rows"),
         (("--decomposition", "x.jsonl", "--rows", "gone.parquet"), "there is no file gone.parquet"),
     ],
@@ -206,18 +196,3 @@ def test_an_editor_that_is_broken_ends_the_run_and_one_that_fails_item_by_item_d
     result = evaluate("--benchmark", benchmark, "--system", hopeless)
     assert result.exit_code == 0, result.output
     assert "Hopeless: 0 images, 18 failed" in result.stderr
-
-
-@pytest.mark.parametrize("blind", [False, True])
-def test_a_judge_that_ignores_its_images_is_failed_before_anything_is_edited(blind: bool, judge: JudgeServer):
-    from annotator_server import completion
-
-    asked = ("--benchmark", "small-world:400-404", "--sanity", "--system", system("Original"))
-    if not blind:
-        assert evaluate(*asked, "--judge", "pixel").exit_code == 0
-        return
-    judge.respond = lambda asked: completion('{"fulfilment": 3, "quality": 2, "preservation": 2}')
-    result = evaluate(*asked, *looked_at_by(judge))
-    assert result.exit_code == 1
-    assert "not to be trusted: openai:" in result.stderr
-    assert not Path("out/systems").exists()

@@ -23,6 +23,7 @@ from evaluate_runs import (
     a_benchmark,
     a_judge,
     evaluate,
+    facts,
     judgements,
     looked_at_by,
     said,
@@ -31,6 +32,7 @@ from evaluate_runs import (
 from judge_server import JudgeServer
 from PIL import Image
 
+from ier1_plugin.commands import run_settings
 from ier1_plugin.evaluation.records import BenchmarkItem
 from ier1_plugin.system import System
 
@@ -143,13 +145,18 @@ def test_a_system_that_cannot_be_had_is_told_before_another_one_is_paid_for(benc
     line = one_line(evaluate("--benchmark", benchmark, "--system", good, bad))
     assert "folder:nowhere is no folder" in line
     assert not Path("out/systems").exists()
+    assert facts()["systems"] == []
+    Path("somewhere").mkdir()
+    again = evaluate("--benchmark", benchmark, "--system", good, system("Bad", editor="folder:somewhere"))
+    assert again.exit_code == 0, again.output
+    assert [one["name"] for one in facts()["systems"]] == ["Good", "Bad"]
 
 
 def test_a_package_that_is_missing_is_one_line_with_the_cure(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     line = one_line(evaluate("--benchmark", "psr", "--system", system("Original")))
     assert "datasets" in line
-    assert "pip install -e '.[data]'" in line
+    assert "pip install -e '.[evaluation]'" in line
 
 
 def test_an_evaluation_that_is_damaged_is_one_line(benchmark: str):
@@ -162,10 +169,11 @@ def test_an_evaluation_that_is_damaged_is_one_line(benchmark: str):
 
 def test_the_systems_of_the_papers_table_1_are_there_each_in_its_row():
     systems = {file.stem: System.read(file) for file in (ROOT / "examples" / "systems").glob("*.yaml")}
+    ablations = {"flux_kontext_multi_turn", "flux_kontext_without_goal", "flux_kontext_qwen3vl"}
     chains = {"flux_kontext", "qwen_image_edit", "nano_banana"}
     alone = {"step1x_edit", "illume_plus", "icedit", "gpt_4o", "seededit"}
     variants = {f"{chain}{variant}" for chain in chains for variant in ("", "_original", "_without_rl")}
-    assert set(systems) == alone | variants
+    assert set(systems) == alone | variants | ablations
     assert len({one.name for one in systems.values()}) == len(systems)
     for chain in chains:
         three = [systems[f"{chain}{variant}"] for variant in ("", "_original", "_without_rl")]
@@ -174,3 +182,16 @@ def test_the_systems_of_the_papers_table_1_are_there_each_in_its_row():
         assert "#decomposer" in three[0].decomposer
         assert three[2].decomposer == three[2].sequencer == three[0].sequencer
     assert all(systems[name].editor.startswith("folder:") for name in alone)
+
+
+def test_a_decomposer_that_was_trained_anew_in_its_folder_is_another_system(benchmark: str):
+    Path("decomposer").mkdir()
+    Path("decomposer/model.safetensors").write_bytes(b"first")
+    chain = System(decomposer="local:decomposer", sequencer="rule", editor="pillow")
+    before = run_settings(chain)
+    Path("decomposer").rename("copy")
+    assert run_settings(System(decomposer="local:copy"))["decomposer_sha256"] == before["decomposer_sha256"]
+    Path("copy").rename("decomposer")
+    assert run_settings(chain) == before
+    Path("decomposer/model.safetensors").write_bytes(b"other")
+    assert run_settings(chain)["decomposer_sha256"] != before["decomposer_sha256"]

@@ -33,6 +33,7 @@ CASE = Case(Image.new("RGB", (40, 30), "red"), Image.new("RGB", (40, 30), "blue"
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", KEY)
     monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
+    monkeypatch.delenv("GOOGLE_GEMINI_BASE_URL", raising=False)
 
 
 def judge_at(httpserver: Any, **settings: Any) -> Judge:
@@ -134,3 +135,12 @@ def test_without_a_key_it_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("GEMINI_API_KEY")
     with pytest.raises(EvaluationError, match="GEMINI_API_KEY or GOOGLE_API_KEY is not set"):
         make_judge("gemini:gemini-2.5-flash")
+
+
+def test_the_server_is_in_the_settings_and_another_one_than_googles_in_the_name(monkeypatch: pytest.MonkeyPatch):
+    judge = make_judge("gemini:gemini-2.5-flash")
+    assert (judge.name, judge.settings["address"]) == ("gemini:gemini-2.5-flash", "generativelanguage.googleapis.com")
+    monkeypatch.setenv("GOOGLE_GEMINI_BASE_URL", "http://127.0.0.1:1/")
+    judge = make_judge("gemini:gemini-2.5-flash")
+    assert judge.name == "gemini:http://127.0.0.1:1/#gemini-2.5-flash"
+    assert judge.settings["address"] == "http://127.0.0.1:1/"

@@ -13,9 +13,12 @@ from ier1_plugin.evaluation.records import DIMENSIONS, Score
 
 JSON = '{"reasoning": "The lamp is gone.", "fulfilment": 3, "quality": 2, "preservation": 1}'
 LINES = "Fulfilment: 3\nQuality: 2\nPreservation: 1"
+OTHER = '{"reasoning": "Worse than I thought.", "fulfilment": 1, "quality": 1, "preservation": 1}'
 WANTED = Score(3, 2, 1)
 
 READABLE = {
+    "remarks under the names of dimensions": "**Fulfilment:** The lamp is gone.\n**Quality:** sharp\n"
+    f"**Preservation:** the wall changed a little\n{JSON}",
     "JSON": JSON,
     "JSON with space around": f"\n\n  {JSON}\n",
     "JSON over several lines": json.dumps(json.loads(JSON), indent=2),
@@ -45,6 +48,18 @@ READABLE = {
     "one line": "Fulfilment: 3, Quality: 2; Preservation: 1",
     "Windows line ends": LINES.replace("\n", "\r\n"),
     "thoughts before": f"<think>Quality: 1? No, 3, or 2/5.</think>\n{JSON}",
+    "JSON after words": f"On the whole it is good.\n{JSON}\nThat is my verdict.",
+    "the same verdict in lines and in bare JSON": f"{LINES}\n{JSON}",
+    "the same verdict in words": f"Fulfilment is 3, because one lamp is left; the quality is 2.\n{LINES}",
+    "words about a dimension": f"The quality is high and the preservation good; quality of 3 photos.\n{LINES}",
+    "labels with words in the reasoning": JSON.replace("The lamp", "Preservation: the background is unchanged. It"),
+    "other JSON in the reasoning": JSON.replace("The lamp is gone.", 'A {\\"quality\\": 0} {}?'),
+    "a remark for each dimension": JSON.replace('"reasoning"', '"quality_reasoning": "2 seams", "Reason"'),
+    "VIEScore's delimiters around our JSON": f"||V^=^V||\n{JSON}\n||V^=^V||",
+    "lines in a fence": f"```\n{LINES}\n```",
+    "thoughts without their opening tag": f"Fulfilment: 4\nQuality: 3\nno, worse\n</think>\n{JSON}",
+    "thoughts twice": f"<think>a</think>{OTHER}<think>no</think>\n{LINES}",
+    "a closing tag in the reasoning": JSON.replace("The", "A </think> sign. The"),
     "another order": "Preservation: 1\nQuality: 2\nFulfilment: 3",
 }
 
@@ -103,9 +118,48 @@ UNSCORED = {
     ),
     "a fence and lines that differ": (f"```json\n{JSON}\n```\nQuality: 3", "unreadable: two verdicts that differ"),
     "two lines that differ": (f"{LINES}\nOn reflection,\nQuality: 1", "unreadable: two verdicts that differ: quality"),
+    "lines, then other JSON": (f"{LINES}\n\nOn reflection, my final verdict:\n{OTHER}", "unreadable: two verdicts"),
+    "lines, then other JSON over several lines": (
+        f"{LINES}\n{json.dumps(json.loads(OTHER), indent=2)}",
+        "unreadable: two verdicts that differ",
+    ),
+    "a fence, then other JSON": (f"```json\n{JSON}\n```\nNo:\n{OTHER}", "unreadable: two verdicts that differ"),
+    "two bare objects that differ": (f"{JSON}\n{OTHER}", "unreadable: two verdicts that differ"),
+    "lines, then JSON that breaks off": (f"{LINES}\n{OTHER[:-9]}", "unreadable: beside its verdict it says"),
+    "lines, then JSON that breaks off before its numbers": (f"{LINES}\n{OTHER[:30]}", "unreadable: beside its verdict"),
+    "lines, then a fence that breaks off": (f"{LINES}\n```json\n{OTHER[:30]}", "unreadable: beside its verdict"),
+    "lines, then a fence that has just begun": (f"{LINES}\n```json\n", "unreadable: beside its verdict"),
+    "JSON, then JSON that breaks off": (f"{JSON}\n{OTHER[:-9]}", "unreadable: beside its verdict"),
+    "lines, then final lines": (f"{LINES}\nFinal fulfilment: 1\nFinal quality: 1", "unreadable: beside its verdict"),
+    "a revised line": (f"{LINES}\n**Revised Fulfilment:** 1", "unreadable: beside its verdict it says"),
+    "a line of a longer name": (f"{LINES}\nQuality score (0-3) = 1", "unreadable: beside its verdict it says"),
+    "a number struck out": (f"{LINES}\nQuality: ~~2~~ 1", "unreadable: beside its verdict it says"),
+    "a line with words": (f"{LINES}\nQuality: should be 1", "unreadable: beside its verdict it says"),
+    "another number in words": (f"{LINES}\nOn reflection the quality should be 1.", "unreadable: beside its verdict"),
+    "another number in a table": (f"{LINES}\n| Quality | 1 |", "unreadable: beside its verdict it says"),
+    "another number behind an arrow": (f"{LINES}\nquality → 1, because of the seam", "unreadable: beside its verdict"),
+    "a dict of Python": (f"{LINES}\n{{'fulfilment': 1}}", "unreadable: beside its verdict it says"),
+    "a nested verdict": (JSON[:-1] + ', "revised": {"fulfilment": 1}}', "unreadable: its JSON has 'fulfilment' where"),
+    "a verdict in a list": (JSON[:-1] + ', "revised": [{"Quality": 1}]}', "unreadable: its JSON has 'quality' where"),
+    "a verdict inside": (f'{{"verdict": {JSON}}}', "unreadable: its JSON has 'fulfilment' where no dimension belongs"),
+    "a key of a longer name": (JSON[:-1] + ', "final_fulfilment": 1}', "unreadable: its JSON has 'final_fulfilment'"),
+    "a key of a longer name with a remark's": (JSON[:-1] + ', "quality_note": 1}', "unreadable: its JSON has"),
+    "a scale in words": (LINES.replace("3", "3 (out of ten)"), "unreadable: fulfilment is '3 (out of ten)'"),
+    "another scale in words": (LINES.replace("3", "3 (on a ten-point scale)"), "unreadable: fulfilment is"),
+    "a scale in words in JSON": (JSON.replace(" 3", ' "3 (out of ten)"'), "unreadable: fulfilment is"),
+    "a verdict in thoughts alone": (f"{LINES}\n</think>", "unreadable: the reply is empty"),
+    "thoughts cut off after a verdict": (f"{LINES}\n<think>Hm, no,", "unreadable: cut off"),
+    "VIEScore's delimiters": ('||V^=^V||\n{"score": [3, 2], "reasoning": "fine"}\n||V^=^V||', "unreadable"),
+    "RISEBench's final scores": ("The lamp is gone.\nFinal Score(s): 3,2,1", "unreadable"),
+    "one of KRIS-Bench's scores": ('{"consistency_score": 3, "reasoning": "1. fine"}', "unreadable"),
+    "a box": ("The lamp is gone: \\boxed{3}", "unreadable"),
     "a refusal": ("I'm sorry, but I can't assist with that.", "refusal: \"I'm sorry, but I can't assist with that.\""),
     "another refusal": ("I can’t help with identifying people in images.", "refusal"),
     "a polite refusal": ("Unfortunately, I am not able to see the images.", "refusal"),
+    "a firm refusal": ("I must decline.", "refusal: 'I must decline.'"),
+    "an uneasy refusal": ("I do not feel comfortable rating this.", "refusal"),
+    "another uneasy refusal": ("I'm not comfortable with this content.", "refusal"),
+    "a refusal with numbers": (f"I'm sorry, but I can't rate these images.\n{LINES}", "refusal: \"I'm sorry, but I"),
     "an HTML page": ("<html><body>502 Bad Gateway</body></html>", "unreadable"),
     "an error text": ("Error code: 429 - rate limit", "unreadable"),
 }
@@ -124,6 +178,53 @@ def test_everything_else_is_unscored_with_its_reason(name: str):
     assert said.startswith(reason)
     assert "\n" not in said
     assert len(said) < 200
+
+
+def reasoned(words: str) -> str:
+    return json.dumps({"reasoning": words, "fulfilment": 0, "quality": 0, "preservation": 0})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "I'm sorry, I can't help with this",
+        "I’m sorry, but I can’t assist with that request.",
+        "Sorry. I cannot help you.",
+        "Unfortunately, I am unable to rate these images because they show a real person.",
+        "I apologize, but I won't be able to assess this edit.",
+        "As an AI language model, I cannot view images.",
+        "I cannot see the edited image.",
+        "I must respectfully decline.",
+        "I do not feel comfortable rating this.",
+    ],
+)
+def test_a_refusal_that_was_forced_into_the_schema_is_no_score(words: str):
+    score, reason = read_reply(reasoned(words))
+    assert score is None
+    assert reason.startswith("refusal: ")
+    assert words[-8:] in reason or len(words) > 50
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "I can't see any lamp, it was removed",
+        "I cannot see the edit; the images are the same.",
+        "I can't help noticing the seam.",
+        "I can't help but notice the seam.",
+        "I cannot rate this higher than 0.",
+        "I cannot rate the edited image higher.",
+        "Unfortunately, the lamp is still there.",
+        "I'm sorry to say that the lamp is still there.",
+        "Sorry, but nothing was done.",
+        "I cannot identify any change.",
+        "The sign says: I'm sorry, I can't help with this",
+        "The editor declined to do anything.",
+        "",
+    ],
+)
+def test_an_honest_look_at_the_pictures_is_no_refusal(words: str):
+    assert read_reply(reasoned(words)) == (Score(0, 0, 0), "")
 
 
 @given(st.integers(0, 4), st.integers(0, 3), st.integers(0, 3))

@@ -10,7 +10,7 @@ import pytest
 from judge_runs import fake, lines, pair, run
 
 from ier1_plugin.evaluation.judge import Reply
-from ier1_plugin.evaluation.judge_store import JudgementStore, judgements_file, read_judgements
+from ier1_plugin.evaluation.judge_store import JudgementStore, Paid, judgements_file, paid_tokens, read_judgements
 from ier1_plugin.evaluation.records import EvaluationError, Judgement, Score
 
 GOOD = Reply(Score(4, 2, 3), text="fine")
@@ -54,11 +54,13 @@ def test_the_last_line_of_an_item_is_the_one_that_counts(tmp_path: Path):
 
 
 def test_what_is_said_already_is_not_written_again(tmp_path: Path):
+    taken_over = {"prompt_tokens": 0, "completion_tokens": 0}
     with JudgementStore(judgements_file(tmp_path, "fake")) as store:
+        first = store.keep(judgement(prompt_tokens=700))
         for _ in range(3):
-            store.keep(judgement())
+            assert store.keep(judgement(**taken_over)) == first
         store.keep(judgement(edited_sha256="another"))
-        store.keep(judgement())
+        store.keep(judgement(**taken_over))
     assert [line["edited_sha256"] for line in lines(tmp_path)] == ["edited", "another", "edited"]
 
 
@@ -118,6 +120,63 @@ def test_a_full_disk_ends_the_run_with_one_line_and_loses_no_whole_judgement(tmp
         assert [bool(store.paid(judgement(sample=number).key)) for number in range(99)] == [True] * whole + [False] * (
             99 - whole
         )
+
+
+def test_a_line_that_a_full_disk_has_torn_is_not_written_behind(tmp_path: Path):
+    file = judgements_file(tmp_path, "fake")
+    fill = "import resource; from pathlib import Path; from test_judge_store import *\n"
+    fill += "most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]; kept = []\n"
+    fill += "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, most))\n"
+    fill += f"with JudgementStore(Path({str(file)!r})) as store:\n"
+    fill += "    for number in range(9):\n"
+    fill += "        try: store.keep(judgement(sample=number)); kept.append(number)\n"
+    # as another thread does when there is room again
+    fill += "        except EvaluationError: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))\n"
+    fill += "    print(kept, [store.paid(judgement(sample=number).key).sample for number in kept])"
+    done = subprocess.run([sys.executable, "-c", fill], cwd=ROOT / "tests", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kept = [line.sample for line in read_judgements(file)]
+    assert len(kept) == 8
+    assert done.stdout == f"{kept} {kept}\n"
+
+
+def test_what_was_paid_for_counts_every_reply_once(tmp_path: Path):
+    file, tokens = judgements_file(tmp_path, "fake"), {"prompt_tokens": 700, "completion_tokens": 30}
+    assert paid_tokens(file) == Paid(0, 0, 0, 0)
+    with JudgementStore(file) as store:
+        store.keep_to_ask_again(judgement(score=None, unscored="unreadable: 'hm'", **tokens))
+        store.keep(judgement(score=None, unscored="http: 503"))
+        store.keep(judgement(system="sdxl", score=None, unscored="missing image: gone"))
+        store.keep(judgement(**tokens))
+        # the edit was made anew, and then the first one put back
+        store.keep(judgement(edited_sha256="another", **tokens))
+        store.keep(judgement(prompt_tokens=0, completion_tokens=0))
+        store.keep(judgement(system="sdxl", prompt_tokens=0, completion_tokens=0))
+        store.keep(judgement(item="sofa", score=None, unscored="refusal: no", reply="no"))
+        store.keep(judgement(item="cat", prompt_tokens=700, model="fake-2026"))
+        # no model has answered here
+        store.keep(judgement(item="dog", score=None, unscored="refusal: content filter"))
+        store.keep(judgement(item="pixel"))
+        # and while another run still writes
+        assert paid_tokens(file) == Paid(7, 2800, 90, 2)
+    file.write_bytes(file.read_bytes() + b'{"item": "to')
+    assert paid_tokens(file) == Paid(7, 2800, 90, 2)
+    assert sum(one.prompt_tokens or 0 for one in read_judgements(file)) == 700
+
+
+def test_a_torn_middle_line_is_an_error_for_what_was_paid_too(tmp_path: Path):
+    file = judgements_file(tmp_path, "fake")
+    file.parent.mkdir()
+    file.write_bytes(b"{oops\n")
+    with pytest.raises(EvaluationError, match="holds a line that is no judgement"):
+        paid_tokens(file)
+
+
+def test_a_second_reply_of_the_same_words_is_written_too(tmp_path: Path):
+    with JudgementStore(judgements_file(tmp_path, "fake")) as store:
+        for _ in range(2):
+            store.keep(judgement(score=None, unscored="unreadable: 'hm'"))
+    assert len(lines(tmp_path)) == 2
 
 
 def test_a_reply_that_utf_8_cannot_carry_is_kept(tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,67 @@ def test_an_original_that_was_not_given_the_item_is_not_shown_beside_its_best_an
     _, worst = extremes(read_study([one, other]), "Chain", "Original", 2)
     assert [(case.benchmark, case.systems) for case in worst] == [("realedit", ("Chain",))] * 2
     assert run(one, other, "--out", tmp_path / "out").exit_code == 0
+
+
+def text_of(at: Path, *more: object) -> str:
+    """The page of a report, as it reads."""
+    result = run(at, "--examples", 0, *more)
+    assert result.exit_code == 0, result.output
+    return unescape((at / "report" / "index.html").read_text())
+
+
+def test_every_table_has_a_name_and_every_head_says_what_it_is_of(tmp_path: Path):
+    text = text_of(plain(tmp_path / "psr"), "--paper")
+    body = text.split("</style>")[1]
+    assert body.count("<main>") == body.count("</main>") == 1
+    assert body.index("<h1>") < body.index("<main>") < body.index("<table")
+    tables = re.findall(r"<table[^>]*>", body)
+    assert tables
+    assert all(re.search(r'aria-label="[^"]+"', table) for table in tables)
+    heads = re.findall(r"<th\b[^>]*>", body)
+    assert {re.findall(r'scope="(\w+)"', head)[0] for head in heads} == {"col", "colgroup", "row", "rowgroup"}
+    assert all('scope="colgroup"' in head for head in heads if "colspan" in head)
+
+
+def test_the_page_says_how_it_was_measured(tmp_path: Path):
+    text = " ".join(text_of(plain(tmp_path / "psr"), "--paper").split())
+    assert "sign flips by cluster, all of them up to 13 clusters and 9,999 at random beyond" in text
+    assert "posts, photos or crops" in text
+    assert "over requests, not over trainings; where a row has several runs, their own means stand below it" in text
+    assert "not judged yet" in text
+    assert "With and without goals: subject and action rewards take a similar course" in text
+
+
+def test_the_page_tells_the_facts_of_every_folder_and_every_judge(tmp_path: Path):
+    one = plain(tmp_path / "one")
+    other = write_evaluation(tmp_path / "more", "psr", SYSTEMS, [GPT], items(9), lambda *_: Score(3, 2, 2), samples=2)
+    text = text_of(one, other, "--out", one / "report")
+    assert "sampled 8 (one), 9 (more)" in text
+    assert "samples 1 (one), 2 (more)" in text
+    assert "judged 2026-11-24" in text
+    assert "sanity not tried" in text
+
+
+def test_the_papers_tables_stand_beside_what_they_are_read_with(tmp_path: Path):
+    at = plain(tmp_path / "psr")
+    (at / "comparisons.yaml").write_text("With and without:\n  a: Original\n  b: Chain\n")
+    for more, order in (
+        (
+            ("--comparisons", at / "comparisons.yaml"),
+            ["With and without", "The paper's Table 4", "The paper's Table 3"],
+        ),
+        ((), ["By part of the score", "The paper's Table 3", "The paper's Table 4"]),
+    ):
+        text = text_of(at, "--paper", *more).split("<main>")[1]
+        places = [text.index(f">{title}") for title in order]
+        assert places == sorted(places)
+        assert (places[1] < text.index("By part of the score")) == bool(more)
+
+
+def test_several_runs_stand_on_the_page_below_their_mean(tmp_path: Path):
+    at = plain(tmp_path / "psr", SYSTEMS | {"Chain 2": settings(seed=2)})
+    (at / "comparisons.yaml").write_text("Runs:\n  a: Original\n  b: [Chain, Chain 2]\n")
+    assert "<small>runs 7.00, 7.00</small>" in text_of(at, "--comparisons", at / "comparisons.yaml")
 
 
 def test_the_smallest_evaluation_makes_a_report_too(tmp_path: Path):

@@ -18,7 +18,7 @@ from ier1_plugin.schema import Decomposition
 from ier1_plugin.scoring import Gold, score_response
 from ier1_plugin.small_world import pictures, wordings
 from ier1_plugin.small_world.operations import OPERATIONS, PART, WHOLE
-from ier1_plugin.small_world.pictures import MIN_DISTANCE, PICTURES, Photo, perceptual_hash, pool
+from ier1_plugin.small_world.pictures import MIN_DISTANCE, PICTURES, Photo, perceptual_hash, photos
 from ier1_plugin.small_world.wordings import (
     GREETING,
     JOINERS,
@@ -101,9 +101,9 @@ def test_validation_uses_only_wordings_that_training_does_not(train: list[Sample
 
 
 def test_validation_photos_are_far_from_training_photos():
-    photos = pool(SEED)
-    assert not set(photos["train"]) & set(photos["val"])
-    train, val = ([perceptual_hash(photo) for photo in photos[split]] for split in ("train", "val"))
+    known = photos("train", SEED), photos("val", SEED)
+    assert not set(known[0]) & set(known[1])
+    train, val = ([perceptual_hash(photo) for photo in split] for split in known)
     assert min((one ^ other).bit_count() for one in train for other in val) > MIN_DISTANCE
 
 
@@ -188,7 +188,7 @@ def test_every_picture_is_installed_and_has_a_licence(name: str):
 
 
 def test_the_subject_is_in_every_photo():
-    for photo in (*pool(SEED)["train"], *pool(SEED)["val"]):
+    for photo in (*photos("train", SEED), *photos("val", SEED)):
         left, top, right, bottom = photo.subject_box
         assert right - left > 0.1
         assert bottom - top > 0.1
@@ -202,7 +202,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_examples_in_the_documentation_are_real():
-    photo = pool(SEED)["val"][0]
+    photo = photos("val", SEED)[0]
     assert photo == Photo(picture="astronaut.png", crop=(3, 15, 474, 486), mirrored=False, light=0.96)
     assert photo.open().size == (224, 224)
     sample = drawn("val", 5)[4]

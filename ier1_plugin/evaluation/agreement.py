@@ -6,32 +6,27 @@
 
 A judge is correlated with the mean of the humans who rated the item. `cohen_kappa_quadratic` is the mean over pairs
 (judge and a human; two humans). `ceiling_*` is what a judge could reach: each human against the mean of the others,
-averaged. `*_by_group` are averages over groups by way of Fisher's z. `n` counts the items that went in. Undefined is
-None: constant ratings, one human, fewer than three items.
+averaged. `*_by_group` are averages over groups by way of Fisher's z; `groups*` say how many groups those are. `n`
+counts the items that went in. Undefined is None: constant ratings, one human, fewer than three items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from zlib import crc32
 
 import numpy as np
 
 from ier1_plugin.evaluation import agreement_measures as measures
-from ier1_plugin.evaluation.agreement_measures import CORRELATIONS, LEAST, Array, Measure
+from ier1_plugin.evaluation.agreement_bootstrap import RESAMPLES, Bootstrap, Entries, Entry, entries, undefined
+from ier1_plugin.evaluation.agreement_groups import Pair, by_group
+from ier1_plugin.evaluation.agreement_measures import CORRELATIONS, LEAST, Array
 from ier1_plugin.evaluation.ratings import JUDGE, Rating
 
 HUMANS = "humans"
-RESAMPLES = 1000
-CONFIDENCE = 0.95
-# the ends of an interval lie in the outer 5 %, so more undefined resamples than that leave them open
-MOST_UNDEFINED = 1 - CONFIDENCE
 # sums of the same ratings in another order differ in the last digits, and what is tied must stay tied
 DECIMALS = 12
-Entry = dict[str, float | int | None]
-Entries = dict[str, Entry]
 
 
 @dataclass(frozen=True)
@@ -51,24 +46,6 @@ class Table:
         """[raters, items]"""
         rows = [scores for rater, scores in self.scores.items() if not rater.startswith(JUDGE)]
         return np.array(rows).reshape(len(rows), len(self.groups))
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """How intervals are made: percentiles over `number` resamples of the items or, with `whole_groups`, of groups."""
-
-    number: int = RESAMPLES
-    seed: int = 0
-    whole_groups: bool = False
-
-    def picks(self, groups: Array, name: str) -> Iterator[Array]:
-        if self.whole_groups:
-            return measures.of_whole(members(groups), self.number, self.rng(name))
-        return measures.resamples(len(groups), self.number, self.rng(name))
-
-    def rng(self, name: str) -> np.random.Generator:
-        """Of each name its own, so that one more judge or dimension in the file leaves the others' intervals alone."""
-        return np.random.default_rng([self.seed, crc32(name.encode())])
 
 
 def tables(ratings: Sequence[Rating]) -> list[Table]:
@@ -117,12 +94,12 @@ def judge_entries(table: Table, judge: str, how: Bootstrap) -> Entries:
     x, y, groups, name = scores[both], human[both], table.groups[both], f"{table.dimension}/{judge}"
     return {
         "mean": mean_entry(scores, table.groups, how, name),
-        **_entries(("mean_difference",), lambda picks: measures.mean(x - y, picks), groups, how, name),
-        **_entries(CORRELATIONS, lambda picks: measures.correlations(x, y, picks), groups, how, name),
+        **entries(("mean_difference",), lambda picks: measures.mean(x - y, picks), groups, how, name),
+        **entries(CORRELATIONS, lambda picks: measures.correlations(x, y, picks), groups, how, name),
         "cohen_kappa_quadratic": _kappa(
             np.vstack([scores, humans]), [(0, row + 1) for row in range(len(humans))], table.groups, how, name
         ),
-        **_by_group(x, y, groups, how, name),
+        **by_group([(x, y)], groups, how, name),
     }
 
 
@@ -143,7 +120,7 @@ def mean_entry(scores: Array, groups: Array, how: Bootstrap, name: str) -> Entry
     """Of scores [items], nan left out."""
     rated = ~np.isnan(scores)
     values = scores[rated]
-    return _entries(("mean",), lambda picks: measures.mean(values, picks), groups[rated], how, name, least=1)["mean"]
+    return entries(("mean",), lambda picks: measures.mean(values, picks), groups[rated], how, name, least=1)["mean"]
 
 
 def mean_rating(scores: Array) -> Array:
@@ -153,15 +130,10 @@ def mean_rating(scores: Array) -> Array:
         return np.round(np.where(rated, scores, 0).sum(axis=0) / rated.sum(axis=0), DECIMALS)
 
 
-def members(groups: Array) -> list[Array]:
-    """Positions of the items of each group."""
-    return [np.flatnonzero(groups == group) for group in dict.fromkeys(groups)]
-
-
 def _krippendorff(humans: Array, groups: Array, how: Bootstrap, name: str) -> Entry:
     paired = (~np.isnan(humans)).sum(axis=0) > 1
     counts, values = measures.count_values(humans[:, paired])
-    return _entries(
+    return entries(
         ("alpha",), lambda picks: measures.krippendorff_alphas(counts, values, picks), groups[paired], how, name
     )["alpha"]
 
@@ -171,7 +143,7 @@ def _fleiss(humans: Array, groups: Array, how: Bootstrap, name: str) -> Entry:
     ratings = (~np.isnan(humans)).sum(axis=0)
     usual = max(set(ratings[ratings > 1]), key=lambda number: ((ratings == number).sum(), number), default=-1)
     counts, _ = measures.count_values(humans[:, ratings == usual])
-    return _entries(
+    return entries(
         ("kappa",), lambda picks: measures.fleiss_kappas(counts, picks), groups[ratings == usual], how, name
     )["kappa"]
 
@@ -180,77 +152,27 @@ def _kappa(scores: Array, pairs: list[tuple[int, int]], groups: Array, how: Boot
     """Mean of the weighted kappas of `pairs` (rows of `scores`) that share LEAST items or more."""
     rated = ~np.isnan(scores)
     pairs = [(a, b) for a, b in pairs if (rated[a] & rated[b]).sum() >= LEAST]
-    grid = measures.on_grid(scores) if pairs else None
-    if grid is None:
-        return _undefined(0)
+    if not pairs:
+        return undefined(0)
     shared = np.any([rated[a] & rated[b] for a, b in pairs], axis=0)
-    columns = grid[:, shared]
+    columns = scores[:, shared]
 
     def kappas(picks: Array) -> Array:
         return np.mean([measures.weighted_kappas(columns[a], columns[b], picks) for a, b in pairs], axis=0)
 
-    value = float(np.mean([measures.weighted_kappa(columns[a], columns[b]) for a, b in pairs]))
-    return _entries(("kappa",), kappas, groups[shared], how, name)["kappa"] | {"value": _defined(value)}
+    return entries(("kappa",), kappas, groups[shared], how, name)["kappa"]
 
 
 def _ceiling(humans: Array, groups: Array, how: Bootstrap, name: str) -> Entries:
     others = [mean_rating(np.delete(humans, row, axis=0)) for row in range(len(humans))]
-    pairs = [(own, rest) for own, rest in zip(humans, others, strict=True) if (~np.isnan(own + rest)).sum() >= LEAST]
-    shared = np.any([~np.isnan(own + rest) for own, rest in pairs], axis=0) if pairs else np.zeros(len(groups), bool)
+    every: list[Pair] = list(zip(humans, others, strict=True))
+    pairs = [pair for pair in every if (~np.isnan(sum(pair))).sum() >= LEAST]
+    shared = np.any([~np.isnan(sum(pair)) for pair in pairs], axis=0) if pairs else np.zeros(len(groups), bool)
 
     def averages(picks: Array) -> Array:
         return np.mean([measures.correlations(own[shared], rest[shared], picks) for own, rest in pairs], axis=0)
 
-    return _entries([f"ceiling_{kind}" for kind in CORRELATIONS], averages, groups[shared], how, name)
-
-
-def _by_group(x: Array, y: Array, groups: Array, how: Bootstrap, name: str) -> Entries:
-    """Groups whose own correlation is undefined do not count; `n` counts the items of those that do."""
-    names = [f"{kind}_by_group" for kind in CORRELATIONS]
-    found = [(part, measures.correlations(x, y, part[None])) for part in members(groups) if groups[part[0]]]
-    found = [(part, values) for part, values in found if not np.isnan(values).any()]
-    if not found:
-        return {kind: _undefined(0) for kind in names}
-    parts, values = [part for part, _ in found], np.stack([values for _, values in found])
-    sizes = [len(part) for part in parts]
-    rng = how.rng(f"{name}/groups")
-    if how.whole_groups:
-        drawn = measures.fisher_mean(values[rng.integers(len(parts), size=(len(parts), how.number)), :, 0]).T
-    else:
-        drawn = np.concatenate(
-            [measures.fisher_average(x, y, sizes, picks) for picks in measures.within(parts, how.number, rng)], axis=1
-        )
-    average = measures.fisher_mean(values)[:, 0]
-    return {kind: _entry(value, row, sum(sizes)) for kind, value, row in zip(names, average, drawn, strict=True)}
-
-
-def _entries(
-    names: Sequence[str], measure: Measure, groups: Array, how: Bootstrap, name: str, least: int = LEAST
-) -> Entries:
-    """An entry for each value of `measure`; `groups` has as many items as it is to be given."""
-    items = len(groups)
-    if items < least:
-        return {kind: _undefined(items) for kind in names}
-    values = np.atleast_2d(measure(measures.as_is(items)))[:, 0]
-    if np.isnan(values).all():
-        return {kind: _undefined(items) for kind in names}
-    drawn = np.concatenate([np.atleast_2d(measure(picks)) for picks in how.picks(groups, name)], axis=1)
-    return {kind: _entry(value, row, items) for kind, value, row in zip(names, values, drawn, strict=True)}
-
-
-def _entry(value: float, drawn: Array, items: int) -> Entry:
-    if np.isnan(value):
-        return _undefined(items)
-    low = high = None
-    if len(drawn) and np.isnan(drawn).mean() <= MOST_UNDEFINED:
-        tail = (1 - CONFIDENCE) / 2
-        low, high = map(float, np.nanquantile(drawn, (tail, 1 - tail)))
-    return {"value": float(value), "low": low, "high": high, "n": items}
-
-
-def _undefined(items: int) -> Entry:
-    return {"value": None, "low": None, "high": None, "n": items}
-
-
-def _defined(value: float) -> float | None:
-    return None if np.isnan(value) else value
+    return {
+        **entries([f"ceiling_{kind}" for kind in CORRELATIONS], averages, groups[shared], how, name),
+        **by_group(every, groups, how, name, "ceiling_"),
+    }

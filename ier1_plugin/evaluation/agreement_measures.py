@@ -1,4 +1,4 @@
-"""Measures of agreement for many resamples at once: SciPy, scikit-learn, statsmodels and krippendorff compute them.
+"""Measures of agreement for many resamples at once: SciPy, statsmodels and krippendorff compute them.
 
 `picks` are positions of items, a resample a row; the items as they are is `as_is(n)`, one row. What a measure can't say
 (constant ratings, fewer than LEAST items) is nan.
@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,10 @@ LEAST = 3
 """Items; two points always lie on a line."""
 # rows of a batch times items stay in the processor's cache
 BATCH_CELLS = 50_000
-MOST_CATEGORIES = 1000
+# of a table of two raters; 500 x 500 take 6 ms a resample
+MOST_CATEGORIES = 500
+# of different pairs of scores; with more, SciPy is quicker
+MOST_CELLS = 300
 # a perfect correlation comes out as 1 but for the last digits
 ROUNDING = 1e-12
 
@@ -58,18 +60,21 @@ def mean(values: Array, picks: Array) -> Array:
 
 def correlations(x: Array, y: Array, picks: Array) -> Array:
     """[3, resamples]: CORRELATIONS of x and y, over the items that have both (nan: not rated)."""
-    x, y = x[picks], y[picks]
-    missing = np.isnan(x) | np.isnan(y)
-    if not missing.any():
-        return _correlations(x, y)
-    pairs = zip(x, y, ~missing, strict=True)
-    return np.concatenate([_correlations(a[both][None], b[both][None]) for a, b, both in pairs], axis=1)
+    a, b = x[picks], y[picks]
+    both = ~(np.isnan(a) | np.isnan(b))
+    if both.all():
+        linear = _linear(a, b)
+    else:
+        rows = zip(a, b, both, strict=True)
+        linear = np.concatenate([_linear(one[rated][None], other[rated][None]) for one, other, rated in rows], axis=1)
+    return np.vstack([linear, kendalls(x, y, picks)])
 
 
-def _correlations(x: Array, y: Array) -> Array:
+def _linear(x: Array, y: Array) -> Array:
+    """[2, resamples]: Pearson's and Spearman's of each row."""
     from scipy.stats import pearsonr, rankdata
 
-    found = np.full((len(CORRELATIONS), len(x)), np.nan)
+    found = np.full((2, len(x)), np.nan)
     if x.shape[1] < LEAST:
         return found
     varies = (np.ptp(x, axis=1) > 0) & (np.ptp(y, axis=1) > 0)
@@ -78,77 +83,84 @@ def _correlations(x: Array, y: Array) -> Array:
         found[0, varies] = pearsonr(x, y, axis=1)[0]
         # Spearman's is Pearson's of the ranks; scipy.stats.spearmanr takes one pair of samples a call
         found[1, varies] = pearsonr(rankdata(x, axis=1), rankdata(y, axis=1), axis=1)[0]
-        found[2, varies] = _kendalls(x, y)
     return found
 
 
-def _kendalls(x: Array, y: Array) -> Any:
-    """Of each row. SciPy before 1.16, the last for Python 3.10, takes one row a call and twice the time."""
-    from scipy import stats
-
-    kendalltau: Any = stats.kendalltau
-    if "axis" in signature(kendalltau).parameters:
-        return kendalltau(x, y, method="asymptotic", axis=1)[0]
-    return [kendalltau(a, b, method="asymptotic")[0] for a, b in zip(x, y, strict=True)]
-
-
-def fisher_average(x: Array, y: Array, sizes: Sequence[int], picks: Array) -> Array:
-    """[3, resamples]: CORRELATIONS within each group, averaged. Columns of `picks`: group after group."""
-    ends = np.cumsum(sizes)[:-1]
-    within_groups = [correlations(x, y, columns) for columns in np.split(picks, ends, axis=1)]
-    return fisher_mean(np.stack(within_groups))
+def kendalls(x: Array, y: Array, picks: Array) -> Array:
+    """[resamples]: Kendall's tau-b. A single row is SciPy's; many rows come from a quicker form of the same."""
+    known = ~(np.isnan(x) | np.isnan(y))
+    cells, places = np.unique(np.stack([x, y])[:, known], axis=1, return_inverse=True)
+    size = cells.shape[1]
+    if len(picks) == 1 or size > MOST_CELLS:
+        return np.array([_kendall(x[row[known[row]]], y[row[known[row]]]) for row in picks])
+    cell = np.full(len(x), size)
+    cell[known] = places.ravel()
+    flat = cell[picks] + (size + 1) * np.arange(len(picks))[:, None]
+    drawn = np.bincount(flat.ravel(), minlength=len(picks) * (size + 1)).reshape(len(picks), -1)[:, :size].astype(float)
+    tau = _from_signs(*cells, drawn)
+    return np.where(drawn.sum(axis=1) < LEAST, np.nan, tau)
 
 
-def fisher_mean(found: Array) -> Array:
+def _kendall(x: Array, y: Array) -> float:
+    from scipy.stats import kendalltau
+
+    if len(x) < LEAST or not np.ptp(x) or not np.ptp(y):
+        return np.nan
+    return float(kendalltau(x, y, method="asymptotic")[0])
+
+
+def _from_signs(x: Array, y: Array, drawn: Array) -> Array:
+    """tau-b as the correlation of the signs of all differences (Daniels, 1944).
+
+    `drawn` [resamples, cells]: how often each pair of scores (x, y) was drawn.
+    """
+    signs = [np.sign(values[:, None] - values) for values in (x, y)]
+    products = (signs[0] * signs[1], signs[0] ** 2, signs[1] ** 2)
+    both, of_x, of_y = (np.einsum("rc,rc->r", drawn @ product, drawn) for product in products)
+    with np.errstate(invalid="ignore"):
+        return both / np.sqrt(of_x * of_y)
+
+
+def highest_correlation(items: Array) -> Array:
+    """What |r| of so many items counts as at most in `fisher_mean`: 1 - 2 / (items (items - 1)).
+
+    An r of 1 has no finite z, and leaving it out would punish agreement. As a rate of 1 in N trials is taken for
+    1 - 1/(2N) (Macmillan and Kaplan, 1985), so a group of N pairs of items is taken to have half a pair in the wrong
+    order: Kendall's tau is then 1 - 1/N.
+    """
+    return 1 - 2 / (items * (items - 1))
+
+
+def fisher_mean(found: Array, highest: Array) -> Array:
     """Mean over the first axis by way of Fisher's z, tanh(mean(arctanh(r))). What is undefined does not count.
 
-    Undefined where none counts, and where an r is exactly 1 or -1, of which z is infinite.
+    `highest`, of a shape that broadcasts: see `highest_correlation`. nan where nothing counts.
     """
-    perfect = np.abs(found) > 1 - ROUNDING
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.arctanh(np.where(perfect, np.sign(found), found))
-        average = np.nansum(z, axis=0) / (~np.isnan(z)).sum(axis=0)
-    return np.where(np.isfinite(average), np.tanh(average), np.nan)
-
-
-def on_grid(scores: Array) -> Array | None:
-    """Scores as categories 0, 1, 2 ... of an even scale, nan kept; None where they lie on no such scale.
-
-    Quadratic weights see only distances, so the scale may be finer than the one that was rated on.
-    """
-    known = np.unique(scores[~np.isnan(scores)])
-    if len(known) < 2:
-        return scores * 0
-    steps = (scores - known[0]) / np.diff(known).min()
-    rounded = np.round(steps)
-    if np.nanmax(steps) >= MOST_CATEGORIES or np.nanmax(np.abs(steps - rounded)) > 1e-6:
-        return None
-    return rounded
-
-
-def weighted_kappa(a: Array, b: Array) -> float:
-    """Cohen's kappa of two raters with quadratic weights; `a`, `b`: categories of `on_grid`, nan where not rated."""
-    from sklearn.metrics import cohen_kappa_score
-
-    both = ~(np.isnan(a) | np.isnan(b))
-    a, b = a[both].astype(int), b[both].astype(int)
-    if len(a) < LEAST or not np.ptp(a) or not np.ptp(b):
-        return np.nan
-    labels = np.arange(max(a.max(), b.max()) + 1)
-    return float(cohen_kappa_score(a, b, labels=labels, weights="quadratic"))
+    z = np.arctanh(np.clip(found, -highest, highest))
+    with np.errstate(invalid="ignore"):
+        return np.tanh(np.nansum(z, axis=0) / (~np.isnan(z)).sum(axis=0))
 
 
 def weighted_kappas(a: Array, b: Array, picks: Array) -> Array:
-    """[resamples]: `weighted_kappa` of each, from its table of counts; statsmodels is 20 times as quick."""
+    """[resamples]: Cohen's kappa of two raters with quadratic weights; nan in `a`, `b`: not rated.
+
+    The weights are the squared distances of the scores themselves, so these may lie unevenly.
+    """
     from statsmodels.stats.inter_rater import cohens_kappa
 
-    size = int(max(np.nanmax(a), np.nanmax(b))) + 1
-    cells = np.where(np.isnan(a) | np.isnan(b), size * size, a * size + b)
-    cells = np.nan_to_num(cells, nan=size * size).astype(int)
-    tables = [np.bincount(row, minlength=size * size + 1)[:-1].reshape(size, size) for row in cells[picks]]
-    return np.array(
-        [cohens_kappa(table, wt="quadratic", return_results=False) if _vary(table) else np.nan for table in tables]
-    )
+    values, places = np.unique(np.concatenate([a, b]), return_inverse=True)
+    values = values[~np.isnan(values)]
+    size = len(values)
+    if size > MOST_CATEGORIES:
+        return np.full(len(picks), np.nan)
+    one, other = np.split(places, 2)
+    cells = np.where(np.isnan(a) | np.isnan(b), size * size, one * size + other)
+
+    def kappa(row: Array) -> float:
+        table = np.bincount(row, minlength=size * size + 1)[: size * size].reshape(size, size)
+        return cohens_kappa(table, values, wt="quadratic", return_results=False) if _vary(table) else np.nan
+
+    return np.array([kappa(row) for row in cells[picks]])
 
 
 def _vary(table: Array) -> bool:

@@ -15,7 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ier1_plugin.evaluation.agreement import HUMANS, Bootstrap, Entries, Entry, Table, mean_entry
+from ier1_plugin.evaluation.agreement import HUMANS, Table, mean_entry
+from ier1_plugin.evaluation.agreement_bootstrap import Bootstrap, Entries, Entry
+from ier1_plugin.evaluation.agreement_groups import CONSTANT, COUNTED, PERFECT, TOO_SMALL
+from ier1_plugin.evaluation.agreement_measures import LEAST
 from ier1_plugin.evaluation.ratings import JUDGE
 
 MEASURES = {
@@ -30,8 +33,16 @@ MEASURES = {
     "spearman_by_group": "Spearman by group",
     "kendall_by_group": "Kendall's tau-b by group",
 }
-OF_HUMANS = {kind: f"ceiling_{kind}" for kind in ("pearson", "spearman", "kendall")}
 GROUPED = "_by_group"
+OF_HUMANS = {
+    f"{kind}{of}": f"ceiling_{kind}{of}" for kind in ("pearson", "spearman", "kendall") for of in ("", GROUPED)
+}
+GROUPS = {
+    COUNTED: "groups that count",
+    PERFECT: "  of these in perfect agreement",
+    TOO_SMALL: f"groups left out: under {LEAST} items",
+    CONSTANT: "groups left out: constant ratings",
+}
 UNDEFINED = "undefined"
 
 
@@ -66,7 +77,16 @@ def _measures(found: Mapping[str, Entries], grouped: bool) -> Iterator[list[str]
         entries = [of.get(OF_HUMANS.get(kind, kind) if who == HUMANS else kind) for who, of in found.items()]
         if any(entries) and (grouped or not kind.endswith(GROUPED)):
             yield [called, *(_shown(entry) if entry else "" for entry in entries)]
+    if grouped:
+        yield from _groups(found)
     yield ["items", *(str(of[OF_HUMANS["pearson"] if who == HUMANS else "pearson"]["n"]) for who, of in found.items())]
+
+
+def _groups(found: Mapping[str, Entries]) -> Iterator[list[str]]:
+    for kind, called in GROUPS.items():
+        counts = [of[kind]["value"] for of in found.values()]
+        if kind == COUNTED or any(counts):
+            yield [called, *map(str, counts)]
 
 
 def _legend(tables: Sequence[Table], how: Bootstrap) -> Iterator[str]:
@@ -75,7 +95,8 @@ def _legend(tables: Sequence[Table], how: Bootstrap) -> Iterator[str]:
     yield "Judges stand against the mean of the humans. The correlations of the humans are the ceiling: each human"
     yield "against the mean of the others, averaged. Cohen's kappa is the mean over pairs of raters."
     if any(map(_grouped, tables)):
-        yield "By group: the average over groups with three items or more, by way of Fisher's z."
+        yield "By group: the correlation within each group, averaged over the groups that count by way of Fisher's z."
+        yield "In a group of n items |r| counts as at most 1 - 2/(n(n-1)), as the z of perfect agreement is infinite."
 
 
 def _grouped(table: Table) -> bool:

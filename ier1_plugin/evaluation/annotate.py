@@ -2,11 +2,13 @@
 
     with Study.opened(Path("evaluations/psr"), sample=100, raters=3, seed=0) as study:
         study.rate(study.raters[0], 7, Score(4, 2, 3), seconds=12.5)
-    # evaluations/psr/annotation/study.json             the pairs (item, system) and the raters with their secret tokens
-    # evaluations/psr/annotation/ratings/rater-1.jsonl  {"item": ..., "system": ..., "score": {...}, "seconds": 12.5}
+    # evaluations/psr/annotation/study.json             the pairs (item, system), the hash of the rubric that is shown,
+    #                                                   and the raters with their secret tokens
+    # evaluations/psr/annotation/ratings/rater-1.jsonl  {"item": ..., "system": ..., "score": {...}, "seconds": 12.5,
+    #                                                    "edited_sha256": "9f2c...", ...}
 
 All raters rate the same pairs, each in an order of their own. A rating is on the disk when `rate` returns; the last
-line of a pair counts.
+line of a pair counts. It is of the image that it was given to: where the edit was made again since, it doesn't count.
 """
 
 from __future__ import annotations
@@ -21,12 +23,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.evaluation.annotate_lines import Said, append, read_lines
 from ier1_plugin.evaluation.annotate_pairs import RatedPair, draw, edited_pairs
+from ier1_plugin.evaluation.judge_case import content_sha256
 from ier1_plugin.evaluation.records import EvaluationError, Score
+from ier1_plugin.evaluation.rubric import SHOWN
 from ier1_plugin.files import write
+from ier1_plugin.images import ImageError, read_file
 
 FOLDER, STUDY, RATINGS = "annotation", "study.json", "ratings"
 SAMPLE, RATERS, SEED = 100, 3, 0
@@ -40,6 +47,10 @@ class Rater:
     token: str
 
 
+class Changed(Exception):
+    """The edited image is not the one that was seen."""
+
+
 @dataclass
 class Study:
     """The files of one study. Safe to use from several threads; `opened` keeps other processes out."""
@@ -49,8 +60,10 @@ class Study:
     seed: int
     pairs: tuple[RatedPair, ...]
     raters: tuple[Rater, ...]
-    said: dict[str, dict[tuple[str, str], Score]] = field(default_factory=dict)
-    """{rater: {(item, system): score}}"""
+    said: dict[str, dict[tuple[str, str], Said]] = field(default_factory=dict)
+    """{rater: {(item, system): rating}}"""
+    rubric_sha256: str = ""
+    """Of the rubric that raters are shown; "" in a study of old, which kept none."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -63,6 +76,7 @@ class Study:
         raters: int | None = None,
         seed: int | None = None,
         systems: Sequence[str] = (),
+        rubric_sha256: str = "",
     ) -> Iterator[Study]:
         """Begins a study or goes on with the one that is there; None: as it is there, or else the defaults above.
 
@@ -79,6 +93,7 @@ class Study:
             if not (place / STUDY).exists():
                 _begin(folder, sample or SAMPLE, seed or SEED, systems)
             _check(place / STUDY, sample, seed, systems)
+            _keep_rubric(place / STUDY, rubric_sha256)
             _add_raters(place / STUDY, raters)
             yield cls.read(folder)
         finally:
@@ -93,7 +108,8 @@ class Study:
             study = cls(folder, values["seed"], pairs, tuple(Rater(**rater) for rater in values["raters"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise EvaluationError(f"{folder / FOLDER / STUDY} is damaged: {error!r}") from None
-        study.said = {rater.name: dict(_lines(study.file(rater))) for rater in study.raters}
+        study.rubric_sha256 = str(values.get("rubric_sha256") or "")
+        study.said = {rater.name: dict(read_lines(study.file(rater))) for rater in study.raters}
         return study
 
     def file(self, rater: Rater) -> Path:
@@ -106,14 +122,34 @@ class Study:
         return pairs
 
     def scores(self, rater: Rater) -> list[Score | None]:
-        """What this rater said of each pair, in the rater's order."""
+        """What this rater said of each pair as it is now, in the rater's order."""
         with self._lock:
             said = dict(self.said[rater.name])
-        return [said.get((pair.item, pair.system)) for pair in self.order(rater)]
+        ratings = [(pair, said.get((pair.item, pair.system))) for pair in self.order(rater)]
+        return [one.score if one and self.counts(pair, one) else None for pair, one in ratings]
 
-    def rate(self, rater: Rater, place: int, score: Score, seconds: float) -> None:
-        """Keeps a rating of the pair at `place` of the rater's order; OSError: it could not be written."""
+    def edited_sha256(self, pair: RatedPair) -> str:
+        """`content_sha256` of the edited image as it is now; "" where it can't be read."""
+        try:
+            file = self.folder / pair.edited
+            there = file.stat()
+            return _sha256(file, there.st_ino, there.st_size, there.st_mtime_ns)
+        except (OSError, ImageError):
+            return ""
+
+    def counts(self, pair: RatedPair, said: Said) -> bool:
+        """Whether the edit is still the one that was rated, or at least not known to be another one."""
+        return not said.edited_sha256 or self.edited_sha256(pair) in ("", said.edited_sha256)
+
+    def rate(self, rater: Rater, place: int, score: Score, seconds: float, seen: str = "") -> None:
+        """Keeps a rating of the pair at `place` of the rater's order; `seen`: `edited_sha256` of what was shown.
+
+        Changed: that is not the image any more. OSError: it could not be written.
+        """
         pair = self.order(rater)[place]
+        edited = self.edited_sha256(pair)
+        if seen and seen != edited:
+            raise Changed
         line = {
             "item": pair.item,
             "system": pair.system,
@@ -121,10 +157,11 @@ class Study:
             "score": asdict(score),
             "seconds": round(seconds, 1),
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "edited_sha256": edited,
         }
         with self._lock:
-            _append(self.file(rater), json.dumps(line, ensure_ascii=False))
-            self.said[rater.name][pair.item, pair.system] = score
+            append(self.file(rater), json.dumps(line, ensure_ascii=False))
+            self.said[rater.name][pair.item, pair.system] = Said(score, edited)
 
 
 def _begin(folder: Path, sample: int, seed: int, systems: Sequence[str]) -> None:
@@ -147,6 +184,19 @@ def _check(file: Path, sample: int | None, seed: int | None, systems: Sequence[s
                 f"{file.parent} was begun with {name} {was.get(name)!r}, now {given!r}; leave it out to go on, "
                 f"or move that folder away to begin anew"
             )
+
+
+def _keep_rubric(file: Path, sha256: str) -> None:
+    """EvaluationError: raters saw another one before."""
+    values = _study(file)
+    before = values.get("rubric_sha256") or ""
+    if sha256 and before and before != sha256:
+        raise EvaluationError(
+            f"{file.parent} was begun with another rubric ({before[:SHOWN]}, now {sha256[:SHOWN]}); give --rubric FILE "
+            f"with the one that raters saw, or move that folder away to begin anew"
+        )
+    if sha256 and not before:
+        write(file, json.dumps(values | {"rubric_sha256": sha256}, indent=1, ensure_ascii=False) + "\n")
 
 
 def _add_raters(file: Path, wanted: int | None) -> None:
@@ -180,33 +230,7 @@ def _study(file: Path) -> dict[str, Any]:
     return values
 
 
-def _lines(file: Path) -> Iterator[tuple[tuple[str, str], Score]]:
-    """The ratings in a file; a torn last line, which a killed server may leave, is passed over."""
-    lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
-    for number, line in enumerate(filter(lambda line: line.endswith(b"\n"), lines), start=1):
-        try:
-            values = json.loads(line)
-            yield (values["item"], values["system"]), Score(**values["score"])
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise EvaluationError(f"{file}, line {number} is no rating: {error!r}") from None
-
-
-def _append(file: Path, line: str) -> None:
-    """Adds a line that is on the disk when this returns."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab+") as stream:
-        _cut_torn_line(stream)
-        stream.write(line.encode("utf-8") + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _cut_torn_line(stream: Any) -> None:
-    end = stream.seek(0, os.SEEK_END)
-    if not end:
-        return
-    stream.seek(end - 1)
-    if stream.read(1) != b"\n":
-        stream.seek(0)
-        stream.truncate(stream.read().rfind(b"\n") + 1)
-        stream.seek(0, os.SEEK_END)
+@lru_cache(maxsize=10_000)
+def _sha256(file: Path, *state: int) -> str:
+    """`state` changes with the file."""
+    return content_sha256(read_file(file))

@@ -19,6 +19,7 @@ from ier1_plugin.evaluation.annotate_pairs import RatedPair
 from ier1_plugin.evaluation.judge_store import judgements_file
 from ier1_plugin.evaluation.ratings import JUDGE, Rating
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError
+from ier1_plugin.evaluation.rubric import other_rubrics
 from ier1_plugin.evaluation.run_file import read_run
 
 GroupBy = Literal["system", "action", "cluster"]
@@ -27,14 +28,28 @@ TOTAL = "total"
 
 
 def exported(study: Study, group_by: GroupBy = "system") -> tuple[list[Rating], list[str]]:
-    """(ratings of humans, then of judges; notes on judgements that don't count). EvaluationError: nothing is rated."""
+    """(ratings of humans, then of judges; notes on what doesn't count). EvaluationError: no rating is left."""
+    notes = _left_out(study)
     ratings = list(_by_humans(study, group_by))
     if not ratings:
-        raise EvaluationError(f"no ratings in {study.folder} yet; `ier1 annotate {study.folder}` collects them")
+        reason = f": {notes[0]}" if notes else " yet"
+        raise EvaluationError(f"no ratings in {study.folder}{reason}; `ier1 annotate {study.folder}` collects them")
     if not _has_judgements(study):
-        return ratings, []
+        return ratings, notes
     judged = report_data.read_study([study.folder])
-    return [*ratings, *_by_judges(study, judged, group_by)], list(judged.notes)
+    return [*ratings, *_by_judges(study, judged, group_by)], [*notes, *_other_rubrics(study), *judged.notes]
+
+
+def _left_out(study: Study) -> list[str]:
+    """How many ratings are of an image that is not there any more, in one line."""
+    pairs = {(pair.item, pair.system): pair for pair in study.pairs}
+    said = [(pairs[key], one) for ratings in study.said.values() for key, one in ratings.items() if key in pairs]
+    changed = sum(not study.counts(pair, one) for pair, one in said)
+    return [f"{changed} of {len(said)} ratings are left out, as their edits were made again since"] if changed else []
+
+
+def _other_rubrics(study: Study) -> list[str]:
+    return other_rubrics(study.rubric_sha256, study.folder) if study.rubric_sha256 else []
 
 
 def _has_judgements(study: Study) -> bool:
@@ -46,9 +61,9 @@ def _by_humans(study: Study, group_by: GroupBy) -> Iterator[Rating]:
     for rater in study.raters:
         said = study.said[rater.name]
         for pair in study.pairs:
-            score = said.get((pair.item, pair.system))
-            if score:
-                yield from _lines(pair, rater.name, [getattr(score, name) for name in DIMENSIONS], group_by)
+            one = said.get((pair.item, pair.system))
+            if one and study.counts(pair, one):
+                yield from _lines(pair, rater.name, [getattr(one.score, name) for name in DIMENSIONS], group_by)
 
 
 def _by_judges(study: Study, judged: report_data.Study, group_by: GroupBy) -> Iterator[Rating]:

@@ -4,9 +4,11 @@
     # http://127.0.0.1:7870/r/5F1nX...   rater-1
 
     GET  /r/TOKEN               the page
-    GET  /r/TOKEN/pairs         {"rater": "rater-1", "pairs": [{"request": "...", "score": {...} or null}, ...]}
-    GET  /r/TOKEN/7/source      the 7th image of this rater's order as a new PNG; also /7/edited
-    POST /r/TOKEN/7             {"score": {"fulfilment": 4, "quality": 2, "preservation": 3}, "seconds": 12.5}
+    GET  /r/TOKEN/pairs         {"rater": "rater-1", "pairs": [{"request": "...", "score": {...} or null, "edited":
+                                "9f2c..."}, ...]}; `edited`: hash of the edited image
+    GET  /r/TOKEN/7/source      the 7th image of this rater's order as a new PNG; also /7/edited?HASH
+    POST /r/TOKEN/7             {"score": {"fulfilment": 4, "quality": 2, "preservation": 3}, "seconds": 12.5,
+                                "edited": "9f2c..."}
 
 A link's token is all that lets a rater in; nothing else of the machine can be reached. Names of systems and files never
 leave the server, and images are encoded anew, as an edited PNG carries the plan that made it.
@@ -23,13 +25,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ier1_plugin.editors.base import fitted
-from ier1_plugin.evaluation.annotate import Rater, Study
+from ier1_plugin.evaluation.annotate import Changed, Rater, Study
+from ier1_plugin.evaluation.judge_case import content_sha256
 from ier1_plugin.evaluation.records import DIMENSIONS, Score
 from ier1_plugin.evaluation.rubric import Rubric
 from ier1_plugin.files import png_bytes
-from ier1_plugin.images import ImageError, open_image
+from ier1_plugin.images import ImageError, open_image, read_file
 
 if TYPE_CHECKING:
+    from PIL import Image
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
@@ -127,7 +131,11 @@ class _Handlers:
         rater = self._rater(request)
         scores = self._study.scores(rater)
         pairs = [
-            {"request": pair.request, "score": asdict(score) if score else None}
+            {
+                "request": pair.request,
+                "score": asdict(score) if score else None,
+                "edited": self._study.edited_sha256(pair),
+            }
             for pair, score in zip(self._study.order(rater), scores, strict=True)
         ]
         return JSONResponse({"rater": rater.name, "pairs": pairs}, headers=PRIVATE)
@@ -144,7 +152,7 @@ class _Handlers:
             image = open_image(self._study.folder / pair.source)
             if which == EDITED:
                 # as judges see it: brought to the size of the source, so that the size gives no editor away
-                image = fitted(open_image(self._study.folder / pair.edited), image.size)
+                image = fitted(_edited(self._study.folder / pair.edited, request.url.query), image.size)
         except ImageError:
             # the reason would name the file, and with it the system
             return PlainTextResponse("image missing", 410, headers=PRIVATE)
@@ -156,8 +164,10 @@ class _Handlers:
 
         rater, place = self._rater(request), self._place(request)
         try:
-            score, seconds = read_rating(await _body(request))
-            await run_in_threadpool(self._study.rate, rater, place, score, seconds)
+            score, seconds, seen = read_rating(await _body(request))
+            await run_in_threadpool(self._study.rate, rater, place, score, seconds, seen)
+        except Changed:
+            return PlainTextResponse("this edit was made again; reload the page to see it", 409, headers=PRIVATE)
         except Refused as error:
             return PlainTextResponse(str(error), 422, headers=PRIVATE)
         except OSError as error:
@@ -178,8 +188,19 @@ class _Handlers:
         return place
 
 
-def read_rating(body: bytes) -> tuple[Score, float]:
-    """(score, seconds that it took). Refused: it isn't a whole number in range for each dimension."""
+def _edited(file: Path, sha256: str) -> Image.Image:
+    """ImageError: missing, no image, or not the one of that hash ("": any)."""
+    data = read_file(file)
+    if sha256 and content_sha256(data) != sha256:
+        raise ImageError("the edit was made again")
+    return open_image(data)
+
+
+def read_rating(body: bytes) -> tuple[Score, float, str]:
+    """(score, seconds that it took, hash of the image that was seen or "").
+
+    Refused: it isn't a whole number in range for each dimension.
+    """
     import json
 
     try:
@@ -188,7 +209,7 @@ def read_rating(body: bytes) -> tuple[Score, float]:
         if set(score) != set(DIMENSIONS) or any(type(number) is not int for number in score.values()):
             raise Refused(f"wanted a whole number for each of {', '.join(DIMENSIONS)}")
         kept = min(max(seconds, 0.0), LONGEST_LOOK) if math.isfinite(seconds) else 0.0
-        return Score(**score), kept
+        return Score(**score), kept, str(values.get("edited") or "")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Refused(f"no rating: {error}") from None
 

@@ -4,8 +4,13 @@
     SETS["psr"].columns["human"]   # ("human_edited_image",)
 
 Columns as the sets' cards and their own evaluation scripts name them, November 2026. Where a set is distributed in
-other columns, `--columns request=NAME,image=NAME` names them. RealEdit's card could not be read: its columns are those
-of its inference script, and its hub copy may have others.
+other columns, `--columns request=NAME,image=NAME` names them.
+
+RealEdit's columns are verified for local files only, in both forms that its repository (AyanaBharadwaj/RealEdit) reads
+and writes: inference.py reads input_image_name and instruction; data_curation/downloading/create_dataset.py writes
+orig_img, instruction and edit_images, the human edits with | between their paths. Its README speaks of a test set of
+9,337 requests with one verified edit each; the card of the hub copy could not be read, so that its columns, and whether
+they hold images, are not known. Where they are others, the error names those that there are.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from typing import Any
 
 from ier1_plugin.batch_items import REQUEST_KEYS
 from ier1_plugin.edit_sets import TABLES, Table
+from ier1_plugin.evaluation.records import EvaluationError
 
 ROLES = ("id", "cluster", "image", "request", "actions", "difficulty", "human", "gold")
 MOST_COMPLEX = 8
@@ -31,18 +37,23 @@ class EditSet:
     """Role -> columns. Those of id and cluster are joined, of the other roles the first that a row has counts."""
     hub: str = ""
     split: str | None = None
-    """On the hub. A * at the end: SPREAD of the splits that begin like this, as the seed picks them."""
+    """On the hub. A * at the end: some of the splits that begin like this, as the seed picks them."""
+    spread: int = 1
+    """Of so many splits, where there are very many."""
     where: Mapping[str, str] = field(default_factory=dict)
     """Column -> the value that a row must have to count."""
     grouped: bool = False
     """True: several rows of one id are one item, which has the human edits of all of them."""
+    joined_by: str = ""
+    """What stands between the paths of several human edits in one cell."""
     request_of: Callable[[Any], str] | None = None
     """Reads the request out of its cell; None: the cell is the request. ValueError: it holds none."""
 
 
-def _set(table: Table, more: Mapping[str, str], hub: str, split: str, **rest: Any) -> EditSet:
+def _set(table: Table, more: Mapping[str, str | tuple[str, ...]], hub: str, split: str, **rest: Any) -> EditSet:
     known = {"id": table.id, "cluster": table.group, "image": (table.image,), "request": (table.request,)}
-    return EditSet(known | {role: (column,) for role, column in more.items()}, hub, split, **rest)
+    given = {role: (column,) if isinstance(column, str) else column for role, column in more.items()}
+    return EditSet(known | given, hub, split, **rest)
 
 
 SETS: dict[str, EditSet] = {
@@ -54,9 +65,15 @@ SETS: dict[str, EditSet] = {
         "test",
         grouped=True,
     ),
-    "realedit": _set(TABLES["realedit"], {}, "peter-sushko/RealEdit", "test"),
+    "realedit": _set(
+        TABLES["realedit"],
+        {"image": (TABLES["realedit"].image, "orig_img"), "human": "edit_images"},
+        "peter-sushko/RealEdit",
+        "test",
+        joined_by="|",
+    ),
     # FreeForm_0, FreeForm_1, ...: 2,000 rows each, 4 million in all
-    "ultraedit": _set(TABLES["ultraedit"], {}, "BleachNick/UltraEdit", "FreeForm_*"),
+    "ultraedit": _set(TABLES["ultraedit"], {}, "BleachNick/UltraEdit", "FreeForm_*", spread=4),
     "gedit": _set(
         Table("input_image_raw", "instruction", id=("key",), group=("key",)),
         {"actions": "task_type"},
@@ -101,7 +118,13 @@ def complex_edit(level: int) -> EditSet:
 
 
 def with_columns(edit_set: EditSet, given: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The columns of every role; those that the user names take the place of the set's own."""
+    """The columns of every role; those that the user names take the place of the set's own.
+
+    EvaluationError: the user names a role that there is not.
+    """
+    unknown = sorted(set(given) - set(ROLES))
+    if unknown:
+        raise EvaluationError(f"--columns: there is no {', '.join(unknown)}; known: {', '.join(ROLES)}")
     return {role: (given[role],) if role in given else tuple(edit_set.columns.get(role, ())) for role in ROLES}
 
 

@@ -5,7 +5,7 @@
     next(benchmark.drafts(frozenset(["psr-1f3k"])))
     -> Draft(id="psr-1f3k", request="remove the lamp", cluster="1f3k", image=b"\\x89PNG...", difficulty="low", ...)
 
-A set is passed over twice: first for its ids, where only the columns that make them are read, then for the images.
+A set is passed over twice: first for its ids, where only texts are read, then for the images.
 """
 
 from __future__ import annotations
@@ -14,25 +14,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
-
-from ier1_plugin.evaluation.benchmark_sets import EditSet, texts_of, with_columns
+from ier1_plugin.evaluation.benchmark_hub import columns_of, is_pattern, named_in, picked, split_of
+from ier1_plugin.evaluation.benchmark_rows import Columns, Draft, Pixels, check_columns, draft_of, texts
+from ier1_plugin.evaluation.benchmark_sets import EditSet, with_columns
 from ier1_plugin.evaluation.records import EvaluationError
-from ier1_plugin.image_cells import image_of
-from ier1_plugin.rows import order_key
-from ier1_plugin.tables import Line, Rejected, TableError, hub_splits, read
+from ier1_plugin.tables import Line, Rejected, TableError, read
 
-# UltraEdit's four million rows are split by two thousand; of so many splits the sample is drawn
-SPREAD = 4
-NEEDED = ("image", "request")
-Pixels = bytes | Path | Image.Image
+__all__ = ["Benchmark", "Draft", "Options", "Pixels", "counting", "of_lines", "table_benchmark"]
+
+Lines = Callable[[tuple[str, ...], frozenset[str]], Iterator[Line | Rejected]]
+"""(roles to read, ids that are looked for or none) -> the rows."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says about a benchmark."""
+    """What the command line says about a benchmark. Which of these one takes is in `benchmarks.BENCHMARKS`."""
 
     data: str = ""
     """Instead of the hub: a file or folder in the same columns, or another hub id."""
@@ -46,20 +43,6 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Draft:
-    """An item with its images as they are stored. Several of one id: only the human edits of the later ones count."""
-
-    id: str
-    request: str
-    cluster: str
-    image: Pixels
-    actions: tuple[str, ...] = ()
-    difficulty: str = ""
-    human: tuple[Pixels, ...] = ()
-    gold: Pixels | None = None
-
-
-@dataclass(frozen=True)
 class Benchmark:
     """What `open_benchmark` returns; each call of a function reads the set anew, in the same order."""
 
@@ -69,41 +52,49 @@ class Benchmark:
     drafts: Callable[[frozenset[str]], Iterator[Draft | Rejected]]
     hub: str = ""
     """Its id, if it comes from the hub."""
+    splits: Callable[[], tuple[str, ...]] = tuple
+    """Those of the hub that have been read up to now: what a sample was drawn from."""
 
 
 def table_benchmark(name: str, edit_set: EditSet, options: Options) -> Benchmark:
+    """EvaluationError: an option is wrong, or there is nowhere to read from."""
     columns = with_columns(edit_set, options.columns)
-    unknown = set(options.columns) - set(columns)
-    if unknown:
-        raise EvaluationError(f"--columns: there is no {', '.join(sorted(unknown))}; known: {', '.join(columns)}")
     local = bool(options.data) and Path(options.data).exists()
+    if local and options.split and Path(options.data).is_file():
+        raise EvaluationError(f"--split is for sets on the hub and for folders; --data {options.data} is one file")
     place = str(Path(options.data).resolve()) if local else options.data or edit_set.hub
     if not place:
         raise EvaluationError(f"{name} is not on the hub in a form that can be read; name its file or folder: --data")
     chosen = replace(edit_set, where={**edit_set.where, **options.where})
+    begun: dict[str, None] = {}
 
-    def lines(roles: tuple[str, ...]) -> Iterator[Line | Rejected]:
-        wanted = [column for role in roles for column in columns[role]]
-        for split in _splits(place, local, chosen, options):
-            if local:
-                # with all columns, so that the user is shown what there is
-                _check_columns(columns, next(read(place, split), None))
-            yield from counting(read(place, split, [*wanted, *chosen.where]), chosen.where)
+    def lines(roles: tuple[str, ...], wanted: frozenset[str]) -> Iterator[Line | Rejected]:
+        # each once: one column may have several roles, and `datasets` trips over a second mention
+        cells = list(dict.fromkeys([*(column for role in roles for column in columns[role]), *chosen.where]))
+        for split in _splits(name, place, local, chosen, options, wanted):
+            # on the hub each look costs seconds, and its splits have the same columns
+            if local or not begun:
+                _check_columns(place, split, local, columns, options)
+            begun[split or "train"] = None
+            for line in counting(read(place, split, cells), chosen.where):
+                # a row of the hub does not say which split it is of
+                yield line if local or isinstance(line, Rejected) else line._replace(stem=split or line.stem)
 
-    return of_lines(name, chosen, columns, lines, place, "" if local else place)
+    origin = place if local or options.split else f"{place}{_of_splits(edit_set)}"
+    benchmark = of_lines(name, chosen, columns, lines, origin, options.columns)
+    return replace(benchmark, hub="" if local else place, splits=lambda: () if local else tuple(begun))
 
 
 def of_lines(
-    name: str,
-    edit_set: EditSet,
-    columns: Mapping[str, tuple[str, ...]],
-    lines: Callable[[tuple[str, ...]], Iterator[Line | Rejected]],
-    origin: str,
-    hub: str = "",
+    name: str, edit_set: EditSet, columns: Columns, lines: Lines, origin: str, named: Mapping[str, str]
 ) -> Benchmark:
+    """The benchmark of rows that come from anywhere. `named`: the columns that the user named, by their roles."""
+
     def ids() -> Iterator[str | Rejected]:
         seen: set[str] = set()
-        for id, line in _named(name, edit_set, columns, lines(("id",))):
+        # the request is a cheap column to count rows by, where there is none that makes ids
+        rows = _with_columns(lines(("id", "request"), frozenset()), named)
+        for id, line in _named(name, edit_set, columns, rows):
             if isinstance(line, Rejected):
                 yield line
             elif not edit_set.grouped or id not in seen:
@@ -111,24 +102,17 @@ def of_lines(
                 yield id
 
     def drafts(wanted: frozenset[str]) -> Iterator[Draft | Rejected]:
-        for id, line in _named(name, edit_set, columns, lines(tuple(columns))):
+        left = set(wanted)
+        for id, line in _named(name, edit_set, columns, lines(tuple(columns), wanted)):
             if id in wanted and isinstance(line, Line):
-                yield _draft(id, edit_set, columns, line)
+                if line.fixed:
+                    check_columns(columns, line.row, named)
+                yield draft_of(id, edit_set, columns, line)
+                left.discard(id)
+            if not left and not edit_set.grouped:
+                return
 
-    return Benchmark(name, origin, ids, drafts, hub)
-
-
-def _splits(place: str, local: bool, edit_set: EditSet, options: Options) -> list[str | None]:
-    if options.split:
-        return [part.strip() for part in options.split.split(",")]
-    if local or not edit_set.split:
-        return [None]
-    if not edit_set.split.endswith("*"):
-        return [edit_set.split]
-    known = [split for split in hub_splits(place) if split.startswith(edit_set.split[:-1])]
-    if not known:
-        raise EvaluationError(f"{place} has no split {edit_set.split}; name one with --split")
-    return [*sorted(known, key=lambda split: order_key(options.seed, split))[:SPREAD]]
+    return Benchmark(name, origin, ids, drafts)
 
 
 def counting(lines: Iterator[Line | Rejected], where: Mapping[str, str]) -> Iterator[Line | Rejected]:
@@ -143,8 +127,48 @@ def counting(lines: Iterator[Line | Rejected], where: Mapping[str, str]) -> Iter
         yield line
 
 
+def _check_columns(place: str, split: str | None, local: bool, columns: Columns, options: Options) -> None:
+    """EvaluationError: the table has not the columns that are needed or were named, before any of it is read."""
+    first = next(read(place, split), None) if local else None
+    there = columns_of(place, split or "train") if not local else first.row if isinstance(first, Line) else ()
+    # the lines of a JSONL file may each have other keys, and some sets do not say theirs
+    if there and (not isinstance(first, Line) or first.fixed):
+        check_columns(columns, there, options.columns)
+
+
+def _with_columns(lines: Iterator[Line | Rejected], named: Mapping[str, str]) -> Iterator[Line | Rejected]:
+    """The lines. EvaluationError at the end: a column that the user named is in none of them."""
+    absent, count = dict(named), 0
+    for line in lines:
+        count += 1
+        if isinstance(line, Line):
+            absent = {} if line.fixed else {role: name for role, name in absent.items() if name not in line.row}
+        yield line
+    if absent and count:
+        role, column = next(iter(absent.items()))
+        raise EvaluationError(f"--columns {role}={column}: none of the {count} rows has {column}")
+
+
+def _splits(
+    name: str, place: str, local: bool, edit_set: EditSet, options: Options, wanted: frozenset[str]
+) -> list[str | None]:
+    """The splits to read; of a set of very many those that the wanted ids name, or that the seed picks."""
+    many = edit_set.split if is_pattern(edit_set.split) and not local else None
+    named = named_in(wanted, name, many) if many else []
+    if options.split:
+        given = [part.strip() for part in options.split.split(",")]
+        return [*(part for part in given if part in named or not named)]
+    if local or not edit_set.split:
+        return [None]
+    return [*(named or picked(place, many, edit_set.spread, options.seed))] if many else [edit_set.split]
+
+
+def _of_splits(edit_set: EditSet) -> str:
+    return f", {edit_set.spread} of its splits {edit_set.split}" if is_pattern(edit_set.split) else ""
+
+
 def _named(
-    name: str, edit_set: EditSet, columns: Mapping[str, tuple[str, ...]], lines: Iterator[Line | Rejected]
+    name: str, edit_set: EditSet, columns: Columns, lines: Iterator[Line | Rejected]
 ) -> Iterator[tuple[str, Line | Rejected]]:
     """Each line with the id of its item: the same in both passes, and no two of one id unless they are one item."""
     times: Counter[str] = Counter()
@@ -153,70 +177,14 @@ def _named(
             if isinstance(line, Rejected):
                 yield line.id, line
                 continue
-            parts = _texts(columns["id"], line.row)
-            id = "-".join(parts if name == "jsonl" and parts else [name, *(parts or [f"{number:05d}"])])
-            id = id.encode("utf-8", "replace").decode("utf-8")
+            parts, split = texts(columns["id"], line.row), split_of(line, edit_set.split)
+            # how many rows come before a split depends on which others are read
+            counted = f"{line.number if split else number:05d}"
+            own = parts if name == "jsonl" and parts else [name, *filter(None, [split]), *(parts or [counted])]
+            id = "-".join(own).encode("utf-8", "replace").decode("utf-8")
             if not edit_set.grouped and parts:
                 times[id] += 1
                 id = id if times[id] == 1 else f"{id}-{times[id]}"
             yield id, line
     except TableError as error:
         raise EvaluationError(str(error)) from None
-
-
-def _draft(id: str, edit_set: EditSet, columns: Mapping[str, tuple[str, ...]], line: Line) -> Draft | Rejected:
-    gold, human = _found("gold", columns, line), _found("human", columns, line)
-    try:
-        return Draft(
-            id=id,
-            request=_request(_cell("request", columns, line), edit_set),
-            cluster="-".join(_texts(columns["cluster"], line.row)) or id,
-            image=image_of(_cell("image", columns, line), line.folder),
-            actions=texts_of(_found("actions", columns, line)),
-            difficulty=str(_found("difficulty", columns, line) or ""),
-            human=tuple(
-                image_of(cell, line.folder) for cell in (human if isinstance(human, list) else [human]) if cell
-            ),
-            gold=image_of(gold, line.folder) if gold else None,
-        )
-    except ValueError as error:
-        if isinstance(error, EvaluationError):
-            raise
-        return Rejected(id, str(error))
-
-
-def _request(cell: Any, edit_set: EditSet) -> str:
-    words = edit_set.request_of(cell) if edit_set.request_of else cell
-    if not isinstance(words, str) or not words.strip():
-        raise ValueError(f"request is {words!r}; wanted a text")
-    return words.strip()
-
-
-def _cell(role: str, columns: Mapping[str, tuple[str, ...]], line: Line) -> Any:
-    """What the row has of `role`. EvaluationError: no row of this table has it; ValueError: this one has not."""
-    cell = _found(role, columns, line)
-    if cell is not None:
-        return cell
-    _check_columns(columns, line)
-    raise ValueError(f"no {role}: {' or '.join(columns[role])} is missing")
-
-
-def _check_columns(columns: Mapping[str, tuple[str, ...]], line: Line | Rejected | None) -> None:
-    """EvaluationError: the table has no column for what an item can't do without."""
-    if not isinstance(line, Line) or not line.fixed:
-        return
-    for role in NEEDED:
-        if not any(column in line.row for column in columns[role]):
-            found, asked = ", ".join(map(str, line.row)) or "none", " or ".join(columns[role])
-            raise EvaluationError(f"there is no column {asked} (found: {found}); name the one: --columns {role}=NAME")
-
-
-def _found(role: str, columns: Mapping[str, tuple[str, ...]], line: Line) -> Any:
-    return next((line.row[column] for column in columns[role] if line.row.get(column) is not None), None)
-
-
-def _texts(columns: tuple[str, ...], row: Mapping[str, Any]) -> list[str]:
-    """The cells as texts; [] unless each is a text that is not blank, or a number."""
-    cells = [row.get(column) for column in columns]
-    usable = all(isinstance(cell, (str, int)) and str(cell).strip() for cell in cells)
-    return [str(cell).strip() for cell in cells] if usable else []

@@ -3,8 +3,9 @@
     next(small_world("400-600", Options()).ids())    # "val-00400.warmer@photo"
 
 Its crops and wordings are those of the validation split, which no training sees. Of the ITEMS that there are, the first
-400 are the rows that the quickstart validates on; nothing looks at the rest, and a range after the colon picks among
-them: `small-world:400-600`. Items of one crop are one cluster.
+VALIDATED are the rows that trainings validate on, and by which their checkpoints may be chosen. The benchmark is the
+rest, which nothing looks at; a range after the colon picks any others: `small-world:400-600`. Items of one crop are one
+cluster.
 
 Its editor, `small-world`, is the `pillow` editor that does what it understands and leaves out the rest, as painting
 editors do, where `pillow` refuses the whole. It is told where the subjects of an item stand, never what to do to them.
@@ -28,13 +29,13 @@ from ier1_plugin.small_world.world import Sample, edits_of, samples
 from ier1_plugin.tables import Rejected
 
 NAME = "small-world"
-ITEMS = 1000
+VALIDATED, ITEMS = 400, 1000
 WORLD_SEED = 0
 """The builder's default: another seed has other crops, and a model may have been trained on them."""
 
 
 def small_world(argument: str, options: Options) -> Benchmark:
-    """The benchmark; `argument`: a range of item numbers, or "". EvaluationError: it is none."""
+    """The benchmark; `argument`: a range of item numbers, or "" for VALIDATED-ITEMS. EvaluationError: it is none."""
     numbers = _range(argument)
 
     def chosen() -> Iterator[Sample]:
@@ -92,4 +93,4 @@ def _range(argument: str) -> range:
     found = re.fullmatch(r"(\d+)-(\d+)", argument) if argument else None
     if argument and (not found or not int(found[1]) < int(found[2]) <= ITEMS):
         raise EvaluationError(f"{NAME}:{argument} is no range; wanted one such as {NAME}:400-600, at most to {ITEMS}")
-    return range(int(found[1]), int(found[2])) if found else range(ITEMS)
+    return range(int(found[1]), int(found[2])) if found else range(VALIDATED, ITEMS)

@@ -3,15 +3,15 @@
     benchmark = open_benchmark("psr", Options())
     benchmark.ids(), benchmark.drafts(...)     # see benchmark_table.py
 
-A further one is one more entry: `BENCHMARKS["mine"] = maker`, where `maker("what follows mine:", Options(...))` returns
-a Benchmark.
+A further one is one more entry: `BENCHMARKS["mine"] = Known(maker, options=("data",))`, where
+`maker("what follows mine:", Options(...))` returns a Benchmark. What it does not take is refused, not ignored.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,21 +21,54 @@ from ier1_plugin.evaluation.benchmark_world import small_world
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.tables import Line, Rejected
 
-__all__ = ["BENCHMARKS", "Benchmark", "Options", "open_benchmark"]
+__all__ = ["BENCHMARKS", "Benchmark", "Known", "Options", "open_benchmark"]
+
+
+TABLE = ("data", "split", "columns", "where")
+
+
+@dataclass(frozen=True)
+class Known:
+    """A benchmark and what may be said about it."""
+
+    make: Callable[[str, Options], Benchmark]
+    options: tuple[str, ...] = TABLE
+    """The fields of Options that it takes; `seed` they all take."""
+    argument: bool = False
+    """Whether something may follow its name and a colon."""
+    instead: str = ""
+    """What to do without an option that it has not."""
 
 
 def open_benchmark(spec: str, options: Options) -> Benchmark:
-    """The benchmark of NAME or NAME:ARGUMENT. EvaluationError: there is none of that name, or an option is wrong."""
-    name, _, argument = spec.partition(":")
+    """The benchmark of NAME or NAME:ARGUMENT.
+
+    EvaluationError: there is none of that name, or an option or argument is wrong or is not for it.
+    """
+    name, colon, argument = spec.partition(":")
     if name not in BENCHMARKS:
         raise EvaluationError(f"there is no benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name](argument, options)
+    known = BENCHMARKS[name]
+    if colon and not known.argument:
+        raise EvaluationError(f"{name} takes nothing after a colon, got {spec!r}")
+    unwanted = [f"--{option}" for option in TABLE if getattr(options, option) and option not in known.options]
+    if unwanted:
+        raise EvaluationError(f"{name} takes no {', '.join(unwanted)}{known.instead and f'; {known.instead}'}")
+    return known.make(argument, options)
 
 
 def _public(name: str, argument: str, options: Options) -> Benchmark:
-    if argument:
-        raise EvaluationError(f"{name} takes nothing after a colon; another copy of it is named with --data")
     return table_benchmark(name, SETS[name], options)
+
+
+def _ultraedit(argument: str, options: Options) -> Benchmark:
+    if not argument:
+        return table_benchmark("ultraedit", SETS["ultraedit"], options)
+    if not argument.isdecimal() or int(argument) < 1:
+        raise EvaluationError(f"ultraedit:{argument} is no number of splits; wanted one such as ultraedit:40")
+    if options.split or options.data:
+        raise EvaluationError(f"ultraedit:{argument} draws splits of its hub set; leave --split and --data out")
+    return table_benchmark("ultraedit", replace(SETS["ultraedit"], spread=int(argument)), options)
 
 
 def _jsonl(argument: str, options: Options) -> Benchmark:
@@ -58,10 +91,10 @@ def _imgedit(argument: str, options: Options) -> Benchmark:
         raise EvaluationError("imgedit is a tar on the hub (sysuyy/ImgEdit): unpack it, and --data basic_edit.json")
     columns = with_columns(IMGEDIT, options.columns)
 
-    def lines(roles: tuple[str, ...]) -> Iterator[Line | Rejected]:
+    def lines(roles: tuple[str, ...], wanted: frozenset[str]) -> Iterator[Line | Rejected]:
         return counting(_imgedit_lines(file), options.where)
 
-    return of_lines("imgedit", IMGEDIT, columns, lines, str(file.resolve()))
+    return of_lines("imgedit", IMGEDIT, columns, lines, str(file.resolve()), options.columns)
 
 
 def _imgedit_lines(file: Path) -> Iterator[Line | Rejected]:
@@ -75,10 +108,11 @@ def _imgedit_lines(file: Path) -> Iterator[Line | Rejected]:
         yield Line(number, {"key": key} | row, file.parent, file.stem, fixed=False)
 
 
-BENCHMARKS: dict[str, Callable[[str, Options], Benchmark]] = {
-    **{name: partial(_public, name) for name in SETS},
-    "imgedit": _imgedit,
-    "complex-edit": _complex_edit,
-    "jsonl": _jsonl,
-    "small-world": small_world,
+BENCHMARKS: dict[str, Known] = {
+    **{name: Known(partial(_public, name)) for name in SETS},
+    "ultraedit": Known(_ultraedit, argument=True),
+    "imgedit": Known(_imgedit, ("data", "columns", "where"), instead="it is one JSON file"),
+    "complex-edit": Known(_complex_edit, argument=True),
+    "jsonl": Known(_jsonl, ("columns", "where"), True, "the file is named after the colon"),
+    "small-world": Known(small_world, (), True, "its items are made, and a range after the colon picks some"),
 }

@@ -32,7 +32,7 @@ def evaluate(
     benchmark: Annotated[
         str,
         option(
-            "psr, realedit, ultraedit, gedit, imgedit, magicbrush, complex-edit[:LEVEL], jsonl:FILE, "
+            "psr, realedit, ultraedit[:SPLITS], gedit, imgedit, magicbrush, complex-edit[:LEVEL], jsonl:FILE, "
             "small-world[:FROM-TO]",
             "--benchmark",
         ),
@@ -51,12 +51,16 @@ def evaluate(
     samples: Annotated[int, typer.Option(help="judgements of each edit", min=1)] = 1,
     rubric: Annotated[Path | None, option("another question to the judges, as a .jinja file", "--rubric")] = None,
     max_side: Annotated[int, typer.Option(help="longest side of what judges see", min=32)] = MAX_SIDE,
-    human: Annotated[bool, option("the edits that people made are a system too", "--human")] = False,
+    human: Annotated[
+        bool, option("the edits that people made are a system too (of several the first)", "--human")
+    ] = False,
     sanity: Annotated[
         bool, option("first try the judges on edits that are known to be good or bad", "--sanity")
     ] = False,
     prices: Annotated[Path | None, option("YAML or JSON: what images and tokens cost", "--prices")] = None,
-    retry_failed: Annotated[bool, option("edit once more what failed before", "--retry-failed")] = False,
+    retry_failed: Annotated[
+        bool, option("edit and judge once more what failed or got no score", "--retry-failed")
+    ] = False,
     jobs: Annotated[int, typer.Option("-j", "--jobs", help="edits and judgements at a time", min=1, max=1024)] = 8,
     decomposition: Annotated[
         list[str] | None,
@@ -75,6 +79,13 @@ def evaluate(
         given = {"--benchmark": benchmark, "--decomposition": decomposition}
         if sum(map(bool, given.values())) != 1:
             raise EvaluationError(f"wanted one of {' and '.join(given)}; see ier1 evaluate --help")
+        editing = {"--system": system or more, "--judge": judge, "--ids": ids, "--data": data, "--split": split}
+        editing |= {"--columns": columns, "--where": where, "--samples": samples != 1, "--rubric": rubric}
+        editing |= {"--human": human, "--sanity": sanity, "--prices": prices, "--retry-failed": retry_failed}
+        idle = [flag for flag, value in (editing if decomposition else {"--rows": rows}).items() if value]
+        if idle:
+            other = "--decomposition" if decomposition else "--benchmark"
+            raise EvaluationError(f"{', '.join(idle)} can't be used with {other}")
         if decomposition:
             _decomposition(out, decomposition, rows, sample, seed, jobs)
             return
@@ -92,7 +103,7 @@ def missing_packages_named() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        cure = "" if "pip install" in str(error) else "; pip install -e '.[data]'"
+        cure = "" if "pip install" in str(error) else "; pip install -e '.[evaluation]'"
         raise EvaluationError(f"{error}{cure}") from None
 
 
@@ -115,7 +126,7 @@ def _run(asked: Any, **options: Any) -> None:
         raise
     for line in usage_lines(usage(asked.folder, found)):
         say(line)
-    if found["judges"]:
+    if found["judges"] and found["systems"]:
         say(f"tables and page: ier1 report {asked.folder}")
     print(asked.folder)
 

@@ -42,12 +42,13 @@ def agreement(
 
 
 def _agreement(file: Path, out: Path | None, seed: int, number: int, whole_groups: bool) -> str:
-    _check_installed("agreement", "krippendorff", "sklearn", "statsmodels")
+    _check_installed("agreement", "krippendorff", "scipy", "statsmodels")
     import json
 
     from tqdm import tqdm
 
-    from ier1_plugin.evaluation.agreement import Bootstrap, agreement, tables
+    from ier1_plugin.evaluation.agreement import agreement, tables
+    from ier1_plugin.evaluation.agreement_bootstrap import Bootstrap
     from ier1_plugin.evaluation.agreement_table import agreement_text
     from ier1_plugin.evaluation.ratings import read_ratings
     from ier1_plugin.files import write
@@ -102,10 +103,13 @@ def _collect(
     _check_installed("the rating page", "starlette", "uvicorn")
     from ier1_plugin.evaluation.annotate import Study
     from ier1_plugin.evaluation.annotate_page import serve
-    from ier1_plugin.evaluation.rubric import rubric
+    from ier1_plugin.evaluation.rubric import check_judges, rubric
 
     scales = rubric(rubric_file)
-    with Study.opened(folder, sample=sample, raters=raters, seed=seed, systems=systems) as study:
+    for note in check_judges(scales.sha256, folder):
+        typer.echo(note, err=True)
+    settings = {"sample": sample, "raters": raters, "seed": seed}
+    with Study.opened(folder, **settings, systems=systems, rubric_sha256=scales.sha256) as study:
         if sample and len(study.pairs) < sample:
             typer.echo(f"{len(study.pairs)} edits to rate; there are no more", err=True)
         # Ctrl-C is how a server ends

@@ -24,6 +24,9 @@ def report(
     comparisons: Annotated[
         Path | None, option("YAML file of what to compare: TITLE: {LABEL: SYSTEM, ...}", "--comparisons")
     ] = None,
+    agreement: Annotated[
+        Path | None, option("what `ier1 agreement --json` wrote: judges against people", "--agreement")
+    ] = None,
     paper: Annotated[bool, option("show the paper's published figures too, marked as quoted", "--paper")] = False,
     examples: Annotated[
         int, typer.Option("--examples", help="cases shown of each benchmark; 0: no pictures", min=0, max=50)
@@ -37,7 +40,7 @@ def report(
 
     with one_line_errors():
         try:
-            made = make_report(folders, comparisons, seed)
+            made = make_report(folders, comparisons, seed, agreement)
             files = write_report(made, out or folders[0] / "report", paper, examples)
         except EvaluationError as error:
             raise SettingsError(str(error)) from None

@@ -15,8 +15,10 @@ in a YAML file; the first row of a comparison is what the others are compared wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +79,16 @@ def main_rows(study: Study) -> tuple[tuple[Row, ...], tuple[str, ...]]:
     return tuple(rows), tuple(notes)
 
 
-def turn_comparison(study: Study) -> Comparison | None:
-    """Systems that are there in both modes; None without any."""
+def turn_comparison(study: Study, given: Sequence[Comparison] = ()) -> Comparison | None:
+    """Systems that are there in both modes, but for those whose modes `given` compares; None without any."""
     rows: list[Row] = []
     by_settings: dict[str, dict[str, str]] = {}
     for system in study.systems.values():
         if system.settings.get("method") == CHAIN:
-            same = {key: value for key, value in system.settings.items() if key not in NOT_IN_TURNS}
-            modes = by_settings.setdefault(repr(sorted(same.items(), key=str)), {})
-            modes.setdefault(str(system.settings.get("mode", SINGLE_TURN)), system.name)
-    for modes in by_settings.values():
-        if all(mode in modes for mode in MODES):
+            by_settings.setdefault(_but_for_turns(system), {}).setdefault(_mode(system), system.name)
+    compared = {settings for comparison in given for settings in _compared_in_turns(study, comparison)}
+    for settings, modes in by_settings.items():
+        if settings not in compared and all(mode in modes for mode in MODES):
             first, group = len(rows), modes[SINGLE_TURN]
             rows.append(Row(SINGLE_TURN, (modes[SINGLE_TURN],), group))
             rows.append(Row(MULTI_TURN, (modes[MULTI_TURN],), group, first))
@@ -96,22 +97,41 @@ def turn_comparison(study: Study) -> Comparison | None:
 
 def read_comparisons(file: Path, study: Study) -> tuple[Comparison, ...]:
     """The comparisons in a YAML file. EvaluationError: it can't be read, or names a system that is not there."""
-    import yaml
-
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EvaluationError(f"{file} can't be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{file} is not YAML: {' '.join(str(error).split())[:200]}") from None
+    values = _yaml(file)
     if not isinstance(values, dict) or not values:
         raise EvaluationError(f"{file} holds no comparison; wanted TITLE: and below it lines LABEL: SYSTEM")
+    _check_names(file, "the title", values)
     return tuple(_comparison(file, str(title), rows, study) for title, rows in values.items())
+
+
+def _yaml(file: Path) -> Any:
+    """Read as settings are (see `system.read_yaml`), by a loader that refuses a key that is there twice."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import MarkedYAMLError, YAMLError
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except OSError as error:
+        raise EvaluationError(f"{file} can't be read: {error.strerror or error}") from None
+    except MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise EvaluationError(f"{file} is not YAML{line}: {error.problem or error.context}") from None
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise EvaluationError(f"{file} is not YAML: {' '.join(str(error).split())[:200]}") from None
+
+
+def _check_names(file: Path, what: str, names: Mapping[Any, Any]) -> None:
+    """EvaluationError: two of them are printed alike, as 500 and "500" are."""
+    twice = [name for name, times in Counter(map(str, names)).items() if times > 1]
+    if twice:
+        raise EvaluationError(f"{file}: {what} {twice[0]!r} is there twice; wanted different ones")
 
 
 def _comparison(file: Path, title: str, rows: Any, study: Study) -> Comparison:
     if not isinstance(rows, Mapping) or len(rows) < 2:
         raise EvaluationError(f"{file}: {title!r} compares nothing; wanted two or more lines LABEL: SYSTEM")
+    _check_names(file, f"{title!r}: the label", rows)
     made = []
     for label, systems in rows.items():
         names = tuple(map(str, systems)) if isinstance(systems, list) else (str(systems),)
@@ -123,6 +143,26 @@ def _comparison(file: Path, title: str, rows: Any, study: Study) -> Comparison:
             )
         made.append(Row(str(label), names, reference=0 if made else None))
     return Comparison(title, tuple(made))
+
+
+def _compared_in_turns(study: Study, comparison: Comparison) -> set[str]:
+    """Settings of the systems of which two rows differ in their mode alone."""
+    compared: set[str] = set()
+    for one, other in combinations(comparison.rows, 2):
+        first, second = ([study.systems[name] for name in row.systems] for row in (one, other))
+        if sorted(map(_but_for_turns, first)) == sorted(map(_but_for_turns, second)):
+            modes = {*map(_mode, first)}, {*map(_mode, second)}
+            compared |= {*map(_but_for_turns, first)} if modes[0] != modes[1] else set()
+    return compared
+
+
+def _but_for_turns(system: Entrant) -> str:
+    same = {key: value for key, value in system.settings.items() if key not in NOT_IN_TURNS}
+    return repr(sorted(same.items(), key=str))
+
+
+def _mode(system: Entrant) -> str:
+    return str(system.settings.get("mode", SINGLE_TURN))
 
 
 def _editor(system: Entrant) -> str:

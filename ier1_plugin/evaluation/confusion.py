@@ -10,12 +10,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ier1_plugin.actions import ACTIONS
+from ier1_plugin.evaluation.shares import Share, ratios
+from ier1_plugin.evaluation.statistics import Resamples
+from ier1_plugin.evaluation.study import Floats
 from ier1_plugin.parsing import parse_response
 from ier1_plugin.scoring import normalise, normalised_set
 
 NONE, OTHER, UNREADABLE = "(none)", "(other)", "(unreadable)"
+NAMES = (*ACTIONS, OTHER)
 Pairs = Sequence[tuple[frozenset[str], frozenset[str] | None]]
 """For each row the normalised actions of its gold, and what `said` makes of its response."""
 _CANONICAL = {normalise(action): action for action in ACTIONS}
@@ -31,25 +39,36 @@ def _name(action: str) -> str:
     return _CANONICAL.get(action, OTHER)
 
 
-def by_action(pairs: Pairs) -> dict[str, dict[str, float]]:
-    """Action -> rows that have it in the gold, that say it, that do both; precision, recall and F1 over these."""
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for normalised, answered in pairs:
-        gold, found = frozenset(map(_name, normalised)), answered or frozenset()
-        for kind, actions in (("gold", gold), ("said", found), ("both", gold & found)):
-            for action in actions:
-                counts[action][kind] += 1
-    return {action: _rates(counts[action]) for action in [*ACTIONS, OTHER] if action in counts}
+@dataclass(frozen=True)
+class Rates:
+    """How well one action is found: rows that have it in the gold, that say it, that do both, and their ratios."""
+
+    gold: int
+    said: int
+    both: int
+    precision: Share
+    recall: Share
+    f1: Share
 
 
-def _rates(counts: Counter[str]) -> dict[str, float]:
-    gold, said, both = counts["gold"], counts["said"], counts["both"]
-    rates = {
-        "precision": both / said if said else float("nan"),
-        "recall": both / gold if gold else float("nan"),
-        "f1": 2 * both / (gold + said),
-    }
-    return {"gold": gold, "said": said, "both": both} | rates
+def by_action(pairs: Pairs, clusters: NDArray[np.int64]) -> dict[str, Rates]:
+    """The rates of every action that is in a gold or was said. `clusters`: a number for the photo of each pair."""
+    gold, said = (_there(pairs, side) for side in (0, 1))
+    both, resamples = gold * said, Resamples(clusters, seed=0)
+    ratio_of = ((both, said), (both, gold), (2 * both, gold + said))
+    rates = zip(*(ratios(over, under, resamples) for over, under in ratio_of), strict=True)
+    counts = zip(*(each.sum(axis=0).astype(int).tolist() for each in (gold, said, both)), strict=True)
+    named = zip(NAMES, counts, rates, strict=True)
+    return {name: Rates(*count, *shares) for name, count, shares in named if count[0] or count[1]}
+
+
+def _there(pairs: Pairs, side: int) -> Floats:
+    """(pairs, NAMES): 1 where the gold (side 0) or the response (side 1) has the action."""
+    found = np.zeros((len(pairs), len(NAMES)))
+    for number, pair in enumerate(pairs):
+        actions = map(_name, pair[0]) if side == 0 else pair[1] or ()
+        found[number, [NAMES.index(action) for action in actions]] = 1
+    return found
 
 
 def confusion(pairs: Pairs) -> dict[str, dict[str, int]]:

@@ -1,13 +1,14 @@
 """What an evaluation has used: edited images, judgements, tokens, and the money where prices are given.
 
     # prices.yaml, in any one currency
-    editors: {nano-banana: 0.039}                                                # an edited image
+    editors: {nano-banana: 0.039}                                                # an edit: one image out
     judges: {"openai:gpt-4o-2024-11-20": {prompt: 2.5, completion: 10.0}}        # a million tokens
 
-    usage_lines(DIR, run, read_prices(Path("prices.yaml")))
+    usage_lines(usage(DIR, run))
     -> ["FLUX.1-Kontext-dev: 98 images, 2 failed", "openai:gpt-4o-2024-11-20: 196 scored, 4 unscored; 310,212 + ..."]
 
-Tokens of the agents are not counted: their servers are one's own as a rule.
+All that was asked of a judge counts: replies that could not be read, judgements of edits that have changed since, and
+its sanity check. Tokens of the agents are not counted, nor what failed edits cost: no trace says so.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from ier1_plugin.batch_store import RESULTS
-from ier1_plugin.evaluation.judge_store import judgements_file, read_judgements
+from ier1_plugin.evaluation.judge_store import judgements_file, paid_tokens, read_judgements
 from ier1_plugin.evaluation.records import EvaluationError, Judgement
+from ier1_plugin.schema import MULTI_TURN
 from ier1_plugin.system import SettingsError, read_yaml
 
 MILLION = 1_000_000
+# where an evaluation's sanity check keeps its judgements
+SANITY = "sanity"
 WANTED = "wanted editors: {NAME: price of an image} and judges: {NAME: {prompt: ..., completion: ...}} a million tokens"
 
 
@@ -35,7 +39,7 @@ class Usage:
     name: str
     text: str
     cost: float | None = None
-    """None: no price is known."""
+    """None: no price is known, or what it is a price of was not counted."""
 
 
 def read_prices(file: Path | None) -> dict[str, Any] | None:
@@ -55,6 +59,20 @@ def read_prices(file: Path | None) -> dict[str, Any] | None:
     return {"editors": editors, "judges": judges}
 
 
+def check_prices(run: Mapping[str, Any]) -> None:
+    """EvaluationError: there is a price of an editor or judge that the evaluation has not got."""
+    prices = run.get("prices") or {}
+    known = {
+        "editors": {_editor(system) for system in run["systems"]},
+        "judges": {name for judge in run["judges"] for name in _price_names(judge["name"])},
+    }
+    for kind, names in known.items():
+        unknown = [name for name in prices.get(kind) or {} if name not in names]
+        if unknown:
+            there = ", ".join(sorted(filter(None, names))) or "none"
+            raise EvaluationError(f"--prices: {kind} has {unknown[0]!r}, which is not here; here: {there}")
+
+
 def usage(folder: Path, run: Mapping[str, Any]) -> list[Usage]:
     """Of every system and judge in evaluation.json, with the prices that it has."""
     prices = run.get("prices") or {}
@@ -66,29 +84,47 @@ def usage_lines(found: Iterable[Usage]) -> list[str]:
     """A line for each, and the sum of what has a price."""
     lines = [f"{one.name}: {one.text}{'' if one.cost is None else f'; {one.cost:,.2f}'}" for one in found]
     priced = [one.cost for one in found if one.cost is not None]
-    return [*lines, f"in all, where a price is given: {sum(priced):,.2f}"] if priced else lines
+    return (
+        [*lines, f"in all, where a price is given: {sum(priced):,.2f} (agents' tokens are not counted)"]
+        if priced
+        else lines
+    )
 
 
 def _of_system(folder: Path, system: Mapping[str, Any], prices: Mapping[str, float]) -> Usage:
     file = folder / str(system["folder"]) / RESULTS
-    lines = file.read_bytes().splitlines() if file.is_file() else []
-    counts = Counter(json.loads(line)["status"] for line in lines)
-    price = prices.get(str((system.get("settings") or {}).get("editor", "")))
-    text = f"{counts['edited']:,} images, {counts['failed']:,} failed"
-    return Usage(system["name"], text, None if price is None else price * counts["edited"])
+    lines = [json.loads(line) for line in (file.read_bytes().splitlines() if file.is_file() else [])]
+    counts = Counter(line["status"] for line in lines)
+    text, edits = f"{counts['edited']:,} images, {counts['failed']:,} failed", counts["edited"]
+    if (system.get("settings") or {}).get("mode") == MULTI_TURN:
+        # an edit each for every sub-request
+        edits = sum(len(line.get("sub_requests") or ["the request"]) for line in lines if line["status"] == "edited")
+        text += f"; {edits:,} edits"
+    price = prices.get(_editor(system))
+    return Usage(system["name"], text, None if price is None else price * edits)
+
+
+def _editor(system: Mapping[str, Any]) -> str:
+    return str((system.get("settings") or {}).get("editor", ""))
 
 
 def _of_judge(folder: Path, name: str, prices: Mapping[str, Mapping[str, float]]) -> Usage:
-    scored = unscored = prompt = completion = 0
-    for judgement in _judgements(folder, name):
-        scored, unscored = scored + (judgement.score is not None), unscored + (judgement.score is None)
-        prompt, completion = prompt + (judgement.prompt_tokens or 0), completion + (judgement.completion_tokens or 0)
-    text = f"{scored:,} scored, {unscored:,} unscored"
+    scores = [judgement.score is not None for judgement in _judgements(folder, name)]
+    text = f"{sum(scores):,} scored, {len(scores) - sum(scores):,} unscored"
+    spent = [paid_tokens(judgements_file(place, name)) for place in (folder, folder / SANITY)]
+    _, prompt, completion, uncounted = map(sum, zip(*spent, strict=True))
     if prompt or completion:
         text += f"; {prompt:,} + {completion:,} tokens"
-    price = prices.get(name)
-    cost = None if price is None else (prompt * price["prompt"] + completion * price["completion"]) / MILLION
-    return Usage(name, text, cost)
+    if uncounted:
+        text += f"; {uncounted:,} replies came without a count of tokens"
+    price = next((prices[key] for key in _price_names(name) if key in prices), None)
+    known = price is not None and not uncounted
+    return Usage(name, text, (prompt * price["prompt"] + completion * price["completion"]) / MILLION if known else None)
+
+
+def _price_names(judge: str) -> tuple[str, str]:
+    """What prices may call a judge: its name with its settings, or without them."""
+    return judge, judge.partition(" (")[0]
 
 
 def _judgements(folder: Path, name: str) -> Iterable[Judgement]:

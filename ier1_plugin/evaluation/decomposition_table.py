@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ier1_plugin.evaluation.decomposition import PARTS, Scored, Share
+from ier1_plugin.evaluation.decomposition import PARTS, Scored
+from ier1_plugin.evaluation.shares import Share
 
 NAMES = {
     "overall": "overall",
@@ -20,6 +21,8 @@ NAMES = {
     "subject": "subject F1",
     "goal": "goal F1",
 }
+RATES = {"f1": "F1", "precision": "precision", "recall": "recall"}
+OPERATIONS = "The number of operations of a row is the longest of its gold's lists of actions, subjects and goals."
 MOST_CONFUSED = 10
 
 
@@ -38,10 +41,19 @@ def table(found: Sequence[Scored]) -> str:
     for part in PARTS[1:]:
         rows = [[count, *(_share(one.by_operations[count][part]) for one in found)] for count in counts]
         lines += ["", *_lines([f"{NAMES[part]} by number of operations", *heads], rows)]
-    lines += ["", *_lines(["F1 by action", *heads], _action_rows(found))]
+    for rate in ("f1", "precision", "recall"):
+        lines += ["", *_lines([f"{RATES[rate]} by action (gold rows)", *heads], _action_rows(found, rate))]
     for one in found:
         lines += ["", f"actions of {one.name} that were most often missed for another:", *_confused(one)]
-    return "\n".join([*lines, "", "95 % bootstrap intervals over rows, in brackets."])
+    return "\n".join([*lines, "", OPERATIONS, f"In brackets 95 % bootstrap intervals; {_photos(first)}."])
+
+
+def _photos(found: Scored) -> str:
+    if found.photos == found.rows:
+        return f"each of the {found.rows:,} rows has a photo of its own"
+    return (
+        f"the {found.rows:,} rows are about {found.photos:,} photos, and those about one photo are resampled together"
+    )
 
 
 def _part_row(part: str, shares: Sequence[Mapping[str, Share]], sign: str = "") -> list[str]:
@@ -59,17 +71,13 @@ def _missing(found: Sequence[Scored]) -> list[str]:
     return lines
 
 
-def _action_rows(found: Sequence[Scored]) -> list[list[str]]:
+def _action_rows(found: Sequence[Scored], rate: str) -> list[list[str]]:
     names = dict.fromkeys(action for one in found for action in one.actions)
     rows = []
     for name in names:
         each = [one.actions.get(name) for one in found]
-        gold = max(int(counts["gold"]) if counts else 0 for counts in each)
-        cells = [
-            f"{counts['f1']:.2f} (P {counts['precision']:.2f}, R {counts['recall']:.2f})" if counts else "-"
-            for counts in each
-        ]
-        rows.append([f"{name} ({gold})", *(cell.replace("nan", "n/a") for cell in cells)])
+        gold = max(rates.gold if rates else 0 for rates in each)
+        rows.append([f"{name} ({gold})", *(_share(getattr(rates, rate)) if rates else "-" for rates in each)])
     return rows
 
 

@@ -12,20 +12,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from ier1_plugin.evaluation.cells import AVERAGE, FULL_COVERAGE, Cell, Column, Estimate, Measure, Table
 from ier1_plugin.evaluation.comparisons import Row
-from ier1_plugin.evaluation.results import AVERAGE, FULL_COVERAGE, Cell, Column, Estimate, Measure, Table
+from ier1_plugin.evaluation.results import columns_of
 from ier1_plugin.evaluation.study import Scores, Study
-from ier1_plugin.evaluation.tables import GROUP, LABEL, UNDEFINED, Grid, Head, Line, Text
+from ier1_plugin.evaluation.tables import GROUP, LABEL, UNDEFINED, Grid, Head, Line, Text, percent
 
 GAIN = "Gain"
 INTERVALS = (
-    "Mean [95 % bootstrap interval over requests, resampled by post or photo] and coverage: the share of items that "
-    "have a score."
+    "Mean [95 % bootstrap interval over requests, resampled by cluster: post, photo or crop] and coverage: the share "
+    "of items that have a score."
 )
+RUNS = "Runs: the mean of each run, the gain of each over the same run of the reference; intervals are over requests, "
+RUNS += "not over trainings."
+WIDE = ("", " low", " high", " coverage", " failures as 0", " failures as 0 low", " failures as 0 high")
 MEASURED = ("mean", "low", "high", "gain", "gain_low", "gain_high", "p", "common_items")
 LONG_HEADER = (
     *("table", "group", "row", "column", "judge", *MEASURED, "scored", "items", "coverage"),
     *(f"{name}_failures_as_0" for name in MEASURED),
+    *("runs", "gain_of_runs"),
 )
 
 
@@ -41,12 +46,18 @@ def scores_grid(table: Table, judges: Mapping[str, str], as_zero: bool = False) 
     kind = "as_zero" if as_zero else "scored"
     gains = any(row.reference is not None for row in table.rows) and table.columns[-1].head == AVERAGE
     heads = [Head(column.head, judges.get(column.sub, column.sub)) for column in table.columns]
-    what = "Items without a score count as 0" if as_zero else "Items without a score are left out"
+    what = (
+        "Items without a score count as 0, those that are not judged yet among them"
+        if as_zero
+        else "Items without a score are left out"
+    )
     caption = f"{INTERVALS} {what}."
     if gains:
         heads.append(Head(GAIN, "over the reference"))
         items = "all items that both were given" if as_zero else "the items that both have a score for"
         caption += f" Gain: mean paired difference on {items}; p: sign-flip permutation test; n: pairs of scores."
+    if not as_zero and any(len(row.systems) > 1 for row in table.rows):
+        caption += f" {RUNS}"
     best = _best(table, kind)
     lines = [
         Line(
@@ -54,7 +65,7 @@ def scores_grid(table: Table, judges: Mapping[str, str], as_zero: bool = False) 
             row.label,
             (
                 *(_mean_text(cell, kind, best[place] == number) for place, cell in enumerate(table.cells[number])),
-                *([gain_text(getattr(table.cells[number][-1], kind), row.reference is None)] if gains else []),
+                *([gain_text(table.cells[number][-1], row.reference is None, kind)] if gains else []),
             ),
         )
         for number, row in enumerate(table.rows)
@@ -66,21 +77,21 @@ def gains_grid(table: Table, judges: Mapping[str, str], title: str) -> Grid:
     """The gain in every column, of the rows that have a reference."""
     heads = tuple(Head(column.head, judges.get(column.sub, column.sub)) for column in table.columns)
     lines = tuple(
-        Line(row.group, row.label, tuple(gain_text(cell.scored, False) for cell in table.cells[number]))
+        Line(row.group, row.label, tuple(gain_text(cell, False) for cell in table.cells[number]))
         for number, row in enumerate(table.rows)
         if row.reference not in (None, number)
     )
     caption = (
-        "Mean paired difference on the items that both have a score for [95 % bootstrap interval by post or photo], "
-        "two-sided p of a sign-flip permutation test by post or photo, not corrected for the number of tests; n: "
-        "pairs of scores."
+        "Mean paired difference on the items that both have a score for [95 % bootstrap interval by cluster: post, "
+        "photo or crop], two-sided p of a sign-flip permutation test by cluster, not corrected for the number of "
+        "tests; n: pairs of scores."
     )
-    return Grid(title, heads, lines, caption)
+    return Grid(table.warned(title), heads, lines, caption)
 
 
 def coverage_grid(study: Study, rows: Sequence[Row], judges: Mapping[str, str], title: str) -> Grid:
     """How many items have a score, and why the others have none."""
-    columns = [(benchmark, judge) for benchmark in study.benchmarks for judge in study.judges]
+    columns = [(column.head, column.sub) for column in columns_of(study, rows)]
     heads = tuple(Head(benchmark, judges[judge]) for benchmark, judge in columns)
     lines = tuple(
         Line(row.group, row.label, tuple(_coverage_text(_runs(study, row, *column)) for column in columns))
@@ -95,27 +106,28 @@ def long_rows(tables: Iterable[Table]) -> list[list[object]]:
     for table in tables:
         for row, cells in zip(table.rows, table.cells, strict=True):
             rows += [
-                [table.title, row.group, row.label, *_long_cell(column, cell)]
+                [table.full_title, row.group, row.label, *_long_cell(column, cell)]
                 for column, cell in zip(table.columns, cells, strict=True)
             ]
     return rows
 
 
 def wide_rows(table: Table, judges: Mapping[str, str]) -> list[list[object]]:
-    """The table in its own layout: for each column the mean, its interval, coverage and the mean with failures as 0."""
+    """The table in its own layout: for each column mean, coverage and the mean with failures as 0, with intervals."""
     names = [
         f"{column.head}, {judges.get(column.sub, column.sub)}" if column.sub else column.head
         for column in table.columns
     ]
-    header = [f"{name}{what}" for name in names for what in ("", " low", " high", " coverage", " failures as 0")]
+    header = [f"{name}{what}" for name in names for what in WIDE]
     rows: list[list[object]] = [[GROUP, LABEL, *header, GAIN, f"{GAIN} low", f"{GAIN} high", f"{GAIN} p"]]
     for row, cells in zip(table.rows, table.cells, strict=True):
-        shown = [v for c in cells for v in (*_three(c.scored), c.coverage, c.as_zero.mean)]
+        shown = [v for c in cells for v in (*_three(c.scored), c.coverage, *_three(c.as_zero))]
         rows.append([row.group, row.label, *map(_number, (*shown, *_three(cells[-1].scored.gain), cells[-1].scored.p))])
     return rows
 
 
-def gain_text(measure: Measure, is_reference: bool) -> Text:
+def gain_text(cell: Cell, is_reference: bool, kind: str = "scored") -> Text:
+    measure: Measure = getattr(cell, kind)
     gain = measure.gain
     if is_reference:
         return Text("")
@@ -123,7 +135,8 @@ def gain_text(measure: Measure, is_reference: bool) -> Text:
         return Text(UNDEFINED)
     tone = "up" if gain.low > 0 else "down" if gain.high < 0 else ""
     tested = ", ".join(part for part in (p_text(measure.p), f"n = {measure.common:,}") if part)
-    return Text(signed(gain.mean), _interval(gain, signed), tested, tone=tone)
+    runs = _run_texts(cell.run_gains, signed) if kind == "scored" else ""
+    return Text(signed(gain.mean), _interval(gain, signed), tested, runs, tone=tone)
 
 
 def p_text(p: float) -> str:
@@ -138,20 +151,19 @@ def signed(value: float) -> str:
     return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")
 
 
-def percent(share: float) -> str:
-    """Never rounded up: "100 %" only where nothing is missing."""
-    if not math.isfinite(share):
-        return UNDEFINED
-    return "100 %" if share == 1 else f"{math.floor(1000 * share) / 10:.1f} %"
-
-
 def _mean_text(cell: Cell, kind: str, best: bool) -> Text:
     estimate: Estimate = getattr(cell, kind)
     coverage = percent(cell.coverage) if cell.items else ""
     warn = cell.items > 0 and cell.coverage < FULL_COVERAGE
     if not estimate:
         return Text(UNDEFINED, "", coverage, warn=warn)
-    return Text(f"{estimate.mean:.2f}", _interval(estimate, "{:.2f}".format), coverage, best, warn)
+    runs = _run_texts(cell.runs, "{:.2f}".format) if kind == "scored" else ""
+    return Text(f"{estimate.mean:.2f}", _interval(estimate, "{:.2f}".format), coverage, runs, best, warn)
+
+
+def _run_texts(values: Sequence[float], form: Callable[[float], str]) -> str:
+    shown = ", ".join(form(value) if math.isfinite(value) else UNDEFINED for value in values)
+    return f"runs {shown}" if shown else ""
 
 
 def _interval(estimate: Estimate, form: Callable[[float], str]) -> str:
@@ -189,7 +201,8 @@ def _coverage_text(runs: list[Scores]) -> Text:
 
 def _long_cell(column: Column, cell: Cell) -> list[object]:
     counts = [cell.count, cell.items, _number(cell.coverage)]
-    return [column.head, column.sub, *_long_measure(cell.scored), *counts, *_long_measure(cell.as_zero)]
+    runs = ("; ".join(str(_number(value)) for value in values) for values in (cell.runs, cell.run_gains))
+    return [column.head, column.sub, *_long_measure(cell.scored), *counts, *_long_measure(cell.as_zero), *runs]
 
 
 def _long_measure(measure: Measure) -> list[object]:

@@ -50,6 +50,8 @@ def make_items(
     chosen = list(ids) or sampled(_ids(benchmark, left_out), seed, count)
     if not chosen:
         raise EvaluationError(f"{benchmark.origin} has no item for {benchmark.name}{_first(left_out)}")
+    if count and not ids and len(chosen) < count:
+        tell(f"{benchmark.name} has {len(chosen)} items, fewer than --sample {count}: all of them are taken")
     items = _written(folder, benchmark, chosen, left_out)
     unknown = [id for id in ids if id not in items and all(id != rejected.id for rejected in left_out)]
     if unknown:
@@ -63,6 +65,39 @@ def make_items(
     found = [items[id] for id in chosen if id in items]
     _write_lines(folder / ITEMS, [item.as_dict() for item in found])
     return found
+
+
+def known_items(
+    folder: Path, benchmark: Benchmark, seed: int, count: int | None = None, ids: Sequence[str] = (), wanted: int = 12
+) -> list[BenchmarkItem]:
+    """The first `wanted` items of the sample whose good edit is known, gold or human; fewer where there are no more.
+
+    Only their images are written to `folder`, and no lists: what a check of judges needs of a large benchmark.
+    EvaluationError: the benchmark can't be read.
+    """
+    chosen = list(ids) or sampled(_ids(benchmark, []), seed, count)
+    found: list[BenchmarkItem] = []
+    start, size = 0, wanted
+    while start < len(chosen) and len(found) < wanted:
+        part = chosen[start : start + size]
+        items = _written(folder, benchmark, part, [])
+        found += [items[id] for id in part if id in items and has_known_edit(items[id])]
+        # each part is a pass over the set
+        start, size = start + size, 4 * size
+    return found[:wanted]
+
+
+def has_known_edit(item: BenchmarkItem) -> bool:
+    return bool(item.gold_image or item.human_images)
+
+
+def check_human(items: Sequence[BenchmarkItem], benchmark: Benchmark) -> None:
+    """EvaluationError: nobody has edited any of the items, which `--human` asks for."""
+    if not any(item.human_images for item in items):
+        raise EvaluationError(
+            f"--human: none of the {len(items)} items of {benchmark.name} has an edit by a person; name their column "
+            f"with --columns human=NAME, or local files that have them with --data (why some have none: {LEFT_OUT})"
+        )
 
 
 def read_items(folder: Path) -> list[BenchmarkItem]:
@@ -139,6 +174,10 @@ def _with_human(
     if draft.request != item.request and (item.id, draft.request) not in seen:
         seen.add((item.id, draft.request))
         left_out.append(Rejected(item.id, f"a second request of one item: {draft.request[:SHOWN_CHARACTERS]!r}"))
+    for problem in draft.problems:
+        if (item.id, problem) not in seen:
+            seen.add((item.id, problem))
+            left_out.append(Rejected(item.id, problem))
     for pixels in draft.human:
         mark = (item.id, _digest(pixels))
         if mark not in seen:

@@ -6,7 +6,8 @@
             judgement.total      # 9, or None where judgement.unscored says why
 
 A moment of the server is waited out, a reply that can't be read is asked for again; what then has no score is unscored,
-never guessed. Every judgement, every failure too, is on disk before it is seen here.
+never guessed. Every judgement, every failure too, is on disk before it is seen here. Tokens and seconds are those of
+its one reply; `judge_store.paid_tokens` sums up what all replies took.
 """
 
 from __future__ import annotations
@@ -88,31 +89,31 @@ class _Worker:
 
     def _judged(self, question: Question, blank: Judgement) -> Judgement:
         if question.problem:
-            judgement = replace(blank, unscored=question.problem, date=_now())
-            self._store.keep(judgement)
-            return judgement
+            return self._store.keep(replace(blank, unscored=question.problem, date=_now()))
         with self._store.claim(blank.key):
             paid = self._store.paid(blank.key)
-            judgement = _taken_over(paid, blank) if paid else self._asked(question, blank)
-            self._store.keep(judgement)
-        return judgement
+            return self._store.keep(_taken_over(paid, blank) if paid else self._asked(question, blank))
 
     def _asked(self, question: Question, blank: Judgement) -> Judgement:
-        """The first reply with a score, or else the last one; together with what all of them cost."""
+        """The first reply with a score, or else the last one."""
         try:
             with self._preparing:
                 shown = question.shown
         except ImageError as error:
             return replace(blank, unscored=f"{MISSING}: {error}", date=_now())
-        replies = self._store.asked_again(blank.key)
-        while not replies or not (replies[-1].score or len(replies) >= self._judge.attempts):
-            judgement, final = self._reply(shown, blank, len(replies))
-            replies.append(judgement)
-            if final or judgement.score:
-                break
-            if len(replies) < self._judge.attempts:
-                self._store.keep_to_ask_again(judgement)
-        return _with_costs(replies)
+        before = self._store.asked_again(blank.key)
+        if before and (before[-1].score or len(before) >= self._judge.attempts):
+            return _taken_over(before[-1], blank)
+        return self._new_reply(shown, blank, len(before))
+
+    def _new_reply(self, shown: Any, blank: Judgement, attempt: int) -> Judgement:
+        given_up = self._store.given_up(blank.key)
+        while True:
+            judgement, final = self._reply(shown, blank, given_up + attempt)
+            attempt += 1
+            if final or judgement.score or attempt >= self._judge.attempts:
+                return judgement
+            self._store.keep_to_ask_again(judgement)
 
     def _reply(self, shown: Any, blank: Judgement, attempt: int) -> tuple[Judgement, bool]:
         start = time.perf_counter()
@@ -162,20 +163,10 @@ class _Worker:
             )
 
 
-def _taken_over(paid: Judgement, blank: Judgement) -> Judgement:
-    """The answer to an equal question; of another pair it costs nothing here."""
-    if (paid.item, paid.system) == (blank.item, blank.system):
-        return paid
-    return replace(paid, item=blank.item, system=blank.system, prompt_tokens=0, completion_tokens=0, seconds=0.0)
-
-
-def _with_costs(replies: list[Judgement]) -> Judgement:
-    def total(name: str) -> int | None:
-        counts = [getattr(reply, name) for reply in replies if getattr(reply, name) is not None]
-        return sum(counts) if counts else None
-
-    tokens = {name: total(name) for name in ("prompt_tokens", "completion_tokens")}
-    return replace(replies[-1], **tokens, seconds=round(sum(reply.seconds for reply in replies), 3))
+def _taken_over(earlier: Judgement, blank: Judgement) -> Judgement:
+    """The answer to an equal question; it costs nothing once more."""
+    whose = {"item": blank.item, "system": blank.system}
+    return replace(earlier, **whose, prompt_tokens=0, completion_tokens=0, seconds=0.0)
 
 
 def _now() -> str:

@@ -4,11 +4,12 @@
     made.ask(made.show(Case(source, edited, "remove the lamp")), 0, 0)
     -> Reply(score=Score(4, 2, 3), text='{"reasoning": "The lamp is gone, ...", "fulfilment": 4, ...}', ...)
 
-The key is read from GEMINI_API_KEY or GOOGLE_API_KEY.
+The key is read from GEMINI_API_KEY or GOOGLE_API_KEY, the address of another server from GOOGLE_GEMINI_BASE_URL.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,12 +17,14 @@ from typing import Any
 from ier1_plugin.editors.base import EditError, need, one_line
 from ier1_plugin.editors.gemini import KEY_NAMES
 from ier1_plugin.editors.remote import read_key, status_words
-from ier1_plugin.endpoint import WORTH_ANOTHER_TRY, ChatError, Refused, Unanswered
+from ier1_plugin.endpoint import WORTH_ANOTHER_TRY, ChatError, Refused, Unanswered, without_password
 from ier1_plugin.evaluation.judge_case import Case, Reply
 from ier1_plugin.evaluation.judge_question import EDITED_LABEL, SOURCE_LABEL, Asking, JudgePrompt, Made
 from ier1_plugin.evaluation.judge_reply import cut_off, read_reply, refusal
 from ier1_plugin.evaluation.records import DIMENSIONS
 
+# what google-genai itself asks, and the variable in which it looks for another address
+GOOGLE, BASE_URL = "generativelanguage.googleapis.com", "GOOGLE_GEMINI_BASE_URL"
 # these models think before they write, and what they think counts
 MAX_TOKENS = 16384
 HOPELESS = (401, 402, 403, 404)
@@ -52,6 +55,7 @@ def make(
         key = read_key(*KEY_NAMES)
     except EditError as error:
         raise ChatError(str(error)) from None
+    base_url = base_url or os.environ.get(BASE_URL, "")
     client = _client(key, base_url, timeout)
 
     def ask(contents: list[Any], sample: int, attempt: int) -> Reply:
@@ -59,7 +63,7 @@ def make(
         sampling = {"temperature": temperature, "seed": seed, "max_output_tokens": max_tokens or MAX_TOKENS}
         return read(_send(client, model, contents, sampling, key))
 
-    return Made(ask, partial(_contents, prompt, asking), client.close)
+    return Made(ask, partial(_contents, prompt, asking), client.close, without_password(base_url or GOOGLE))
 
 
 def read(response: Any) -> Reply:

@@ -5,7 +5,9 @@
     make_judge("gemini:gemini-2.5-flash", max_side=768)                # GEMINI_API_KEY or GOOGLE_API_KEY
     make_judge("pixel")                                                # compares with the gold edit; see pixel.py
 
-A model is shown the source image first and the edited one second, each under its name, and then the rubric.
+A model is shown the source image first and the edited one second, each under its name, and then the rubric. The name of
+a judge says which server it is, also where OPENAI_BASE_URL or GOOGLE_GEMINI_BASE_URL names it, and how it is asked:
+judgements of one name are by one judge.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from ier1_plugin.endpoint import ChatError, without_password
+from ier1_plugin.endpoint import OPENAI, ChatError, without_password
 from ier1_plugin.evaluation import judge_gemini, judge_openai
 from ier1_plugin.evaluation.judge_case import ATTEMPTS, REQUESTS, Judge
 from ier1_plugin.evaluation.judge_question import JPEG, MAX_SIDE, Asking, JudgePrompt
@@ -23,6 +25,8 @@ from ier1_plugin.evaluation.records import EvaluationError
 
 PIXEL, KINDS = "pixel", "openai:MODEL, openai:BASE_URL#MODEL, gemini:MODEL or pixel"
 MAKERS = {"openai": judge_openai.make, "gemini": judge_gemini.make}
+# servers that a judge's name leaves out
+OWN = (OPENAI, judge_gemini.GOOGLE)
 TIMEOUT = 120.0
 # where several judgements of one edit are wanted, they must be able to differ
 SEVERAL = 1.0
@@ -46,7 +50,11 @@ def make_judge(
     """The judge that `spec` names; the pixel judge takes none of the other settings.
 
     `max_side` in pixels, `timeout` in seconds a request, `max_tokens` of a reply. `temperature`: None for 0, or 1 where
-    there are several `samples`. EvaluationError: there is no such judge, or it can't be had here (no key, no client).
+    there are several `samples`, which could not differ at 0. So a judge of one sample and a judge of several have two
+    names and take over nothing from each other; only from two samples on are further ones added to what is there. To
+    begin with one sample and add to it later, give a `temperature` of 1 from the start.
+
+    EvaluationError: there is no such judge, or it can't be had here (no key, no client).
     """
     if spec == PIXEL:
         from ier1_plugin.evaluation.pixel import pixel_judge
@@ -62,7 +70,7 @@ def make_judge(
     except ChatError as error:
         raise EvaluationError(f"{without_password(spec)}: {error}") from None
     return Judge(
-        name=without_password(spec) + asking.suffix(),
+        name=_name(kind, made.address, model) + asking.suffix(),
         ask=made.ask,
         show=made.show,
         rubric_sha256=question.sha256,
@@ -70,9 +78,13 @@ def make_judge(
         attempts=attempts,
         requests=requests,
         backoff=backoff,
-        settings={"model": model, "rubric": str(rubric or "judge.jinja"), **asdict(asking)},
+        settings={"model": model, "address": made.address, "rubric": str(rubric or "judge.jinja"), **asdict(asking)},
         close=made.close,
     )
+
+
+def _name(kind: str, address: str, model: str) -> str:
+    return f"{kind}:{model}" if address in OWN else f"{kind}:{address}#{model}"
 
 
 def _parsed(spec: str) -> tuple[str, str, str]:

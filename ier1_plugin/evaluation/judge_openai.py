@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from ier1_plugin.chat import text_of
-from ier1_plugin.endpoint import Endpoint, Refused
+from ier1_plugin.endpoint import OPENAI, Endpoint, Refused
 from ier1_plugin.evaluation.judge_case import Case, Reply
 from ier1_plugin.evaluation.judge_question import EDITED_LABEL, SOURCE_LABEL, Asking, JudgePrompt, Made
 from ier1_plugin.evaluation.judge_reply import cut_off, read_reply, refusal
@@ -69,7 +70,7 @@ def make(
                 return _reply(None, f"refusal: {error}", final=True)
             raise
 
-    return Made(ask, partial(_messages, prompt, asking), endpoint.close)
+    return Made(ask, partial(_messages, prompt, asking), endpoint.close, _known(endpoint.address))
 
 
 def read(completion: dict[str, Any]) -> Reply:
@@ -86,6 +87,11 @@ def read(completion: dict[str, Any]) -> Reply:
         verdict = read_reply(text)
     usage = completion.get("usage")
     return _reply(*verdict, text=text, usage=usage, model=str(completion.get("model") or ""))
+
+
+def _known(address: str) -> str:
+    """The address, or OPENAI however its own one is written."""
+    return OPENAI if urlsplit(address).hostname == OPENAI else address
 
 
 class _Form:

@@ -4,12 +4,14 @@
     Asking(max_side=512).suffix()                       # " (max_side=512)", a part of the judge's name
 
 `--rubric FILE` puts another jinja template in the place of the project's own. Its scales are the same three. It has
-to ask for a JSON object with the keys fulfilment, quality and preservation, or for lines such as "Quality: 2".
+to ask for a JSON object with the keys fulfilment, quality and preservation, or for lines such as "Quality: 2". It
+should put the request between lines of three quotation marks or three backticks, which no request can hold here.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -32,6 +34,8 @@ MOST_SIDE = 65535
 PNG, JPEG = "png", "jpeg"
 # a question that was answered badly is not asked the same way again
 SECOND_TEMPERATURE = 0.7
+# what prompts quote a request with
+_QUOTES = re.compile(r"""(["'`])\1{2,}""")
 SOURCE_LABEL, EDITED_LABEL = "Source image:", "Edited image:"
 
 
@@ -95,7 +99,8 @@ class JudgePrompt:
         return cls(environment.from_string(text), hashlib.sha256(text.encode()).hexdigest())
 
     def question(self, request: str) -> str:
-        return self.template.render(request=neutralise(request)).strip()
+        """The request can't end its quotation: of three quotation marks or backticks in it, two are left."""
+        return self.template.render(request=_QUOTES.sub(r"\1\1", neutralise(request))).strip()
 
 
 class Made(NamedTuple):
@@ -104,3 +109,5 @@ class Made(NamedTuple):
     ask: Callable[[Any, int, int], Reply]
     show: Callable[[Case], Any]
     close: Callable[[], None]
+    address: str
+    """Of the server, without user and password; the host alone where it is the maker's own."""

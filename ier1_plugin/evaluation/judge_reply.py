@@ -5,8 +5,8 @@
     read_reply("Fulfilment: 4/5\\nQuality: 2\\nPreservation: 3")
     -> Verdict(score=None, reason="unreadable: fulfilment is '4/5'; wanted a whole number from 0 to 4")
 
-Three forms are taken: the whole reply as a JSON object; JSON in a Markdown fence; lines such as "**Quality:** 2". All
-verdicts in a reply must agree. Nothing else counts, and no number is ever taken for another.
+Two forms are taken: JSON objects, fenced or bare, and lines such as "**Quality:** 2". All verdicts in a reply must
+agree, and nothing beside them may state a dimension in another way. What stands before </think> does not count.
 """
 
 from __future__ import annotations
@@ -16,15 +16,22 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from ier1_plugin.evaluation.judge_number import (
+    SHOWN,
+    UNREADABLE,
+    Unscored,
+    json_number,
+    not_a_number,
+    shown,
+    text_number,
+)
+from ier1_plugin.evaluation.judge_refusal import refuses
 from ier1_plugin.evaluation.records import DIMENSIONS, Score
 
-UNREADABLE, OUT_OF_RANGE, REFUSAL = "unreadable", "out of range", "refusal"
-SHOWN = 80
+REFUSAL = "refusal"
 # the rubric's spelling, and the American one that models fall back to
 _SPELLINGS = {"fulfillment": "fulfilment"} | {name: name for name in DIMENSIONS}
 _NAMES = "|".join(_SPELLINGS)
-_THINK = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
-_FENCED = re.compile(r"```[ \t]*\w*[ \t]*\n?(.*?)```", re.DOTALL)
 # several labels may share a line: "Fulfilment: 3, Quality: 2"
 _PIECES = re.compile(rf"\n|[,;|][ \t]*(?=[*_#\s]*(?:{_NAMES})\b)", re.IGNORECASE)
 _LABEL = re.compile(
@@ -34,13 +41,24 @@ _LABEL = re.compile(
     \s*[:=][*_\s`]*(?P<value>[-+]?[0-9].*)""",
     re.IGNORECASE | re.VERBOSE,
 )
-# what may follow the number of a line: its scale, marks, a remark without digits in brackets
-_NUMBER = re.compile(r"(?P<number>[-+]?[0-9]{1,9})\s*(?:/\s*(?P<scale>[0-9]+))?[*_`\s]*(?:\([^()0-9]*\))?[.,;*_`\s]*")
-_REFUSAL = re.compile(
-    r"\W*(?:i(?:['’]m| am) (?:very )?sorry|sorry|i apologi[sz]e|unfortunately|i can(?:['’]t|not)|i won['’]t|"
-    r"i(?:['’]m| am) (?:unable|not able)|as an ai)\b",
-    re.IGNORECASE,
+# a dimension with a value as torn JSON and prose have it: "Final quality score: 1", "the quality should rather be 1"
+_BETWEEN = (
+    "scores?|ratings?|values?|is|was|should|would|must|be|becomes?|drops?|down|up|to|at|as|of|now|only|just|rather|"
+    "really|actually|a|an"
 )
+# before any other word a number counts something: "quality of 2 photos"
+_AFTER = "and|but|or|as|because|since|for|now|instead|out|of|rather|then|so|while"
+_STATED = re.compile(
+    rf"""(?P<name>{_NAMES})[ \t]?(?:\([^()\n]*\))?
+    (?:(?:[^\w\n:=]|_)+(?:{_BETWEEN})(?![^\W_]))*(?:[^\w\n:=]|_)*
+    (?:[:=]|(?P<number>[0-9]+(?:\.[0-9]+)?)(?!\.?[0-9]|[^\S\n]*(?!(?:{_AFTER})\b)[^\W\d_]))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# "Quality: sharp, no artefacts" is a remark; with a number in it, it may be another verdict
+_MARKS = " \t*_`:=#-"
+_COUNTS = re.compile(r"[0-9]|\b(?:zero|one|two|three|four|five|none|full|max\w*|min\w*|half|same)\b", re.IGNORECASE)
+# keys beside the dimensions that may name one, if words follow
+_REMARK = re.compile("reason|comment|remark|expla|justif|rationale|note")
 
 
 class Verdict(NamedTuple):
@@ -50,16 +68,11 @@ class Verdict(NamedTuple):
     reason: str = ""
 
 
-class _Unscored(Exception):
-    """The reply holds no score; the message is the reason."""
-
-
 def read_reply(text: str) -> Verdict:
     """The score in a reply. Never raises and never guesses."""
-    words = _THINK.sub("", text).strip()
     try:
-        return Verdict(_score(words))
-    except _Unscored as error:
+        return Verdict(_score(_answer(text.strip())))
+    except Unscored as error:
         return Verdict(None, str(error))
 
 
@@ -73,42 +86,75 @@ def cut_off(text: str) -> Verdict:
     return Verdict(None, f"{UNREADABLE}: cut off at its length limit: {shown(text[-SHOWN:])}")
 
 
-def shown(text: str) -> str:
-    """The beginning of a text in one line, quoted."""
-    return repr(" ".join(text.split())[:SHOWN])
+def _answer(text: str) -> str:
+    """The text without the thoughts before it; templates may keep their opening tag in the prompt."""
+    if _object_at(text, 0)[1] == len(text):
+        return text
+    words = text.rpartition("</think>")[2].strip()
+    if "<think>" in words:
+        raise Unscored(cut_off(words).reason)
+    return words
 
 
 def _score(text: str) -> Score:
-    if text.startswith("<think>"):
-        raise _Unscored(cut_off(text).reason)
-    whole = _parsed(text)
-    said: dict[str, set[int]] = {}
-    for name, number in _of_object(whole) if isinstance(whole, dict) else (*_fenced(text), *_labelled(text)):
-        said.setdefault(name, set()).add(number)
-    if not said:
-        kind = REFUSAL if _REFUSAL.match(text) else UNREADABLE
-        raise _Unscored(f"{kind}: {shown(text) if text else 'the reply is empty'}")
-    return _only(said)
+    objects, words = _objects(text)
+    lines, rest = _lines(words)
+    if refuses(words, beside_numbers=bool(objects or lines)):
+        raise Unscored(refusal(words).reason)
+    if not (objects or lines):
+        raise Unscored(f"{UNREADABLE}: {shown(text) if text else 'the reply is empty'}")
+    score = _only([*objects, *lines])
+    _check_nothing_else(rest, score)
+    return score
 
 
-def _only(said: dict[str, set[int]]) -> Score:
+def _only(numbers: list[tuple[str, int]]) -> Score:
     """The score where each dimension was named, and with one value only."""
-    missing = [name for name in DIMENSIONS if name not in said]
+    said = {name: {number for of, number in numbers if of == name} for name in DIMENSIONS}
+    missing = [name for name in DIMENSIONS if not said[name]]
     if missing:
-        raise _Unscored(f"{UNREADABLE}: it does not say {' and '.join(missing)}")
+        raise Unscored(f"{UNREADABLE}: it does not say {' and '.join(missing)}")
     torn = next((name for name in DIMENSIONS if len(said[name]) > 1), None)
     if torn:
         values = " and ".join(map(str, sorted(said[torn])))
-        raise _Unscored(f"{UNREADABLE}: two verdicts that differ: {torn} is {values}")
+        raise Unscored(f"{UNREADABLE}: two verdicts that differ: {torn} is {values}")
     return Score(**{name: said[name].pop() for name in DIMENSIONS})
 
 
-def _parsed(text: str) -> Any:
-    """Text as JSON; None if it is none."""
+def _check_nothing_else(rest: str, score: Score) -> None:
+    """What stands beside the verdict may repeat it in words; another one, or the beginning of one, makes it none."""
+    for found in _STATED.finditer(rest):
+        name = _SPELLINGS[found["name"].casefold()]
+        remark = rest[found.end() :].partition("\n")[0]
+        if found["number"] is None and remark.strip(_MARKS) and not _COUNTS.search(remark):
+            continue
+        if found["number"] != str(getattr(score, name)):
+            raise Unscored(f"{UNREADABLE}: beside its verdict it says {shown(found[0])}")
+    if re.search(r'\{\s*"', rest) or rest.count("```") % 2:
+        raise Unscored(f"{UNREADABLE}: beside its verdict there is JSON that breaks off")
+
+
+def _objects(text: str) -> tuple[list[tuple[str, int]], str]:
+    """What JSON objects say, and the text without them."""
+    said: list[tuple[str, int]] = []
+    rest, place = [], 0
+    while (start := text.find("{", place)) >= 0:
+        values, end = _object_at(text, start)
+        numbers = _of_object(values)
+        # one that names no dimension is words like others
+        rest.append(text[place : start if numbers else end])
+        said += numbers
+        place = end
+    return said, "".join([*rest, text[place:]])
+
+
+def _object_at(text: str, start: int) -> tuple[dict[str, list[Any]], int]:
+    """The object that begins there, and where it ends; an empty one if there is none."""
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        value, end = _DECODER.raw_decode(text, start)
     except (ValueError, RecursionError):
-        return None
+        return {}, start + 1
+    return (value if isinstance(value, dict) else {}), end
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, list[Any]]:
@@ -119,54 +165,50 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, list[Any]]:
     return values
 
 
-def _of_object(values: dict[str, list[Any]]) -> Iterator[tuple[str, int]]:
-    for key, name in _SPELLINGS.items():
-        for value in values.get(key, ()):
-            yield name, _json_number(name, value)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def _fenced(text: str) -> Iterator[tuple[str, int]]:
-    for block in _FENCED.findall(text):
-        parsed = _parsed(block)
-        if isinstance(parsed, dict):
-            yield from _of_object(parsed)
+def _of_object(values: dict[str, list[Any]]) -> list[tuple[str, int]]:
+    others = {key: found for key, found in values.items() if key not in _SPELLINGS}
+    for text in (value for found in others.values() for value in found if isinstance(value, str)):
+        if refuses(text, beside_numbers=True):
+            raise Unscored(refusal(text).reason)
+    odd = next((key for key in _keys(others) if re.search(_NAMES, key)), None)
+    if odd is not None:
+        raise Unscored(f"{UNREADABLE}: its JSON has {shown(odd)} where no dimension belongs")
+    return [(name, json_number(name, value)) for key, name in _SPELLINGS.items() for value in values.get(key, ())]
 
 
-def _labelled(text: str) -> Iterator[tuple[str, int]]:
-    """What the lines outside of fences say."""
-    for piece in _PIECES.split(_FENCED.sub("\n", text)):
+def _keys(values: dict[str, list[Any]]) -> Iterator[str]:
+    """All keys at any depth, but for those of remarks."""
+    left: list[Any] = [values]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            yield from (key for key, found in value.items() if not _is_remark(key, found))
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+
+
+def _is_remark(key: str, values: list[Any]) -> bool:
+    return bool(_REMARK.search(key)) and all(isinstance(value, str) for value in values)
+
+
+def _lines(text: str) -> tuple[list[tuple[str, int]], str]:
+    """What labelled lines say, and the text without them."""
+    said, rest = [], []
+    for piece in _PIECES.split(text):
         label = _LABEL.fullmatch(piece.rstrip())
         if label:
             name = _SPELLINGS[label["name"].casefold()]
-            yield name, _line_number(name, label)
+            said.append((name, _line_number(name, label)))
+        else:
+            rest.append(piece)
+    return said, "\n".join(rest)
 
 
 def _line_number(name: str, label: re.Match[str]) -> int:
     if label["high"] and (int(label["low"]), int(label["high"])) != (0, DIMENSIONS[name]):
-        raise _not_a_number(name, label[0].strip())
-    return _text_number(name, label["value"])
-
-
-def _json_number(name: str, value: Any) -> int:
-    if isinstance(value, str):
-        return _text_number(name, value.strip())
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value % 1:
-        raise _not_a_number(name, value)
-    return _in_range(name, int(value))
-
-
-def _text_number(name: str, text: str) -> int:
-    found = _NUMBER.fullmatch(text)
-    if not found or found["scale"] not in (None, str(DIMENSIONS[name])):
-        raise _not_a_number(name, text)
-    return _in_range(name, int(found["number"]))
-
-
-def _in_range(name: str, number: int) -> int:
-    if not 0 <= number <= DIMENSIONS[name]:
-        raise _Unscored(f"{OUT_OF_RANGE}: {name} is {str(number)[:SHOWN]}; wanted 0 to {DIMENSIONS[name]}")
-    return number
-
-
-def _not_a_number(name: str, value: Any) -> _Unscored:
-    return _Unscored(f"{UNREADABLE}: {name} is {shown(str(value))}; wanted a whole number from 0 to {DIMENSIONS[name]}")
+        raise not_a_number(name, label[0].strip())
+    return text_number(name, label["value"])

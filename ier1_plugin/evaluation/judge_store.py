@@ -6,34 +6,38 @@
     # {"item": "psr-1a2b", "system": "flux", "judge": "openai:gpt-4o-2024-11-20", "sample": 0, "score": {...}, ...}
 
 The last line of an (item, system, sample) is the one that counts. What a judge wrote before it was asked again stands
-in a file of the same name in judgements/retried/. Memory holds where a line is, never the line.
+in a file of the same name in judgements/retried/. So every reply stands in one line, with its own tokens; a line that
+takes over the reply to an equal question has 0 tokens. Memory holds where a line is, never the line.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import io
-import json
-import os
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from ier1_plugin.batch_items import Item
-from ier1_plugin.evaluation.records import EvaluationError, Judgement
+from ier1_plugin.evaluation.judge_lines import Lines, Place, parsed, unusable, whole
+from ier1_plugin.evaluation.records import Judgement
 
 FOLDER, RETRIED = "judgements", "retried"
 MISSING, HTTP = "missing image", "http"
 # nothing was paid for these, and the next run may fare better
 FREE = (MISSING, HTTP)
-SHOWN = 80
 
 
-class _Place(NamedTuple):
-    offset: int
-    length: int
+class Paid(NamedTuple):
+    """What a judge has been paid for."""
+
+    replies: int
+    prompt_tokens: int
+    completion_tokens: int
+    uncounted: int
+    """Replies of models whose server did not say how many tokens they took; the sums are too low by theirs."""
 
 
 def judgements_file(folder: Path, judge: str) -> Path:
@@ -48,35 +52,54 @@ def read_judgements(file: Path) -> Iterator[Judgement]:
     """
     try:
         with file.open("rb") as lines:
-            last = {_who(judgement): place for judgement, place in _whole(lines, file)}
+            last = {_who(judgement): place for judgement, place in whole(lines, file)}
             for place in sorted(last.values()):
                 lines.seek(place.offset)
-                yield _judgement(lines.read(place.length), file)
+                yield parsed(lines.read(place.length), file)
     except OSError as error:
-        raise _unusable(file, error) from None
+        raise unusable(file, error) from None
+
+
+def paid_tokens(file: Path) -> Paid:
+    """Of every reply that was ever written for a judgements file, also those that no longer count; each counts once.
+
+    All 0 if there is no file. EvaluationError: a line is no judgement.
+    """
+    replies = prompt = completion = uncounted = 0
+    for judgement in chain(_all(file), _all(_retried(file))):
+        counts = judgement.prompt_tokens, judgement.completion_tokens
+        replies += _is_reply(judgement)
+        prompt, completion = prompt + (counts[0] or 0), completion + (counts[1] or 0)
+        # the pixel judge has no model, nor has a request that a server refused
+        uncounted += None in counts and bool(judgement.model or judgement.reply)
+    return Paid(replies, prompt, completion, uncounted)
 
 
 class JudgementStore:
     """The judgements of one run; safe to use from several threads, refused to a second run."""
 
     def __init__(self, file: Path, retry_unscored: bool = False) -> None:
-        """`retry_unscored`: True asks once more for what was refused or could not be read.
+        """`retry_unscored`: True gives what was refused, unreadable or out of range all attempts anew.
 
-        EvaluationError: another run has the file, it holds something else, or it can't be read or written.
+        What has a score is asked for in no run again; a missing image and a server that did not answer are tried again
+        in every run. EvaluationError: another run has the file, it holds something else, or it can't be used.
         """
         self._lock = threading.Lock()
         self._claims: dict[bytes, threading.Lock] = {}
-        self._paid: dict[bytes, _Place] = {}
-        self._last: dict[tuple[str, str, int], _Place] = {}
-        self._asked_again: dict[bytes, list[_Place]] = {}
-        self._retry_unscored = retry_unscored
-        self._judgements = _File(file)
+        self._scored: dict[bytes, Place] = {}
+        self._unscored: dict[bytes, list[Place]] = {}
+        self._last: dict[tuple[str, str, int], Place] = {}
+        self._asked_again: dict[bytes, list[Place]] = {}
+        self._given_up: Counter[bytes] = Counter()
+        self._judgements = Lines(file)
         try:
-            self._retries = _File(file.parent / RETRIED / file.name)
+            self._retries = Lines(_retried(file))
             self._read()
         except BaseException:
             self.close()
             raise
+        if retry_unscored:
+            self._forget_unscored()
 
     def __enter__(self) -> JudgementStore:
         return self
@@ -95,9 +118,10 @@ class JudgementStore:
             return self._claims.setdefault(_digest(key), threading.Lock())
 
     def paid(self, key: tuple[object, ...]) -> Judgement | None:
-        """The judgement under this key, whichever system it was asked for."""
+        """The judgement under this key, whichever system it was asked for: one with a score, or else the latest."""
+        digest = _digest(key)
         with self._lock:
-            place = self._paid.get(_digest(key))
+            place = self._scored.get(digest) or self._unscored.get(digest, [None])[-1]
         return self._judgements.read(place) if place else None
 
     def asked_again(self, key: tuple[object, ...]) -> list[Judgement]:
@@ -106,12 +130,19 @@ class JudgementStore:
             places = list(self._asked_again.get(_digest(key), ()))
         return [self._retries.read(place) for place in places]
 
-    def keep(self, judgement: Judgement) -> None:
-        """Writes a judgement, unless what counts for its item and system says the same already."""
+    def given_up(self, key: tuple[object, ...]) -> int:
+        """The number of replies under this key that count no more, now that all attempts are made anew."""
+        return self._given_up[_digest(key)]
+
+    def keep(self, judgement: Judgement) -> Judgement:
+        """Writes a reply, or what else there is to say unless it is said already; the judgement that counts now."""
         with self._lock:
-            last = self._last.get(_who(judgement))
-            if not last or _said(self._judgements.read(last)) != _said(judgement):
-                self._note(judgement, self._judgements.append(judgement))
+            place = self._last.get(_who(judgement))
+            last = self._judgements.read(place) if place else None
+            if last and _said(judgement) == _said(last) and not _is_reply(judgement):
+                return last
+            self._note(judgement, self._judgements.append(judgement))
+            return judgement
 
     def keep_to_ask_again(self, judgement: Judgement) -> None:
         with self._lock:
@@ -121,66 +152,39 @@ class JudgementStore:
         for judgement, place in self._judgements.earlier():
             self._note(judgement, place)
         for judgement, place in self._retries.earlier():
-            # a judge that is given another chance gets all its attempts
-            if not self._retry_unscored:
-                self._asked_again.setdefault(_digest(judgement.key), []).append(place)
+            self._asked_again.setdefault(_digest(judgement.key), []).append(place)
 
-    def _note(self, judgement: Judgement, place: _Place) -> None:
+    def _note(self, judgement: Judgement, place: Place) -> None:
         self._last[_who(judgement)] = place
-        kind = judgement.unscored.partition(":")[0]
-        if judgement.score or not (kind in FREE or self._retry_unscored):
-            self._paid.setdefault(_digest(judgement.key), place)
+        if judgement.score:
+            self._scored.setdefault(_digest(judgement.key), place)
+        elif _kind(judgement) not in FREE:
+            self._unscored.setdefault(_digest(judgement.key), []).append(place)
+
+    def _forget_unscored(self) -> None:
+        for places in (self._unscored, self._asked_again):
+            self._given_up.update({digest: len(found) for digest, found in places.items()})
+            places.clear()
 
 
-class _File:
-    """A file of judgements that only grows. A torn last line is cut off when it is opened."""
+def _retried(file: Path) -> Path:
+    return file.parent / RETRIED / file.name
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = io.FileIO(path, "a+")
-        except OSError as error:
-            raise _unusable(path, error) from None
-        self._size = 0
-        try:
-            # the lock goes when its process does, however that ends
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise EvaluationError(f"another run writes to {path}; wait for it or choose another folder") from None
 
-    def earlier(self) -> Iterator[tuple[Judgement, _Place]]:
-        """What is there. To be read to its end before anything is appended."""
-        self._file.seek(0)
-        reader = io.BufferedReader(self._file, buffer_size=1 << 20)
-        try:
-            for judgement, place in _whole(reader, self._path):
-                self._size = place.offset + place.length
-                yield judgement, place
-        finally:
-            reader.detach()
-        self._file.truncate(self._size)
+def _all(file: Path) -> Iterator[Judgement]:
+    if file.is_file():
+        with file.open("rb") as lines:
+            yield from (judgement for judgement, _ in whole(lines, file))
 
-    def read(self, place: _Place) -> Judgement:
-        return _judgement(os.pread(self._file.fileno(), place.length, place.offset), self._path)
 
-    def append(self, judgement: Judgement) -> _Place:
-        """When this returns, kill -9 can't lose the line."""
-        # ASCII only: a lone surrogate in a reply could not be encoded
-        line = json.dumps(judgement.as_dict()).encode() + b"\n"
-        try:
-            written = self._file.write(line)
-        except OSError as error:
-            raise _unusable(self._path, error) from None
-        if written != len(line):
-            raise EvaluationError(f"{self._path}: only a part of a judgement could be written; is the disk full?")
-        place = _Place(self._size, len(line))
-        self._size += len(line)
-        return place
+def _kind(judgement: Judgement) -> str:
+    return judgement.unscored.partition(":")[0]
 
-    def close(self) -> None:
-        self._file.close()
+
+def _is_reply(judgement: Judgement) -> bool:
+    """Whether the judge was asked for it, and answered."""
+    taken_over = judgement.prompt_tokens == judgement.completion_tokens == 0
+    return not taken_over and _kind(judgement) not in FREE
 
 
 def _who(judgement: Judgement) -> tuple[str, str, int]:
@@ -193,26 +197,3 @@ def _said(judgement: Judgement) -> tuple[object, ...]:
 
 def _digest(key: tuple[object, ...]) -> bytes:
     return hashlib.sha256(repr(key).encode("utf-8", "replace")).digest()[:16]
-
-
-def _whole(lines: IO[bytes] | io.BufferedReader, file: Path) -> Iterator[tuple[Judgement, _Place]]:
-    """Every line but one that was torn off by the end of a run."""
-    offset = 0
-    for line in lines:
-        if not line.endswith(b"\n"):
-            return
-        yield _judgement(line, file), _Place(offset, len(line))
-        offset += len(line)
-
-
-def _judgement(line: bytes, file: Path) -> Judgement:
-    try:
-        return Judgement.from_dict(json.loads(line))
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise EvaluationError(
-            f"{file} holds a line that is no judgement: {line[:SHOWN]!r}; remove the line or choose another folder"
-        ) from None
-
-
-def _unusable(file: Path, error: OSError) -> EvaluationError:
-    return EvaluationError(f"judgements file {file} can't be used: {error.strerror or error}")

@@ -73,10 +73,15 @@ STATEMENTS = {
     "Figure 3": "Action and subject rewards settle above 0.9; the goal reward rises more slowly.",
     "Figure 5": "Single-turn is better than multi-turn on all three benchmarks, with FLUX.1-Kontext-dev and with Nano "
     "Banana; on PSR with FLUX.1-Kontext-dev 7.92 against 6.47.",
-    "Figure 7": "Three epochs of training: all three benchmarks rise most between 0 and 4000 training samples and stay "
-    "about level beyond.",
+    "Figure 7": "The text has two figures of this number. Training data: three epochs of training; all three "
+    "benchmarks rise most between 0 and 4000 training samples and stay about level beyond. With and without goals: "
+    "subject and action rewards take a similar course in training, whether or not the goal is rewarded.",
 }
 """What the text says of the figures, in our words."""
+
+
+BESIDE = {"Table 1": "scores", "Table 4": "comparisons", "Figure 5": "comparisons", "Table 3": "agreement"}
+"""What of ours each is read beside."""
 
 
 def quoted_grids() -> dict[str, Grid]:

@@ -5,7 +5,8 @@
     17/flux,judge:openai:gpt-4o-2024-11-20,fulfilment,4,Delete
 
 `group` may be missing; it is the item's, such as an action, a system or a post. A rating that does not exist has no
-line. Raters named `judge:NAME` are judges, all others are humans.
+line. Raters named `judge:NAME` are judges, all others are humans; what is nearly that name, such as `Judge: gpt`, is
+refused, as it would count as a human.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,6 +23,7 @@ from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.files import write
 
 JUDGE = "judge:"
+_MEANT_AS_JUDGE = re.compile(r"judge\s*:\s*", re.IGNORECASE)
 SHOWN = 60
 # no scale goes so far, and the squares of such numbers overflow
 HIGHEST = 1e9
@@ -120,8 +123,16 @@ def _rating(file: Path, line: int, columns: dict[str, int], row: list[str]) -> R
     if empty:
         hint = "; leave out the line of a rating that does not exist" if empty == "score" else ""
         raise EvaluationError(f"{file}, line {line}: {empty} is empty{hint}")
+    _check_judge(file, line, cells["rater"])
     score = _number(file, line, cells["score"])
     return Rating(cells["item"], cells["rater"], cells["dimension"], score, cells.get("group", ""))
+
+
+def _check_judge(file: Path, line: int, rater: str) -> None:
+    meant = _MEANT_AS_JUDGE.match(rater)
+    if meant and (meant[0] != JUDGE or rater == JUDGE):
+        name = rater[meant.end() :] or "NAME"
+        raise EvaluationError(f"{file}, line {line}: rater is {_short(rater)}; a judge is written {JUDGE}{name}")
 
 
 def _number(file: Path, line: int, cell: str) -> float:

@@ -3,8 +3,8 @@
     study = read_study([Path("evaluations/psr"), Path("evaluations/realedit")])
     study.scores["psr", "FLUX.1-Kontext-dev", "openai:gpt-4o-2024-11-20"].total    # array([9., 6.5, nan, ...])
 
-Benchmarks, systems and judges of several folders are one where their names are equal. Nothing is dropped in silence:
-what did not count is told in `Study.notes`.
+Benchmarks, systems and judges of several folders are one where their names are equal; see report_samples.py for which
+judgements count where folders overlap. Nothing is dropped in silence: what did not count is told in `Study.notes`.
 """
 
 from __future__ import annotations
@@ -13,60 +13,70 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ier1_plugin.evaluation.inputs import ITEMS, read_items
 from ier1_plugin.evaluation.judge_store import FOLDER, read_judgements
-from ier1_plugin.evaluation.records import DIMENSIONS, BenchmarkItem, EvaluationError, Judgement
+from ier1_plugin.evaluation.records import BenchmarkItem, EvaluationError, Judgement
+from ier1_plugin.evaluation.report_samples import Choice, Said, chosen, said, scores, was_asked
 from ier1_plugin.evaluation.run_file import EVALUATION, read_run
-from ier1_plugin.evaluation.study import Benchmark, Entrant, Scores, Study, Triple
+from ier1_plugin.evaluation.study import Benchmark, Entrant, Referee, Scores, Study, Triple
 
-NOT_JUDGED = "not judged"
-LONGEST_REPLY = 1500
-
-
-class _Said(NamedTuple):
-    """What is kept of a judgement; with all replies and hashes it would be most of the memory."""
-
-    date: str
-    score: tuple[int, ...] | None
-    unscored: str
-    reply: str
+Pair = tuple[str, str]
+"""Benchmark, system."""
 
 
 @dataclass
 class _Reading:
-    """What has been read so far."""
+    """What has been read so far. Folders go by their number."""
 
+    folders: list[Path]
     items: dict[str, dict[str, tuple[BenchmarkItem, Path]]] = field(default_factory=dict)
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    systems: dict[str, Entrant] = field(default_factory=dict)
-    judges: dict[str, dict[str, Any]] = field(default_factory=dict)
+    facts: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
+    """By benchmark, then folder."""
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of systems."""
+    batches: dict[Pair, dict[int, Path]] = field(default_factory=lambda: defaultdict(dict))
+    given: dict[int, frozenset[str]] = field(default_factory=dict)
+    """The items of each folder."""
+    judges: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
+    """By name, then folder."""
     due: dict[Triple, set[str]] = field(default_factory=lambda: defaultdict(set))
-    said: dict[Triple, dict[tuple[str, int], _Said]] = field(default_factory=lambda: defaultdict(dict))
+    said: dict[Pair, dict[str, list[Said]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    """By judge."""
     changed: dict[tuple[str, ...], dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
     """Settings that differ between folders, and the names of the systems."""
     notes: list[str] = field(default_factory=list)
 
+    def called(self, number: int) -> str:
+        """A folder's name; its path where two have the same name."""
+        folder = self.folders[number]
+        return folder.name if [other.name for other in self.folders].count(folder.name) == 1 else str(folder)
+
 
 def read_study(folders: Sequence[Path]) -> Study:
     """EvaluationError: a folder is not one of an evaluation, or a file in it is damaged."""
-    reading = _Reading()
-    for folder in dict.fromkeys(folder.resolve() for folder in folders):
-        _read_folder(reading, folder)
-    if not any(reading.said.values()):
+    reading = _Reading(list(dict.fromkeys(folder.resolve() for folder in folders)))
+    for number in range(len(reading.folders)):
+        _read_folder(reading, number)
+    if not reading.said:
         raise EvaluationError(
             f"no judgements in {', '.join(map(str, folders))}; `ier1 evaluate` with --judge makes them"
         )
     benchmarks = {name: _benchmark(reading, name) for name in reading.items}
-    scores = {triple: _scores(benchmarks[triple[0]], reading, triple) for triple in reading.due}
-    notes = (*reading.notes, *_changed_settings(reading), *_unequal_items(benchmarks, scores))
-    return Study(benchmarks, reading.systems, reading.judges, scores, notes)
+    choices = {pair: chosen(reading.said[pair]) for pair in reading.batches}
+    found = {triple: _scores(benchmarks[triple[0]], reading, choices, triple) for triple in reading.due}
+    systems = {name: _entrant(reading, benchmarks, choices, name) for name in reading.settings}
+    judges = {name: _referee(reading, choices, name) for name in reading.judges}
+    notes = [*reading.notes, *_left_out(reading, choices), *_changed_settings(reading)]
+    notes += [*_unequal_items(benchmarks, found), *_drift(judges)]
+    return Study(benchmarks, systems, judges, found, tuple(notes))
 
 
-def _read_folder(reading: _Reading, folder: Path) -> None:
+def _read_folder(reading: _Reading, number: int) -> None:
+    folder = reading.folders[number]
     facts = read_run(folder)
     if not facts:
         raise EvaluationError(f"{folder} holds no {EVALUATION}; wanted a folder that `ier1 evaluate --out` made")
@@ -74,14 +84,15 @@ def _read_folder(reading: _Reading, folder: Path) -> None:
     if not items:
         raise EvaluationError(f"{folder / ITEMS} is missing or empty; run `ier1 evaluate` again")
     _check_kinds(folder, facts["systems"], items)
-    reading.facts.setdefault(name, facts["benchmark"])
+    reading.facts[name][reading.called(number)] = facts["benchmark"]
+    reading.given[number] = frozenset(item.id for item in items)
     _add_items(reading.items.setdefault(name, {}), items, folder)
-    _add_systems(reading, folder, name, facts["systems"])
-    rubrics = _add_judges(reading, folder, facts["judges"])
+    _add_systems(reading, number, name, facts["systems"])
+    rubrics = _add_judges(reading, number, facts)
     for judge in rubrics:
         for system in facts["systems"]:
-            reading.due[name, system["name"], judge].update(item.id for item in items)
-    _read_judgements(reading, folder, name, rubrics, {item.id for item in items})
+            reading.due[name, system["name"], judge] |= reading.given[number]
+    _read_judgements(reading, number, name, rubrics)
 
 
 def _check_kinds(folder: Path, systems: Sequence[Mapping[str, Any]], items: Sequence[BenchmarkItem]) -> None:
@@ -105,68 +116,60 @@ def _add_items(known: dict[str, tuple[BenchmarkItem, Path]], items: Sequence[Ben
             )
 
 
-def _add_systems(reading: _Reading, folder: Path, benchmark: str, systems: Sequence[Mapping[str, Any]]) -> None:
+def _add_systems(reading: _Reading, number: int, benchmark: str, systems: Sequence[Mapping[str, Any]]) -> None:
     for values in systems:
         name, settings = str(values["name"]), dict(values.get("settings") or {})
-        place = folder / str(values.get("folder") or f"systems/{name}")
-        before = reading.systems.get(name, Entrant(name, settings, {}))
-        changed = sorted(key for key in {*before.settings, *settings} if before.settings.get(key) != settings.get(key))
+        place = reading.folders[number] / str(values.get("folder") or f"systems/{name}")
+        before = reading.settings.setdefault(name, settings)
+        changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
         if changed:
             reading.changed[tuple(changed)].setdefault(name)
-        folders = {**before.folders, benchmark: (*before.folders.get(benchmark, ()), place)}
-        reading.systems[name] = Entrant(name, before.settings, folders)
+        reading.batches[benchmark, name][number] = place
 
 
-def _add_judges(reading: _Reading, folder: Path, judges: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _add_judges(reading: _Reading, number: int, run: Mapping[str, Any]) -> dict[str, str]:
     """{judge: hash of its rubric in this folder, or ""}"""
     rubrics = {}
-    for values in judges:
+    for values in run["judges"]:
         name, rubric = str(values["name"]), str(values.get("rubric_sha256") or "")
-        before = reading.judges.setdefault(name, dict(values))
-        if rubric != str(before.get("rubric_sha256") or ""):
-            reading.notes.append(f"{name} judged {folder} by another rubric: its columns can't be compared")
+        others = {str(facts.get("rubric_sha256") or "") for facts in reading.judges[name].values()}
+        if others - {rubric}:
+            reading.notes.append(
+                f"{name} judged {reading.folders[number]} by another rubric: its columns can't be compared"
+            )
+        reading.judges[name][reading.called(number)] = dict(values)
         rubrics[name] = rubric
+    for name, failure in dict(run.get("failed_sanity") or {}).items():
+        why = "; ".join(map(str, failure.get("why") or ())) if isinstance(failure, Mapping) else str(failure)
+        reading.notes.append(f"{reading.folders[number]}: {name} failed its sanity check{f': {why}' if why else ''}")
     return rubrics
 
 
-def _read_judgements(
-    reading: _Reading, folder: Path, benchmark: str, rubrics: Mapping[str, str], known: set[str]
-) -> None:
-    """Keeps the newest judgement of each sample, and tells how many others there were and why they don't count."""
+def _read_judgements(reading: _Reading, number: int, benchmark: str, rubrics: Mapping[str, str]) -> None:
+    """Tells how many judgements there were that can't count, and why."""
     left_out: Counter[str] = Counter()
+    known, folder = reading.given[number], reading.folders[number]
     for file in sorted((folder / FOLDER).glob("*.jsonl")):
         for one in _judgements(file):
-            triple, key = (benchmark, one.system, one.judge), (one.item, one.sample)
-            if one.item not in known or one.judge not in rubrics or triple not in reading.due:
-                left_out[f"don't count: {EVALUATION} or {ITEMS} has no such item, system or judge"] += 1
+            pair = (benchmark, one.system)
+            if one.item not in known or one.judge not in rubrics or number not in reading.batches.get(pair, ()):
+                left_out[f"{EVALUATION} or {ITEMS} has no such item, system or judge"] += 1
             elif rubrics[one.judge] and one.rubric_sha256 != rubrics[one.judge]:
-                left_out[f"don't count: {EVALUATION} names another rubric"] += 1
+                left_out[f"{EVALUATION} names another rubric"] += 1
             else:
-                before = reading.said[triple].get(key)
-                left_out["are there in another folder too: the newer one counts"] += before is not None
-                if not before or one.date >= before.date:
-                    reading.said[triple][key] = _said(one)
-    for reason, count in left_out.items():
-        if count:
-            reading.notes.append(f"{folder}: {count:,} judgements {reason}")
+                reading.said[pair][one.judge].append(said(one, number))
+    reading.notes += [f"{folder}: {count:,} judgements don't count: {reason}" for reason, count in left_out.items()]
 
 
 def _judgements(file: Path) -> Iterator[Judgement]:
     try:
         for one in read_judgements(file):
-            if not all(isinstance(text, str) for text in (one.system, one.judge, one.date, one.unscored, one.reply)):
-                raise TypeError("a number where text was wanted")
+            texts = (one.system, one.judge, one.date, one.unscored, one.reply, one.model, one.edited_sha256)
+            if not (all(isinstance(text, str) for text in texts) and isinstance(one.sample, int)):
+                raise TypeError("a number where text was wanted, or text for a number")
             yield one
     except (TypeError, AttributeError) as error:
         raise EvaluationError(f"{file} holds a judgement that nothing can be made of: {error}") from None
-
-
-def _said(judgement: Judgement) -> _Said:
-    score = judgement.score
-    parts = tuple(getattr(score, part) for part in DIMENSIONS) if score else None
-    words = judgement.reply if judgement.sample == 0 else ""
-    reply = words if len(words) <= LONGEST_REPLY else f"{words[:LONGEST_REPLY]} …"
-    return _Said(judgement.date, parts, judgement.unscored, reply)
 
 
 def _benchmark(reading: _Reading, name: str) -> Benchmark:
@@ -174,24 +177,61 @@ def _benchmark(reading: _Reading, name: str) -> Benchmark:
     return Benchmark(name, items, folders, reading.facts[name])
 
 
-def _scores(benchmark: Benchmark, reading: _Reading, triple: Triple) -> Scores:
-    index = {item.id: number for number, item in enumerate(benchmark.items)}
-    samples: dict[int, list[_Said]] = defaultdict(list)
-    for (item, _), said in sorted(reading.said[triple].items(), key=lambda entry: entry[0]):
-        samples[index[item]].append(said)
+def _scores(benchmark: Benchmark, reading: _Reading, choices: Mapping[Pair, Choice], triple: Triple) -> Scores:
     given = np.array([item.id in reading.due[triple] for item in benchmark.items])
-    parts = np.full((len(index), len(DIMENSIONS)), np.nan)
-    reasons, spreads = {}, []
-    for number in np.flatnonzero(given).tolist():
-        found = samples.get(number, [])
-        scored = [said.score for said in found if said.score]
-        if scored:
-            parts[number] = np.array(scored).mean(axis=0)
-            spreads += [float(np.std(np.sum(scored, axis=1), ddof=1))] if len(scored) > 1 else []
-        else:
-            reasons[number] = next((said.unscored for said in found if said.unscored), NOT_JUDGED)
-    replies = {number: found[0].reply for number, found in samples.items() if found[0].reply}
-    return Scores(given, parts, float(np.mean(spreads)) if spreads else float("nan"), reasons, replies)
+    return scores(benchmark, given, choices[triple[:2]].counted.get(triple[2], {}))
+
+
+def _entrant(
+    reading: _Reading, benchmarks: Mapping[str, Benchmark], choices: Mapping[Pair, Choice], name: str
+) -> Entrant:
+    folders = {
+        benchmark: tuple(_place(reading, (benchmark, name), choices[benchmark, name], item.id) for item in one.items)
+        for benchmark, one in benchmarks.items()
+        if (benchmark, name) in reading.batches
+    }
+    return Entrant(name, reading.settings[name], folders)
+
+
+def _place(reading: _Reading, pair: Pair, choice: Choice, item: str) -> Path | None:
+    batches = reading.batches[pair]
+    last = next((number for number in reversed(batches) if item in reading.given[number]), None)
+    number = choice.home.get(item, last)
+    return None if number is None else batches[number]
+
+
+def _referee(reading: _Reading, choices: Mapping[Pair, Choice], name: str) -> Referee:
+    counted = [
+        one
+        for choice in choices.values()
+        for samples in choice.counted.get(name, {}).values()
+        for one in samples
+        if was_asked(one)
+    ]
+    dates = [one.date for one in counted if one.date] or [""]
+    models = Counter(one.model for one in counted if one.model)
+    return Referee(reading.judges[name], min(dates), max(dates), models)
+
+
+def _left_out(reading: _Reading, choices: Mapping[Pair, Choice]) -> Iterator[str]:
+    """What folders that overlap, and edits that were made again, leave without a use."""
+    for kind, reason in (
+        ("elsewhere", "another folder has newer ones of these items"),
+        ("earlier", "they are of an earlier edit"),
+    ):
+        counts = sum((getattr(choice, kind) for choice in choices.values()), Counter[int]())
+        for number, count in sorted(counts.items()):
+            yield f"{reading.folders[number]}: {count:,} judgements don't count: {reason}"
+    for (benchmark, system), choice in choices.items():
+        if choice.apart:
+            yield f"{system} on {benchmark}: the judges looked at different edits of {choice.apart:,} items"
+
+
+def _drift(judges: Mapping[str, Referee]) -> Iterator[str]:
+    for name, judge in judges.items():
+        if len(judge.models) > 1:
+            answered = ", ".join(f"{model} ({count:,})" for model, count in judge.models.items())
+            yield f"{name}: not one model answered but {answered}; what differs between rows may be the judge"
 
 
 def _changed_settings(reading: _Reading) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 
 from ier1_plugin.batch_items import Item
 from ier1_plugin.batch_store import PLANS, TRACES, Store
+from ier1_plugin.evaluation.statistics import seeded
 from ier1_plugin.evaluation.study import Study
 from ier1_plugin.files import read_plan
 from ier1_plugin.images import ImageError, data_url, open_image
@@ -46,7 +48,7 @@ def drawn(study: Study, count: int, seed: int) -> list[Case]:
     """`count` items of each benchmark by lot, with the edits of all systems that were given them."""
     cases = []
     for name, benchmark in study.benchmarks.items():
-        order = np.random.default_rng(seed).permutation(len(benchmark.items))
+        order = np.random.default_rng(seeded(seed, name)).permutation(len(benchmark.items))
         cases += [Case(name, number, _entrants(study, name, number)) for number in order[:count].tolist()]
     return cases
 
@@ -121,28 +123,24 @@ def _verdict(study: Study, case: Case, system: str, judge: str) -> dict[str, Any
 
 
 def _image_file(study: Study, case: Case, system: str) -> Path:
-    """Where the edit is; where it should have been if it is missing."""
-    item = Item(study.benchmarks[case.benchmark].items[case.number].id)
-    files = [Store(folder).image(item) for folder in _folders(study, case, system)]
-    return next((file for file in files if file.is_file()), files[-1])
+    """Where the edit that was judged is; where it should have been if it is missing."""
+    return Store(_batch(study, case, system)).image(Item(study.benchmarks[case.benchmark].items[case.number].id))
 
 
 def _plan(study: Study, case: Case, system: str) -> list[str]:
     """The ordered sub-requests; none where the request went to the editor as it is."""
     name = Item(study.benchmarks[case.benchmark].items[case.number].id).name
-    for folder in _folders(study, case, system):
-        for kind in (TRACES, PLANS):
-            try:
-                return list(read_plan(folder / kind / f"{name}.json").sub_requests)
-            except PlanError:
-                continue
+    for kind in (TRACES, PLANS):
+        with suppress(PlanError):
+            return list(read_plan(_batch(study, case, system) / kind / f"{name}.json").sub_requests)
     return []
 
 
-def _folders(study: Study, case: Case, system: str) -> list[Path]:
-    """The batches of the system on the benchmark, that of the evaluation which the item is of first."""
-    own = study.benchmarks[case.benchmark].folders[case.number]
-    return sorted(study.systems[system].folders[case.benchmark], key=lambda folder: own not in folder.parents)
+def _batch(study: Study, case: Case, system: str) -> Path:
+    folder = study.systems[system].folders[case.benchmark][case.number]
+    # cases name only systems that were given the item
+    assert folder is not None, case
+    return folder
 
 
 class _Pictures:

@@ -9,12 +9,12 @@ Colours, lines and markers as in the reward curves, so that they read with any c
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ier1_plugin.evaluation.results import AVERAGE, Cell, Column, Estimate, Table
+from ier1_plugin.evaluation.cells import AVERAGE, Cell, Column, Estimate, Table
 from ier1_plugin.evaluation.study import Floats
 from ier1_plugin.reward_figure import GREY, INK, RULE, STYLES
 
@@ -26,14 +26,14 @@ TITLE: dict[str, Any] = {"loc": "left", "fontsize": 12, "fontweight": "bold", "c
 
 
 def overview(table: Table, judges: Mapping[str, str]) -> Figure:
-    """Each system's average with its interval, and each judge's mean over the benchmarks beside it."""
+    """Each system's average, and each judge's mean over the benchmarks beside it, with their intervals."""
     places, heads = _places(table)
-    figure, axes = _panel(9.5, 1.35 + 0.34 * (max(places, default=0) + 1))
+    figure, axes = _panel(9.5, 1.35 + 0.4 * (max(places, default=0) + 1))
     for number, place in enumerate(places):
         axes.axhline(place, color=RULE, linewidth=0.8, zorder=0)
-        for judge, (colour, _, marker) in zip(judges, STYLES, strict=False):
-            mean = _mean_by(table, number, judge)
-            axes.plot([mean], [place], marker, color=colour, markersize=5.5, markeredgecolor="white", zorder=4)
+        for judge, (colour, _, marker), shift in zip(judges, _styles(judges), _shifts(len(judges), 0.4), strict=True):
+            if judge in table.averages:
+                _point(axes, table.averages[judge][number].scored, place + shift, colour, marker)
         _bar(axes, table.cells[number][-1].scored, place)
     axes.set_yticks(places, [row.label for row in table.rows], fontsize=9, color=INK)
     for place, head in heads:
@@ -41,8 +41,9 @@ def overview(table: Table, judges: Mapping[str, str]) -> Figure:
     axes.set_ylim(max(places, default=0) + 0.7, -0.9)
     axes.set_xlabel("score, 0 to 10", color=GREY, fontsize=9)
     axes.grid(axis="x", color=RULE, linewidth=0.8)
-    handles = [_handle(name, *STYLES[place % len(STYLES)][::2]) for place, name in enumerate(judges.values())]
-    _legend(figure, [*handles, _handle("average and 95 % interval", INK, "|", "-")])
+    styles = zip(judges.values(), _styles(judges), strict=True)
+    handles = [_handle(name, colour, marker) for name, (colour, _, marker) in styles]
+    _legend(figure, [*handles, _handle("average; lines: 95 % intervals", INK, "|", "-")])
     return figure
 
 
@@ -57,10 +58,15 @@ def _curve(table: Table, judges: Mapping[str, str], numbers: Sequence[float]) ->
     figure, panels = _panels(len(benchmarks))
     order = [int(row) for row in np.argsort(numbers)]
     at, evenly = _spread(np.array(numbers)[order])
-    for benchmark, axes in zip(benchmarks, panels, strict=False):
+    for benchmark, axes in zip(benchmarks, panels[: len(benchmarks)], strict=True):
         axes.set_title(benchmark, **TITLE)
-        for judge, (colour, line, marker) in zip(judges, STYLES, strict=False):
-            cells = [table.cells[row][table.columns.index(Column(benchmark, judge))].scored for row in order]
+        for judge, (colour, line, marker) in zip(judges, _styles(judges), strict=True):
+            if Column(benchmark, judge) not in table.columns:
+                continue
+            of = [table.cells[row][table.columns.index(Column(benchmark, judge))] for row in order]
+            cells = [cell.scored for cell in of]
+            for place, cell in zip(at, of, strict=True):
+                _dots(axes, cell, place, colour)
             axes.plot(at, [one.mean for one in cells], color=colour, linestyle=line, marker=marker, **_open(colour))
             lows, highs = [one.low for one in cells], [one.high for one in cells]
             axes.fill_between(at, lows, highs, color=colour, alpha=0.13, linewidth=0)
@@ -68,9 +74,9 @@ def _curve(table: Table, judges: Mapping[str, str], numbers: Sequence[float]) ->
         axes.set_xlabel(table.title + (" (evenly spaced)" if evenly else ""), color=GREY, fontsize=9)
         axes.grid(axis="y", color=RULE, linewidth=0.8)
     panels[0].set_ylabel("score, 0 to 10", color=GREY, fontsize=9)
-    names = zip(judges.values(), STYLES, strict=False)
+    names = zip(judges.values(), _styles(judges), strict=True)
     handles = [_handle(name, colour, marker, line) for name, (colour, line, marker) in names]
-    _legend(figure, [*handles, _shade("95 % interval")])
+    _legend(figure, [*handles, _shade("95 % interval"), *_of_runs(table)])
     return figure
 
 
@@ -79,8 +85,7 @@ def _side_by_side(table: Table, judges: Mapping[str, str]) -> Figure:
     figure, axes = _panel(9.5, 4.4)
     shifts = (np.arange(len(table.rows)) - (len(table.rows) - 1) / 2) * min(0.16, 0.7 / len(table.rows))
     handles = []
-    for number, row in enumerate(table.rows):
-        colour, _, marker = STYLES[number % len(STYLES)]
+    for number, (row, (colour, _, marker)) in enumerate(zip(table.rows, _styles(table.rows), strict=True)):
         for place in range(len(table.columns)):
             _mark(axes, table.cells[number][place], place + shifts[number], colour, marker)
         handles.append(_handle(f"{row.group}: {row.label}" if row.group else row.label, colour, marker))
@@ -89,8 +94,25 @@ def _side_by_side(table: Table, judges: Mapping[str, str]) -> Figure:
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylabel("score, 0 to 10", color=GREY, fontsize=9)
     axes.grid(axis="y", color=RULE, linewidth=0.8)
-    _legend(figure, [*handles, _handle("95 % interval", GREY, "", "-")])
+    _legend(figure, [*handles, _handle("95 % interval", GREY, "", "-"), *_of_runs(table)])
     return figure
+
+
+def _styles(of: Collection[Any]) -> list[tuple[Any, Any, Any]]:
+    """A style for each; where the colours begin again, with the next line and marker."""
+    count = len(STYLES)
+    around = [STYLES[(number + number // count) % count] for number in range(len(of))]
+    return [(STYLES[number % count][0], *style[1:]) for number, style in enumerate(around)]
+
+
+def _dots(axes: Any, cell: Cell, place: float, colour: str) -> None:
+    """The means of single runs."""
+    axes.plot([place] * len(cell.runs), cell.runs, ".", color=colour, markersize=5, alpha=0.6)
+
+
+def _of_runs(table: Table) -> list[Any]:
+    some = any(cell.runs for cells in table.cells for cell in cells)
+    return [_handle("single runs", GREY, ".")] if some else []
 
 
 def _places(table: Table) -> tuple[list[float], list[tuple[float, str]]]:
@@ -141,10 +163,15 @@ def _spread(numbers: Floats) -> tuple[Floats, bool]:
     return (np.arange(len(numbers), dtype=float), True) if crowded else (numbers, False)
 
 
-def _mean_by(table: Table, row: int, judge: str) -> float:
-    """Mean over the benchmarks; NaN where one of them is undefined."""
-    own = [place for place, column in enumerate(table.columns) if column.sub == judge and column.head != AVERAGE]
-    return float(np.mean([table.cells[row][place].scored.mean for place in own])) if own else math.nan
+def _shifts(count: int, most: float) -> list[float]:
+    """Where `count` marks stand beside each other, `most` from the first to the last."""
+    return [most * (number / (count - 1) - 0.5) for number in range(count)] if count > 1 else [0.0] * count
+
+
+def _point(axes: Any, estimate: Estimate, place: float, colour: str, marker: str) -> None:
+    if estimate:
+        axes.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=1.1, zorder=3)
+        axes.plot([estimate.mean], [place], marker, color=colour, markersize=5, markeredgecolor="white", zorder=4)
 
 
 def _bar(axes: Any, estimate: Estimate, place: float) -> None:
@@ -159,6 +186,7 @@ def _mark(axes: Any, cell: Cell, place: float, colour: str, marker: str) -> None
     if cell.scored:
         axes.plot([place, place], [cell.scored.low, cell.scored.high], color=colour, linewidth=1.8)
         axes.plot([place], [cell.scored.mean], marker, **_open(colour))
+        _dots(axes, cell, place, colour)
 
 
 def _open(colour: str) -> dict[str, Any]:
@@ -168,7 +196,8 @@ def _open(colour: str) -> dict[str, Any]:
 def _handle(name: str, colour: str, marker: str, line: Any = "none") -> Any:
     from matplotlib.lines import Line2D
 
-    mark: dict[str, Any] = _open(colour) if marker != "|" else {"markersize": 10, "markeredgewidth": 2.2}
+    marks = {"|": {"markersize": 10, "markeredgewidth": 2.2}, ".": {"markersize": 5, "alpha": 0.6}}
+    mark: dict[str, Any] = marks.get(marker) or _open(colour)
     return Line2D([], [], color=colour, linestyle=line, linewidth=2, marker=marker or "none", label=name, **mark)
 
 

@@ -1,21 +1,23 @@
 """The page of a report: everything in one HTML file that needs no network.
 
-    page(report, {"overview": png}, notes=(), quoted=quoted_grids(), examples=3)
+    page(report, {"overview": png}, quoted=quoted_beside(report, paper=True), examples=3)
 
 What is long is folded away: failures as 0, coverage, breakdowns, the best and the worst of each system.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ier1_plugin import __version__
 from ier1_plugin.evaluation.grids import scores_grid
 from ier1_plugin.evaluation.paper_figures import STATEMENTS
+from ier1_plugin.evaluation.report_agreement import agreement_grid
 from ier1_plugin.evaluation.report_examples import Case, drawn, extremes, filled
-from ier1_plugin.evaluation.statistics import PERMUTATIONS, RESAMPLES
+from ier1_plugin.evaluation.report_facts import of_judge, told
+from ier1_plugin.evaluation.statistics import EXACT, PERMUTATIONS, RESAMPLES
 from ier1_plugin.evaluation.tables import Grid
 from ier1_plugin.images import data_url
 
@@ -27,10 +29,8 @@ EXTREMES, FEW = 2, 10
 """Best and worst edits shown of each system: so many up to FEW systems, one of each beyond."""
 
 
-def page(
-    report: Report, figures: Mapping[str, bytes], notes: tuple[str, ...], quoted: Mapping[str, Grid], examples: int
-) -> str:
-    """The HTML. `figures`: PNGs; `quoted`: the paper's tables by name; `examples`: cases drawn of each benchmark."""
+def page(report: Report, figures: Mapping[str, bytes], quoted: Mapping[str, Sequence[Grid]], examples: int) -> str:
+    """The HTML. `figures`: PNGs; `quoted`: the paper's tables by place; `examples`: cases drawn of each benchmark."""
     from ier1_plugin.evaluation.report import OVERVIEW, main_grids
 
     by_lot, ends = _cases(report, examples)
@@ -38,17 +38,21 @@ def page(
         title=", ".join(report.study.benchmarks),
         report=report,
         judges=report.judges,
-        notes=notes,
         main=main_grids(report),
         overview=_figure(figures, OVERVIEW),
         comparisons=_comparisons(report, figures),
+        agreement=agreement_grid(report.agreement) if report.agreement else None,
         breakdowns=_breakdowns(report),
+        benchmarks={name: told(one.facts) for name, one in report.study.benchmarks.items()},
+        referees={name: of_judge(one) for name, one in report.study.judges.items()},
         quoted=quoted,
+        paper=any(quoted.values()),
         statements=STATEMENTS,
         by_lot=by_lot,
         ends=ends,
         resamples=RESAMPLES,
         permutations=PERMUTATIONS,
+        exact=EXACT,
         version=__version__,
     )
 

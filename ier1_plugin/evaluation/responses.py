@@ -17,16 +17,15 @@ from typing import Any
 from tqdm import tqdm
 
 from ier1_plugin.agents import decomposition_question
-from ier1_plugin.batch_items import Item
 from ier1_plugin.chat import Chat, Refused, Unanswered, make_chat
 from ier1_plugin.endpoint import without_password
+from ier1_plugin.evaluation.model_identity import answers_file
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.images import ImageError, open_image
 from ier1_plugin.pool import in_completion_order
 from ier1_plugin.rows import IMAGE_PLACEHOLDER
 from ier1_plugin.tables import Line, read
 
-RESPONSES = "responses"
 # what one row can do wrong; anything else would befall the others too
 ROW_ERRORS = (ImageError, Refused, Unanswered)
 Answer = dict[str, str]
@@ -39,7 +38,7 @@ def asked(
 
     A row that could not be asked has an "error", and is asked again by the next run. ChatError: the model can't be had.
     """
-    file = out / RESPONSES / f"{Item(without_password(model)).name}.jsonl"
+    file = answers_file(out, model)
     known = _kept(file)
     answers = {id: known[id] for id in ids if id in known}
     missing = frozenset(ids) - set(answers)
@@ -60,20 +59,27 @@ def asked(
 
 
 def read_responses(file: Path) -> dict[str, Answer]:
-    """A file of responses, {"id", "response"} a line. EvaluationError: it is missing, or a line is none."""
+    """A file of responses, {"id", "response"} a line.
+
+    EvaluationError: it is missing, a line is none, or two lines have one id.
+    """
     try:
         # not splitlines, which would cut a response at the line separators that JSON lets stand
         lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from None
-    found = {}
+    found: dict[str, Answer] = {}
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         answer = _line(line)
-        if answer is None and line.strip():
-            raise EvaluationError(
-                f'{file}, line {number}: wanted {{"id": "...", "response": "..."}}, got {line[:80]!r}'
-            )
-        found |= answer or {}
+        if answer is None:
+            wanted = '{"id": "...", "response": "..."}'
+            raise EvaluationError(f"{file}, line {number}: wanted {wanted}, got {line[:80]!r}")
+        twice = found.keys() & answer.keys()
+        if twice:
+            raise EvaluationError(f"{file}, line {number}: a second response to {twice.pop()!r}; leave one of the two")
+        found |= answer
     return found
 
 

@@ -1,104 +1,23 @@
 """Rows of systems in, tables of numbers out: every mean with its interval, coverage, both ways to count failures, gain.
 
-    table = main_table(study, rows, seed=0)
-    cell = table.cells[3][0]      # ImageEdit-R1 on psr by GPT-4o
-    cell.scored.mean, cell.scored.low, cell.scored.high      # 7.92, 7.70, 8.13
-    cell.as_zero.mean, cell.count, cell.items                # 7.87, 326, 328
-    cell.scored.gain, cell.scored.p                          # Estimate(1.63, 1.41, 1.86), 0.0001
-
-What is undefined is NaN here and n/a in print; it never becomes 0.
+table = main_table(study, rows, seed=0)
+table.cells[3][0].scored.mean      # 7.92, of ImageEdit-R1 on psr by GPT-4o; see cells.py
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 import numpy as np
 
+from ier1_plugin.evaluation.cells import AVERAGE, Cell, Column, Estimate, Measure, Table
 from ier1_plugin.evaluation.comparisons import Row
-from ier1_plugin.evaluation.records import HIGHEST
 from ier1_plugin.evaluation.slices import TOTAL, Slice
-from ier1_plugin.evaluation.statistics import Resamples, interval, ratio, sign_flips
-from ier1_plugin.evaluation.study import Floats, Study
-
-AVERAGE = "Average"
-FULL_COVERAGE = 0.95
-"""Below this a table says in its title how much of it is missing."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean and its 95 % interval; NaN: undefined."""
-
-    mean: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-
-    def __bool__(self) -> bool:
-        return math.isfinite(self.mean)
-
-
-@dataclass(frozen=True)
-class Measure(Estimate):
-    """A mean, and what a row gains over its reference."""
-
-    gain: Estimate = Estimate()
-    """Mean paired difference to the reference, over the items that both have a value for."""
-    p: float = math.nan
-    """Of a sign-flip permutation test of the gain."""
-    common: int = 0
-    """Items that both have a value for."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What is known about one row in one column."""
-
-    scored: Measure = Measure()
-    """Over the items with a score."""
-    as_zero: Measure = Measure()
-    """Over all items, those without a score as 0."""
-    count: int = 0
-    """Items with a score."""
-    items: int = 0
-    """Items that were to get one."""
-
-    @property
-    def coverage(self) -> float:
-        return self.count / self.items if self.items else math.nan
-
-
-@dataclass(frozen=True)
-class Column:
-    """A benchmark and a judge, or a slice of them."""
-
-    head: str
-    sub: str = ""
-    highest: int = HIGHEST
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells by row and column."""
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    cells: tuple[tuple[Cell, ...], ...]
-
-    @property
-    def coverage(self) -> float:
-        """Of the cell that misses most; NaN where nothing was to be scored."""
-        return min((cell.coverage for row in self.cells for cell in row if cell.items), default=math.nan)
-
-    @property
-    def full_title(self) -> str:
-        """The title, with a warning where scores are missing."""
-        if not self.coverage < FULL_COVERAGE:
-            return self.title
-        return f"{self.title} [incomplete: a cell covers only {100 * self.coverage:.1f} % of its items]"
+from ier1_plugin.evaluation.statistics import Resamples, Seed, interval, ratio, seeded, sign_flips
+from ier1_plugin.evaluation.study import Flags, Floats, Study
 
 
 @dataclass(frozen=True)
@@ -120,20 +39,89 @@ class _Block:
     resamples: Resamples = field(repr=False)
 
 
+def columns_of(study: Study, rows: Sequence[Row]) -> list[Column]:
+    """Every benchmark by every judge that was to look at an edit of these rows."""
+    systems = dict.fromkeys(name for row in rows for name in row.systems)
+    return [
+        Column(benchmark, judge)
+        for benchmark in study.benchmarks
+        for judge in study.judges
+        if any((found := study.scores.get((benchmark, name, judge))) and found.given.any() for name in systems)
+    ]
+
+
 def main_table(study: Study, rows: Sequence[Row], seed: int, title: str = "Scores") -> Table:
-    """All benchmarks by all judges, and the average of them."""
-    blocks: list[_Block] = []
-    columns: list[Column] = []
-    for name, benchmark in study.benchmarks.items():
-        resamples = Resamples(benchmark.clusters, seed)
-        for judge in study.judges:
-            everything = Slice("", np.ones(len(benchmark.items), dtype=bool))
-            blocks.append(_block(study, rows, name, judge, everything, resamples))
-            columns.append(Column(name, judge))
-    tested = [_cells([block], seed) for block in blocks]
-    averages = _cells(blocks, seed)
-    cells = [(*(cells[row] for cells in tested), averages[row]) for row in range(len(rows))]
-    return Table(title, (*columns, Column(AVERAGE)), tuple(rows), tuple(cells))
+    """All benchmarks by all judges, and the average of them; without a column where no judge was ever asked."""
+    columns = columns_of(study, rows)
+    if not columns:
+        return Table(title, (), tuple(rows), tuple(() for _ in rows))
+    resamples = {name: Resamples(one.clusters, seeded(seed, name)) for name, one in study.benchmarks.items()}
+    blocks = [
+        _block(study, rows, column.head, column.sub, Slice("", _all_of(study, column.head)), resamples[column.head])
+        for column in columns
+    ]
+    tested = [
+        _cells([block], seeded(seed, f"{column.head} {column.sub}"))
+        for column, block in zip(columns, blocks, strict=True)
+    ]
+    averages = _cells(blocks, seeded(seed, AVERAGE))
+    runs = runs_of(study, rows, columns)
+    cells = [
+        tuple(
+            replace(cell, runs=means, run_gains=gains)
+            for cell, (means, gains) in zip((*(cells[row] for cells in tested), averages[row]), runs[row], strict=True)
+        )
+        for row in range(len(rows))
+    ]
+    return Table(title, (*columns, Column(AVERAGE)), tuple(rows), tuple(cells), _by_judge(columns, blocks))
+
+
+def _by_judge(columns: Sequence[Column], blocks: Sequence[_Block]) -> dict[str, tuple[Cell, ...]]:
+    own: dict[str, list[_Block]] = {}
+    for column, block in zip(columns, blocks, strict=True):
+        own.setdefault(column.sub, []).append(block)
+    return {judge: tuple(_cells(several, None)) for judge, several in own.items()}
+
+
+def runs_of(
+    study: Study, rows: Sequence[Row], columns: Sequence[Column]
+) -> list[list[tuple[tuple[float, ...], tuple[float, ...]]]]:
+    """[rows][columns and their average]: (means, gains) of the single runs; empty for a row that is one system."""
+    found = []
+    for row in rows:
+        reference = rows[row.reference].systems if row.reference is not None else ()
+        cells = [_runs(study, row.systems, reference, column) for column in columns]
+        # an average is undefined where one of its columns is
+        averages = tuple(tuple(map(fmean, zip(*kind, strict=True))) for kind in zip(*cells, strict=True))
+        found.append([*cells, (averages[0], averages[1])])
+    return found
+
+
+def _runs(
+    study: Study, systems: Sequence[str], reference: Sequence[str], column: Column
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if len(systems) < 2:
+        return (), ()
+
+    def totals(name: str) -> Floats:
+        one = study.scores.get((column.head, name, column.sub))
+        return one.total if one else np.full(len(study.benchmarks[column.head].items), np.nan)
+
+    means = tuple(_mean(totals(name)) for name in systems)
+    if len(systems) != len(reference):
+        return means, ()
+    pairs = zip(systems, reference, strict=True)
+    return means, tuple(_mean(totals(name) - totals(other)) for name, other in pairs)
+
+
+def _mean(values: Floats) -> float:
+    """Of what is there; NaN where nothing is."""
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if len(there) else math.nan
+
+
+def _all_of(study: Study, benchmark: str) -> Flags:
+    return np.ones(len(study.benchmarks[benchmark].items), dtype=bool)
 
 
 def slice_table(
@@ -143,7 +131,7 @@ def slice_table(
     clusters = study.benchmarks[benchmark].clusters
     found = []
     for part in slices:
-        resamples = Resamples(clusters[part.items], seed)
+        resamples = Resamples(clusters[part.items], seeded(seed, f"{benchmark} {part.name}"))
         found.append(_cells([_block(study, rows, benchmark, judge, part, resamples)], None))
     columns = tuple(Column(part.name, f"{int(part.items.sum()):,} items", part.highest) for part in slices)
     return Table(title, columns, tuple(rows), tuple(zip(*found, strict=True)))
@@ -185,7 +173,7 @@ def _block(study: Study, rows: Sequence[Row], benchmark: str, judge: str, part: 
     )
 
 
-def _cells(blocks: Sequence[_Block], seed: int | None) -> list[Cell]:
+def _cells(blocks: Sequence[_Block], seed: Seed | None) -> list[Cell]:
     """A cell a row: of one block, or the plain mean over several, undefined where one of them is. `seed`: for p."""
     rows = blocks[0].counts.shape[1]
     bounds = interval(np.mean([block.replicates for block in blocks], axis=0))
@@ -202,10 +190,10 @@ def _cells(blocks: Sequence[_Block], seed: int | None) -> list[Cell]:
         )
         for number in range(2 * rows)
     ]
-    return [Cell(measures[row], measures[row + rows], *map(int, counts[:, row])) for row in range(rows)]
+    return [Cell(measures[row], measures[row + rows], int(counts[0, row]), int(counts[1, row])) for row in range(rows)]
 
 
-def _p(blocks: Sequence[_Block], gains: Floats, seed: int) -> Floats:
+def _p(blocks: Sequence[_Block], gains: Floats, seed: Seed) -> Floats:
     """p of each gain; NaN where there is none to test."""
     # blocks of one benchmark share its clusters: their signs are flipped together
     shares: dict[int, Floats] = {}

@@ -8,15 +8,21 @@ read_rubric(render("judge", request="")).scales[0]
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from ier1_plugin.evaluation.judge_models import PIXEL
 from ier1_plugin.evaluation.judge_question import JudgePrompt
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError
+from ier1_plugin.evaluation.run_file import read_run
 
 _HEAD = re.compile(r"(?P<name>\w+), 0 to (?P<highest>\d+): (?P<question>.+)")
 _LEVEL = re.compile(r"- (?P<score>\d+): (?P<words>.+)")
 FORM = 'a line such as "fulfilment, 0 to 4: was it done?" and below it "- 4: all of it" down to "- 0: none of it"'
+
+SHOWN = 12
+"""Characters of a hash in a message."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +41,40 @@ class Rubric:
 
     scales: tuple[Scale, ...]
     advice: str
+    sha256: str = ""
+    """Of the prompt that it was read from, as evaluation.json has it of each judge."""
 
 
 def rubric(file: Path | None = None) -> Rubric:
     """The judge's own rubric, or that of another prompt. EvaluationError: it isn't in the form of FORM."""
     # raters see each request beside its images
-    text = JudgePrompt.read(file).template.render(request="")
-    return read_rubric(text, f"rubric {file}" if file else "the rubric")
+    prompt = JudgePrompt.read(file)
+    found = read_rubric(prompt.template.render(request=""), f"rubric {file}" if file else "the rubric")
+    return replace(found, sha256=prompt.sha256)
+
+
+def check_judges(shown_sha256: str, folder: Path) -> list[str]:
+    """As `other_rubrics`. EvaluationError: every judge of the evaluation has another rubric than raters would see."""
+    others = other_rubrics(shown_sha256, folder)
+    if others and len(others) == len(_judges(folder)):
+        raise EvaluationError(f"{others[0]}; give that rubric as --rubric FILE")
+    return others
+
+
+def other_rubrics(shown_sha256: str, folder: Path) -> list[str]:
+    """A line for each judge of an evaluation whose rubric is not the one that raters are shown."""
+    return [
+        f"{judge['name']} judged {folder} by rubric {judge.get('rubric') or 'FILE'} "
+        f"({judge['rubric_sha256'][:SHOWN]}), and raters see another one ({shown_sha256[:SHOWN]})"
+        for judge in _judges(folder)
+        if judge["rubric_sha256"] != shown_sha256
+    ]
+
+
+def _judges(folder: Path) -> list[dict[str, Any]]:
+    """Those that were given a rubric. The hash of `pixel` is that of its definition."""
+    judges = read_run(folder).get("judges", [])
+    return [judge for judge in judges if judge.get("rubric_sha256") and judge["name"] != PIXEL]
 
 
 def read_rubric(text: str, place: str = "the rubric") -> Rubric:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -33,24 +33,27 @@ from ier1_plugin.commands import batch_of, run_settings
 from ier1_plugin.editors import EDITORS, Edit, EditError, Editor
 from ier1_plugin.evaluation import benchmark_world
 from ier1_plugin.evaluation.benchmarks import Benchmark, Options, open_benchmark
-from ier1_plugin.evaluation.inputs import absolute, make_items, read_items
+from ier1_plugin.evaluation.costs import SANITY, check_prices
+from ier1_plugin.evaluation.inputs import absolute, check_human, known_items, make_items, read_items
 from ier1_plugin.evaluation.judge import Judge, Pair, judge_all
 from ier1_plugin.evaluation.judge_models import make_judge
 from ier1_plugin.evaluation.judge_store import JudgementStore, judgements_file
-from ier1_plugin.evaluation.records import BenchmarkItem, EvaluationError
-from ier1_plugin.evaluation.run_file import joined, read_run, taken, write_run
-from ier1_plugin.evaluation.sanity import check_judge
+from ier1_plugin.evaluation.records import BenchmarkItem
+from ier1_plugin.evaluation.run_file import NOT_TRIED, joined, read_run, taken, write_run
+from ier1_plugin.evaluation.run_sanity import ITEMS as TRIED
+from ier1_plugin.evaluation.run_sanity import refuse_failed, today, try_judges
+from ier1_plugin.fingerprint import fingerprint
 from ier1_plugin.images import open_image
 from ier1_plugin.schema import ORIGINAL
 from ier1_plugin.system import System
 
-SYSTEMS, SANITY = "systems", "sanity"
+SYSTEMS = "systems"
 HUMAN = "human"
 # editors whose every failure is the item's own
 FAIL_ONE_BY_ONE = ("folder", "pillow", benchmark_world.NAME)
-SANITY_ITEMS = 12
 
 Tell = Callable[[str], None]
+Settings = Callable[[System], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -88,17 +91,21 @@ def evaluate(asked: Asked, tell: Tell) -> dict[str, Any]:
     with taken(asked.folder), ExitStack() as open_judges:
         benchmark = open_benchmark(asked.benchmark, asked.options)
         judges = [_judge(spec, asked, open_judges, tell) for spec in asked.judges]
-        items = _begin(asked, benchmark, judges, tell)
+        # the systems of a study share their agents
+        settings = partial(run_settings, weigh=cache(fingerprint))
+        items, run = _begin(asked, benchmark, judges, settings, tell)
         # all of them before the first one is paid for: the last may lack its key or its folder
-        batches = list(_batches(asked, items))
+        batches = list(_batches(asked, items, settings))
+        write_run(asked.folder, run | {"judges": read_run(asked.folder)["judges"]})
         if asked.sanity:
-            _check_judges(asked, items, judges, tell)
+            try_judges(asked.folder, items, judges, run, asked.jobs, tell)
+        write_run(asked.folder, run)
         for name, batch in batches:
             tell(f"{name}: {len(items)} items of {benchmark.name}")
             run_batch(replace(batch, retry_failed=asked.retry_failed))
         for judge in judges:
             _judge_all(asked, items, judge, tell)
-        return read_run(asked.folder)
+        return run
 
 
 def _judge(spec: str, asked: Asked, open_judges: ExitStack, tell: Tell) -> Judge:
@@ -107,17 +114,38 @@ def _judge(spec: str, asked: Asked, open_judges: ExitStack, tell: Tell) -> Judge
     return judge
 
 
-def _begin(asked: Asked, benchmark: Benchmark, judges: Sequence[Judge], tell: Tell) -> list[BenchmarkItem]:
-    """The items, with full paths, after evaluation.json has been written."""
-    before, facts = read_run(asked.folder), _facts(asked, benchmark)
-    systems, looked = _systems(asked), [_judge_facts(judge, asked) for judge in judges]
-    run = joined(before, facts, systems, looked, asked.prices, asked.folder)
-    items = read_items(asked.folder) if before else []
-    if not items:
-        items = make_items(asked.folder, benchmark, asked.options.seed, asked.sample, asked.ids, tell)
-        run["benchmark"] |= {"revision": _revision(benchmark), "sampled": len(items)}
-    write_run(asked.folder, run)
-    return [absolute(item, asked.folder) for item in items]
+def _begin(
+    asked: Asked, benchmark: Benchmark, judges: Sequence[Judge], settings: Settings, tell: Tell
+) -> tuple[list[BenchmarkItem], dict[str, Any]]:
+    """The items, with full paths, and what evaluation.json shall say; of systems and judges it does not say it yet."""
+    before = read_run(asked.folder)
+    looked = [_judge_facts(judge, asked) for judge in judges]
+    run = joined(before, _facts(asked, benchmark), _systems(asked, settings), looked, asked.prices, asked.folder)
+    check_prices(run)
+    if not asked.sanity:
+        refuse_failed(run, judges)
+    items = _items(asked, benchmark, run, bool(before), tell)
+    if asked.human:
+        check_human(items, benchmark)
+    write_run(asked.folder, run | {kind: before.get(kind, []) for kind in ("systems", "judges")})
+    return items, run
+
+
+def _items(asked: Asked, benchmark: Benchmark, run: dict[str, Any], begun: bool, tell: Tell) -> list[BenchmarkItem]:
+    """Those that are there or else the sample; only what judges are tried on where nothing is to be edited."""
+    folder, seed = asked.folder, asked.options.seed
+    items = read_items(folder) if begun else []
+    if not items and not (asked.systems or asked.human):
+        folder /= SANITY
+        items = known_items(folder, benchmark, seed, asked.sample, asked.ids, TRIED)
+    elif not items:
+        items = make_items(folder, benchmark, seed, asked.sample, asked.ids, tell)
+        run["benchmark"] |= {
+            "revision": _revision(benchmark),
+            "splits": list(benchmark.splits()),
+            "sampled": len(items),
+        }
+    return [absolute(item, folder) for item in items]
 
 
 def _facts(asked: Asked, benchmark: Benchmark) -> dict[str, Any]:
@@ -140,8 +168,8 @@ def _revision(benchmark: Benchmark) -> str | None:
         return None
 
 
-def _systems(asked: Asked) -> list[dict[str, Any]]:
-    known = [_system(name, run_settings(system)) for name, system in asked.systems.items()]
+def _systems(asked: Asked, settings: Settings) -> list[dict[str, Any]]:
+    known = [_system(name, settings(system)) for name, system in asked.systems.items()]
     return [*known, *([_system(HUMAN, {})] if asked.human else [])]
 
 
@@ -151,34 +179,16 @@ def _system(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _judge_facts(judge: Judge, asked: Asked) -> dict[str, Any]:
     own = {"rubric_sha256": judge.rubric_sha256, "max_side": judge.max_side, "samples": asked.samples}
-    today = datetime.now(timezone.utc).date().isoformat()
-    return {"name": judge.name, **dict(judge.settings), **own, "date": today}
+    return {"name": judge.name, **dict(judge.settings), **own, "date": today(), "sanity": NOT_TRIED}
 
 
-def _check_judges(asked: Asked, items: Sequence[BenchmarkItem], judges: Sequence[Judge], tell: Tell) -> None:
-    """EvaluationError: a judge can't tell edits apart, or there is nothing to try it on."""
-    known = [item for item in items if item.gold_image or item.human_images][:SANITY_ITEMS]
-    if len(known) < 2:
-        raise EvaluationError(
-            f"--sanity needs two items with an edit that is known to be good; {asked.benchmark} has {len(known)}: "
-            "try the judge on --benchmark small-world"
-        )
-    failed = []
-    for judge in judges:
-        report = check_judge(judge, known, folder=asked.folder / SANITY, jobs=asked.jobs, tell=tell)
-        tell(report.table())
-        failed += [] if report.passed else [judge.name]
-    if failed:
-        raise EvaluationError(f"not to be trusted: {', '.join(failed)}; the table above says why")
-
-
-def _batches(asked: Asked, items: Sequence[BenchmarkItem]) -> Iterator[tuple[str, Batch]]:
+def _batches(asked: Asked, items: Sequence[BenchmarkItem], settings: Settings) -> Iterator[tuple[str, Batch]]:
     def source() -> Iterator[Item]:
         return iter([_batch_item(item) for item in items])
 
     for name, system in asked.systems.items():
         out = _folder(asked, name)
-        batch = batch_of(system, source, out, jobs=asked.jobs, total=len(items))
+        batch = batch_of(system, source, out, jobs=asked.jobs, total=len(items), settings=settings(system))
         own = system.editor.partition(":")[0] in FAIL_ONE_BY_ONE
         yield name, replace(batch, patience=None) if own else batch
     if asked.human:
@@ -219,7 +229,7 @@ def _judge_all(asked: Asked, items: Sequence[BenchmarkItem], judge: Judge, tell:
     names = [*asked.systems, *([HUMAN] if asked.human else [])]
     total = len(names) * len(items) * asked.samples
     every = 0.5 if sys.stderr.isatty() else 30.0
-    with JudgementStore(judgements_file(asked.folder, judge.name)) as store:
+    with JudgementStore(judgements_file(asked.folder, judge.name), asked.retry_failed) as store:
         found = judge_all(_pairs(asked, items, names), judge, store, samples=asked.samples, jobs=asked.jobs, tell=tell)
         bar = tqdm(found, desc=judge.name, unit=" judgements", total=total, mininterval=every)
         unscored = 0

@@ -2,10 +2,12 @@
 
     {"benchmark": {"name": "psr", "origin": "PSRDataset/PSR-328", "seed": 0, "sampled": 328, ...},
      "systems": [{"name": "FLUX.1-Kontext-dev", "folder": "systems/FLUX.1-Kontext-dev", "settings": {...}}],
-     "judges": [{"name": "openai:gpt-4o-2024-11-20", "rubric_sha256": "5e1f...", "samples": 1, "date": "2026-11-25"}],
-     "prices": null, "imageedit_r1": "0.1.0"}
+     "judges": [{"name": "openai:gpt-4o-2024-11-20", "rubric_sha256": "5e1f...", "samples": 1, "date": "2026-11-25",
+                 "sanity": "passed on 12 items, 2026-11-25"}],
+     "failed_sanity": {}, "prices": null, "imageedit_r1": "0.1.0"}
 
-Further systems and judges may join an evaluation that is there; what is known must be as it was.
+Further systems and judges may join an evaluation that is there; what is known must be as it was. Each stands here from
+when it is known to work: a system that can't be had or a judge that fails its sanity check leaves no row behind.
 """
 
 from __future__ import annotations
@@ -23,8 +25,13 @@ from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.files import write
 
 EVALUATION = "evaluation.json"
-# what a later run need not have, or has anew
-FREE = {"benchmark": ("revision", "sampled"), "systems": (), "judges": ("date", "samples")}
+# what a later run need not have, or has anew; of a rubric its hash counts, not its path
+FREE = {
+    "benchmark": ("revision", "splits", "sampled"),
+    "systems": (),
+    "judges": ("date", "samples", "sanity", "rubric"),
+}
+NOT_TRIED = "not tried"
 
 
 @contextmanager
@@ -33,12 +40,17 @@ def taken(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(lock, folder)
         yield
-    except BlockingIOError:
-        raise EvaluationError(f"another run is evaluating into {folder}; wait for it or choose another --out") from None
     finally:
         os.close(lock)
+
+
+def _take(lock: int, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise EvaluationError(f"another run is evaluating into {folder}; wait for it or choose another --out") from None
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -65,11 +77,15 @@ def joined(
 ) -> dict[str, Any]:
     """What evaluation.json says from now on. EvaluationError: it says something else of one of these already."""
     plain = json.loads(json.dumps({"benchmark": benchmark, "systems": systems, "judges": judges}, default=str))
-    if before:
-        _check(before["benchmark"], plain["benchmark"], "benchmark", folder)
+    known = before.get("benchmark", {})
+    # without a sample there are no items yet that others would have to be like
+    sampled = "sampled" in known
+    if sampled:
+        _check(known, plain["benchmark"], "benchmark", folder)
     return {
-        "benchmark": dict(before.get("benchmark") or plain["benchmark"]),
+        "benchmark": dict(known if sampled else plain["benchmark"]),
         **{kind: _merged(before.get(kind, []), plain[kind], kind, folder) for kind in ("systems", "judges")},
+        "failed_sanity": dict(before.get("failed_sanity", {})),
         "prices": prices if prices is not None else before.get("prices"),
         "imageedit_r1": __version__,
     }
@@ -88,6 +104,8 @@ def _merged(before: Sequence[Any], now: Sequence[Any], kind: str, folder: Path) 
         if "samples" in one:
             # further judgements of an edit take nothing from those that are there
             there["samples"] = max(there["samples"], one["samples"])
+        if one.get("sanity", NOT_TRIED) != NOT_TRIED:
+            there["sanity"] = one["sanity"]
     return list(known.values())
 
 

@@ -88,6 +88,11 @@ class SanityReport:
     def passed(self) -> bool:
         return all(finding.holds for finding in self.findings)
 
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """What is wrong with the judge, a line each."""
+        return tuple(dict.fromkeys(one.expectation.meaning for one in self.findings if not one.holds))
+
     def table(self) -> str:
         """Means, expectations and the verdict, for a terminal."""
         return "\n".join(

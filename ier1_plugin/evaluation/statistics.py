@@ -4,15 +4,18 @@
     means, replicates = resamples.means(np.array([[7.0], [8.0], [9.0], [np.nan]]))    # [8.0], (RESAMPLES, 1)
     interval(replicates)    # [[7.5], [9.0]]
 
-A resample draws whole clusters (posts, photos) with replacement, as many as there are, and takes the mean over the
-items in them (Efron and Tibshirani, 1993, sections 6.4 and 13.3). One draw serves all columns, so that differences and
-averages of columns are paired as they should be; scipy.stats.bootstrap and permutation_test draw anew for every column
-(0.6 s for one test of 1,000 clusters, and a report has many). The tests hold both equal to SciPy's.
+A resample draws whole clusters (posts, photos, crops) with replacement, as many as there are, and takes the mean over
+the items in them (Efron and Tibshirani, 1993, sections 6.4 and 13.3). One draw serves all columns, so that differences
+and averages of columns are paired as they should be; scipy.stats.bootstrap and permutation_test draw anew for every
+column (0.6 s for one test of 1,000 clusters, and a report has many). The tests hold both equal to SciPy's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
+from typing import TypeAlias
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +30,18 @@ EXACT = 13
 CHUNK = 1000
 
 
+Seed: TypeAlias = int | Sequence[int]
+
+
+def seeded(seed: int, name: str) -> list[int]:
+    """A seed of its own for each name: two benchmarks with as many clusters must not have the same luck."""
+    return [seed, crc32(name.encode())]
+
+
 class Resamples:
     """Draws of whole clusters; the same for every column of values."""
 
-    def __init__(self, clusters: NDArray[np.int64], seed: int) -> None:
+    def __init__(self, clusters: NDArray[np.int64], seed: Seed) -> None:
         """`clusters`: a number for each item."""
         self._codes = np.unique(clusters, return_inverse=True)[1].ravel()
         self.count = int(self._codes.max(initial=-1)) + 1
@@ -72,7 +83,7 @@ def interval(replicates: Floats) -> Floats:
     return bounds
 
 
-def sign_flips(contributions: Floats, seed: int) -> Floats:
+def sign_flips(contributions: Floats, seed: Seed) -> Floats:
     """(clusters, tests) -> two-sided p of each test: how often flipped signs give a sum as far from 0 as the real one.
 
     A cluster's contribution is its share of a mean paired difference. As many as EXACT clusters: all sign patterns;

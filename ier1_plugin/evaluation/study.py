@@ -6,7 +6,7 @@ study.scores["psr", "FLUX.1-Kontext-dev", "openai:gpt-4o-2024-11-20"].total    #
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -50,7 +50,8 @@ class Benchmark:
     items: tuple[BenchmarkItem, ...]
     folders: tuple[Path, ...]
     """The evaluation that each item's images are in."""
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Mapping[str, Any]]
+    """What each evaluation's evaluation.json says of the benchmark, by folder."""
 
     @property
     def clusters(self) -> NDArray[np.int64]:
@@ -66,8 +67,21 @@ class Entrant:
     name: str
     settings: Mapping[str, Any]
     """Keys as of system.System; empty for edits by people."""
-    folders: Mapping[str, tuple[Path, ...]]
-    """Output folders of its batches, by benchmark."""
+    folders: Mapping[str, tuple[Path | None, ...]]
+    """By benchmark, for each of its items the output folder of the batch whose edit was judged; None: not given."""
+
+
+@dataclass(frozen=True)
+class Referee:
+    """A judge, and what there is to know of its judgements that count."""
+
+    facts: Mapping[str, Mapping[str, Any]]
+    """What each evaluation's evaluation.json says of it, by folder."""
+    first: str = ""
+    """Date of the oldest judgement; "" without any."""
+    last: str = ""
+    models: Mapping[str, int] = field(default_factory=dict)
+    """What its server said had answered, and how often."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,6 @@ class Study:
 
     benchmarks: Mapping[str, Benchmark]
     systems: Mapping[str, Entrant]
-    judges: Mapping[str, Mapping[str, Any]]
-    """Name and what evaluation.json says of it."""
+    judges: Mapping[str, Referee]
     scores: Mapping[Triple, Scores]
     notes: tuple[str, ...]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -18,6 +20,9 @@ from itertools import groupby
 UNDEFINED = "n/a"
 GROUP, LABEL = "Edit model", "Method"
 LINE_END = r"\\"
+LONGEST = 36
+# LaTeX counts tables itself
+NUMBERED = re.compile(r"^Table \d+\. ")
 LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -28,6 +33,8 @@ LATEX = {
     ">": r"\textgreater{}",
     # at the start of a cell it would be an argument of the line break before it
     "[": "{[}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
@@ -49,6 +56,8 @@ class Text:
     """Below it, such as an interval."""
     note: str = ""
     """Below that, such as the coverage."""
+    runs: str = ""
+    """Below that, what stands for single runs."""
     best: bool = False
     warn: bool = False
     """True: read with care, as too many scores are missing."""
@@ -56,7 +65,7 @@ class Text:
     """ "up" or "down" for a difference whose interval leaves 0 out."""
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.main, self.small, self.note) if part)
+        return " ".join(part for part in (self.main, self.small, self.note, self.runs) if part)
 
 
 @dataclass(frozen=True)
@@ -103,25 +112,31 @@ def markdown(grid: Grid) -> str:
 
 def latex(grid: Grid, label: str) -> str:
     r"""A table* with \toprule and the rest of booktabs; heads that neighbours share are set over them."""
-    stubs = 1
-    tops = " & ".join(["", *(_spanning(top, width) for top, width in grid.tops)])
-    subs = " & ".join([escaped(grid.names[1]), *(escaped(head.sub) for head in grid.heads)])
+    title = NUMBERED.sub("", grid.title)
     lines = [
         "\\begin{table*}",
         "\\centering\\small",
-        f"\\caption{{{escaped(grid.title)}. {escaped(grid.caption)}}}\\label{{tab:{label}}}",
-        "\\resizebox{\\linewidth}{!}{%",
+        f"\\caption{{{escaped(f'{title}. {grid.caption}'.strip())}}}\\label{{tab:{label}}}",
+        "\\par\\medskip",
+        # a wide table shrinks, a small one does not grow
+        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
         f"\\begin{{tabular}}{{l{'c' * len(grid.heads)}}}",
         "\\toprule",
-        f"{tops} \\\\",
-        " ".join(_rules(grid, stubs)),
-        f"{subs} \\\\",
+        *_latex_heads(grid),
         *_latex_body(grid),
         "\\bottomrule",
         "\\end{tabular}}",
         "\\end{table*}",
     ]
     return "\n".join(line for line in lines if line) + "\n"
+
+
+def percent(share: float) -> str:
+    """Never rounded up: "100 %" only where nothing is missing."""
+    if not math.isfinite(share):
+        return UNDEFINED
+    # 1000 * 0.285 is a hair less than 285
+    return "100 %" if share == 1 else f"{math.floor(1000 * share + 1e-9) / 10:.1f} %"
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
@@ -148,6 +163,14 @@ def _spanning(top: str, width: int) -> str:
     return f"\\multicolumn{{{width}}}{{c}}{{{escaped(top)}}}"
 
 
+def _latex_heads(grid: Grid) -> list[str]:
+    if not any(head.sub for head in grid.heads):
+        return [" & ".join([escaped(grid.names[1]), *(escaped(head.top) for head in grid.heads)]) + " \\\\"]
+    tops = " & ".join(["", *(_spanning(top, width) for top, width in grid.tops)])
+    subs = " & ".join([escaped(grid.names[1]), *(escaped(head.sub) for head in grid.heads)])
+    return [f"{tops} \\\\", " ".join(_rules(grid, 1)), f"{subs} \\\\"]
+
+
 def _rules(grid: Grid, first: int) -> list[str]:
     """A thin line under each head that several columns share."""
     rules, column = [], first + 1
@@ -164,11 +187,17 @@ def _latex_body(grid: Grid) -> list[str]:
         lines.append("\\midrule")
         if group:
             lines.append(f"\\multicolumn{{{len(grid.heads) + 1}}}{{l}}{{\\textit{{{escaped(group)}}}}} \\\\")
-        lines += [" & ".join([escaped(line.label), *map(_latex_cell, line.texts)]) + " \\\\" for line in members]
+        lines += [" & ".join([_latex_label(line.label), *map(_latex_cell, line.texts)]) + " \\\\" for line in members]
     return lines
+
+
+def _latex_label(label: str) -> str:
+    """Broken into lines where it is long: one long name would shrink the whole table."""
+    return f"\\parbox[t]{{45mm}}{{\\raggedright {escaped(label)}\\strut}}" if len(label) > LONGEST else escaped(label)
 
 
 def _latex_cell(text: Text) -> str:
     main = f"\\textbf{{{escaped(text.main)}}}" if text.best else escaped(text.main)
-    below = [f"{{\\tiny {escaped(part)}}}" for part in (text.small, text.note) if part]
-    return f"\\shortstack{{{LINE_END.join([main, *below])}}}" if below else main
+    below = [f"{{\\tiny {escaped(part)}}}" for part in (text.small, text.note, text.runs) if part]
+    # by its first line in line with the label
+    return f"\\begin{{tabular}}[t]{{@{{}}c@{{}}}}{LINE_END.join([main, *below])}\\end{{tabular}}" if below else main

@@ -1,7 +1,7 @@
 """The photographs of the small world: crops of fifteen real pictures that two installed packages carry.
 
-    pool(seed=0)["val"][0] -> Photo(picture="astronaut.png", crop=(3, 15, 474, 486), mirrored=False, light=0.96)
-    pool(seed=0)["val"][0].open() -> a 224 x 224 RGB image
+    photos("val", seed=0)[0] -> Photo(picture="astronaut.png", crop=(3, 15, 474, 486), mirrored=False, light=0.96)
+    photos("val", seed=0)[0].open() -> a 224 x 224 RGB image
 
 Nothing is downloaded. Only photographs whose free licence is stated by the package that ships them are used, so the
 moon, the scanned page, the motorcycle (no licence stated) and the drawn horse are left out. The two splits share the
@@ -16,12 +16,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image, ImageEnhance, ImageOps
 
 from ier1_plugin.images import open_image
 
+Split = Literal["train", "val"]
 Fractions = tuple[float, float, float, float]
 FULL: Fractions = (0.0, 0.0, 1.0, 1.0)
 SCIKIT_IMAGE, SCIKIT_LEARN = "skimage/data", "sklearn/datasets/images"
@@ -109,16 +112,17 @@ class Photo:
         return xs[0], ys[0], xs[1], ys[1]
 
 
-@lru_cache(maxsize=2)
-def pool(seed: int) -> dict[str, tuple[Photo, ...]]:
-    """All photos of both splits: VAL_CROPS and TRAIN_CROPS of every picture, the same for the same seed."""
-    val = {name: _far_from([], _crops(name, f"{seed}-val"), VAL_CROPS) for name in PICTURES}
-    taken = [perceptual_hash(photo) for photos in val.values() for photo in photos]
-    train = {name: _far_from(taken, _crops(name, f"{seed}-train"), TRAIN_CROPS) for name in PICTURES}
-    return {
-        split: tuple(photo for photos in chosen.values() for photo in photos)
-        for split, chosen in (("train", train), ("val", val))
-    }
+@lru_cache(maxsize=4)
+def photos(split: Split, seed: int) -> tuple[Photo, ...]:
+    """All photos of a split: VAL_CROPS or TRAIN_CROPS of every picture, the same for the same seed.
+
+    Only those of the training need ImageHash, to keep away from those of the validation.
+    """
+    if split == "val":
+        return tuple(photo for name in PICTURES for photo in islice(_crops(name, f"{seed}-val"), VAL_CROPS))
+    taken = [perceptual_hash(photo) for photo in photos("val", seed)]
+    chosen = [_far_from(taken, _crops(name, f"{seed}-train"), TRAIN_CROPS) for name in PICTURES]
+    return tuple(photo for far in chosen for photo in far)
 
 
 def perceptual_hash(photo: Photo) -> int:

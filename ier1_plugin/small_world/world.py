@@ -15,13 +15,12 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from PIL import Image
 
 from ier1_plugin.schema import Decomposition
 from ier1_plugin.small_world.operations import ANY, OPERATIONS, PART
-from ier1_plugin.small_world.pictures import Fractions, Photo, pool
+from ier1_plugin.small_world.pictures import Fractions, Photo, Split, photos
 from ier1_plugin.small_world.wordings import (
     GREETING,
     JOINERS,
@@ -34,7 +33,6 @@ from ier1_plugin.small_world.wordings import (
     Phrases,
 )
 
-Split = Literal["train", "val"]
 PICTURE_SHARE = 0.2
 """Share of the rows whose gold only the picture tells; every fifth row, exactly."""
 WHOLE_SUBJECT = "photo"
@@ -101,11 +99,11 @@ def think_of(seen: str, edits: tuple[Edit, ...]) -> str:
 
 def samples(split: Split, seed: int, picture_share: float = PICTURE_SHARE, start: int = 0) -> Iterator[Sample]:
     """Endless distinct samples of a split, numbered from `start`; the same for the same arguments."""
-    rng, photos, seen = random.Random(f"{seed}-{split}-{picture_share}"), pool(seed)[split], set()
+    rng, known, seen = random.Random(f"{seed}-{split}-{picture_share}"), photos(split, seed), set()
     number = start
     while True:
         told = int((number + 1) * picture_share) > int(number * picture_share)
-        photo = rng.choice(photos)
+        photo = rng.choice(known)
         draft = _picture_told(split, photo, rng) if told else _told_in_words(split, photo, rng)
         # the same words about the same picture would be a near-duplicate
         if (photo.picture, draft.request) in seen:
