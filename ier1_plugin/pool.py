@@ -7,7 +7,8 @@ in_completion_order(range(3), lambda number: number * 2, workers=2, stop=event.s
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TypeVar
 
 # waiting items a worker: enough that no worker waits for the reader, few enough that nothing piles up
@@ -30,16 +31,18 @@ def in_completion_order(
     what is under way is awaited.
     """
     pool = ThreadPoolExecutor(workers)
-    waiting: set[Future[Result]] = set()
+    # concurrent.futures.wait would take the lock of every waiting item for each one that is done
+    done: SimpleQueue[Future[Result]] = SimpleQueue()
+    waiting = 0
     try:
         for item in items:
-            waiting.add(pool.submit(work, item))
-            room = len(waiting) < WINDOW * workers
-            done, waiting = wait(waiting, timeout=0 if room else None, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
+            pool.submit(work, item).add_done_callback(done.put)
+            waiting += 1
+            while waiting >= WINDOW * workers or not done.empty():
+                waiting -= 1
+                yield done.get().result()
+        for _ in range(waiting):
+            yield done.get().result()
     except KeyboardInterrupt:
         tell(f"interrupted: waiting for what is under way (at most {workers}), so that nothing paid for is lost")
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from base64 import b64decode
 from html import unescape
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ier1_plugin.evaluation.records import BenchmarkItem, Score
 from ier1_plugin.evaluation.report import make_report, write_report
 from ier1_plugin.evaluation.report_data import read_study
 from ier1_plugin.evaluation.report_examples import drawn, extremes, filled
+from ier1_plugin.images import open_image
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(report)
@@ -181,6 +183,24 @@ def test_an_edit_is_never_shown_for_that_of_another_benchmark_with_the_same_ids(
     shown = {case["benchmark"]: case for case in filled(study, drawn(study, 2, 0)) if case["id"] == "item-0000"}
     assert "url" in shown["psr"]["edits"][1]["image"]
     assert shown["realedit"]["edits"][1]["image"] == {"problem": "no image"}
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_where_folders_overlap_the_edit_shown_is_the_one_whose_scores_count(tmp_path: Path, newest_first: bool):
+    folders = []
+    for name, colour, total in (("old", (255, 0, 0), Score(0, 0, 0)), ("new", (0, 0, 255), Score(4, 3, 3))):
+        date = f"2026-11-2{len(folders)}T00:00:00+00:00"
+        at = write_evaluation(tmp_path / name, "psr", SYSTEMS, [GPT], items(1), lambda *_, t=total: t, date=date)
+        (at / "systems/Chain/images").mkdir(parents=True)
+        Image.new("RGB", (30, 20), colour).save(at / "systems/Chain/images/item-0000.png")
+        folders.append(at)
+    study = read_study(folders[::-1] if newest_first else folders)
+    (case,) = filled(study, drawn(study, 1, 0))
+    edit = next(edit for edit in case["edits"] if edit["system"] == "Chain")
+    shown = open_image(b64decode(edit["image"]["url"].partition(",")[2])).getpixel((0, 0))
+    assert isinstance(shown, tuple)
+    assert shown[2] > 200 > 50 > shown[0]
+    assert [verdict["total"] for verdict in edit["verdicts"]] == ["10"]
 
 
 def test_an_original_that_was_not_given_the_item_is_not_shown_beside_its_best_and_worst(tmp_path: Path):

@@ -118,8 +118,9 @@ def _of_judge(folder: Path, name: str, prices: Mapping[str, Mapping[str, float]]
     if uncounted:
         text += f"; {uncounted:,} replies came without a count of tokens"
     price = next((prices[key] for key in _price_names(name) if key in prices), None)
-    known = price is not None and not uncounted
-    return Usage(name, text, (prompt * price["prompt"] + completion * price["completion"]) / MILLION if known else None)
+    if price is None or uncounted:
+        return Usage(name, text)
+    return Usage(name, text, (prompt * price["prompt"] + completion * price["completion"]) / MILLION)
 
 
 def _price_names(judge: str) -> tuple[str, str]:
