@@ -1,4 +1,4 @@
-"""`ier1 report --agreement`: what `ier1 agreement --json` wrote as a table like the paper's Table 3, and broken files."""
+"""`ier1 report --agreement`: what `ier1 agreement --json` wrote, as a table like the paper's Table 3; broken files."""
 
 from __future__ import annotations
 

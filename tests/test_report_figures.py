@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from evaluation_folders import items, settings, write_evaluation
 
@@ -68,7 +68,7 @@ def test_the_overview_has_an_interval_for_every_mark(study: Study):
 
     table = main_table(study, main_rows(study)[0], 0)
     axes = overview(table, NAMES).axes[0]
-    spans = {tuple(line.get_xdata()) for line in axes.get_lines() if len(line.get_xdata()) == 2}
+    spans = {tuple(across) for line in axes.get_lines() if len(across := np.asarray(line.get_xdata())) == 2}
     for cells in table.averages.values():
         for cell in cells:
             assert (cell.scored.low, cell.scored.high) in spans
@@ -88,7 +88,12 @@ def test_single_runs_are_drawn_beside_their_mean(study: Study, numbers: tuple[fl
 
     table = curve_table(study)
     figure = compared(table, NAMES, numbers)
-    dots = [list(line.get_ydata()) for axes in figure.axes for line in axes.get_lines() if line.get_marker() == "."]
+    dots = [
+        np.asarray(line.get_ydata()).tolist()
+        for axes in figure.axes
+        for line in axes.get_lines()
+        if line.get_marker() == "."
+    ]
     for column in range(len(table.columns) - 1):
         assert list(table.cells[1][column].runs) in dots
     assert "single runs" in {text.get_text() for text in figure.legends[0].get_texts()}

@@ -2,8 +2,9 @@
 
 The rows of Table 1 come from the systems' own settings: one group for each editor, and in it every row is compared with
 the system that hands the editor the request as it is (`method: original`). So does the comparison of single-turn with
-multi-turn: two systems that differ in `mode` alone. What no setting tells (training rows, rewards, backbones) is named
-in a YAML file; the first row of a comparison is what the others are compared with:
+multi-turn, of systems that differ in `mode` alone, unless a file of comparisons has them. What no setting tells
+(training rows, rewards, backbones) is named in a YAML file; the first row of a comparison is what the others are
+compared with:
 
     With and without goal:
       with goal: ImageEdit-R1, FLUX.1-Kontext-dev
@@ -116,9 +117,10 @@ def _yaml(file: Path) -> Any:
         raise EvaluationError(f"{file} can't be read: {error.strerror or error}") from None
     except MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise EvaluationError(f"{file} is not YAML{line}: {error.problem or error.context}") from None
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{file} is not YAML: {' '.join(str(error).split())[:200]}") from None
+        raise EvaluationError(f"{file} is not YAML that can be used{line}: {error.problem or error.context}") from None
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise EvaluationError(f"{file} is not YAML that can be used: {reason}") from None
 
 
 def _check_names(file: Path, what: str, names: Mapping[Any, Any]) -> None:
