@@ -14,7 +14,7 @@ from typing import Any
 
 from ier1_plugin.actions import ACTIONS
 from ier1_plugin.prompts import render
-from ier1_plugin.rows import neutralise
+from ier1_plugin.rows import neutralise, quoted
 from ier1_plugin.schema import COMPONENTS, Decomposition
 from ier1_plugin.scoring import normalise
 
@@ -46,7 +46,7 @@ class Problem:
 def annotation_prompt(request: str, schema_in_text: bool = False) -> str:
     """The text beside the image; `schema_in_text` spells the JSON schema out, for servers that can't enforce it."""
     schema = json.dumps(SCHEMA) if schema_in_text else None
-    return render("annotate", request=neutralise(request), actions=ACTIONS, schema=schema)
+    return render("annotate", request=quoted(request), actions=ACTIONS, schema=schema)
 
 
 def question(request: str) -> list[str]:

@@ -22,7 +22,7 @@ from ier1_plugin.chat import BUDGET, Chat, Question
 from ier1_plugin.images import prepare
 from ier1_plugin.parsing import COMPONENT_TAGS, THINK, FormatError, parse_decomposition
 from ier1_plugin.prompts import render
-from ier1_plugin.rows import IMAGE_PLACEHOLDER, messages, neutralise, problem
+from ier1_plugin.rows import IMAGE_PLACEHOLDER, messages, neutralise, problem, quoted
 from ier1_plugin.schema import SEES_IMAGE, SEES_REQUEST, AgentTrace, Decomposition
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def sequence(
     text = render(
         "sequence",
         **{name: neutralise(json.dumps(getattr(decomposition, name), ensure_ascii=False)) for name in COMPONENT_TAGS},
-        request=neutralise(request) if SEES_REQUEST in sees else "",
+        request=quoted(request) if SEES_REQUEST in sees else "",
         sees_image=bool(shown),
         constrained=constrain,
     )

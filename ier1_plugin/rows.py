@@ -26,6 +26,8 @@ COLUMNS = ("id", "source", "problem", "images", "answer")
 _CONTROL = re.compile(
     r"<(\|[^<>\n]{1,64}\||/?(?:image|video|tool_call|tool_response|" + "|".join(TAGS) + r"))>", re.IGNORECASE
 )
+# what prompts quote a request with
+_QUOTES = re.compile(r"""(["'`])\1{2,}""")
 
 
 def neutralise(request: str) -> str:
@@ -35,6 +37,11 @@ def neutralise(request: str) -> str:
     """
     text = request.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
     return _CONTROL.sub(r"‹\1›", text).strip()
+
+
+def quoted(request: str) -> str:
+    """The request neutralised, for a prompt that puts it between lines of quotation marks, which it must not close."""
+    return _QUOTES.sub(r"\1\1", neutralise(request))
 
 
 def problem(request: str) -> str:

@@ -198,17 +198,29 @@ def _base_of(chat: Chat, decomposer: str) -> str:
 
 
 def read_yaml(file: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; OmegaConf's ${oc.env:NAME} stands for a variable of the environment."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        values = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    except OSError as error:
-        raise SettingsError(f"{file} can't be read: {error.strerror or error}") from None
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file} is not YAML: {' '.join(str(error).split())[:200]}") from None
+    """The settings in a YAML file, "-" and "_" in their names alike. SettingsError: see `load_yaml`."""
+    values = load_yaml(file)
     if not isinstance(values, dict):
         raise SettingsError(f"{file} holds no settings; wanted lines such as editor: flux-kontext")
     return {str(name).replace("-", "_"): value for name, value in values.items()}
+
+
+def load_yaml(file: str | Path) -> Any:
+    """What is in a YAML file; OmegaConf's ${oc.env:NAME} stands for a variable of the environment.
+
+    SettingsError: it can't be read, is no YAML, or has a key twice.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import MarkedYAMLError, YAMLError
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except OSError as error:
+        raise SettingsError(f"{file} can't be read: {error.strerror or error}") from None
+    except MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SettingsError(f"{file} is not YAML that can be used{line}: {error.problem or error.context}") from None
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise SettingsError(f"{file} is not YAML that can be used: {reason}") from None

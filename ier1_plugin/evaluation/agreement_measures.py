@@ -97,7 +97,7 @@ def kendalls(x: Array, y: Array, picks: Array) -> Array:
     cell[known] = places.ravel()
     flat = cell[picks] + (size + 1) * np.arange(len(picks))[:, None]
     drawn = np.bincount(flat.ravel(), minlength=len(picks) * (size + 1)).reshape(len(picks), -1)[:, :size].astype(float)
-    tau = _from_signs(*cells, drawn)
+    tau = _from_signs(cells[0], cells[1], drawn)
     return np.where(drawn.sum(axis=1) < LEAST, np.nan, tau)
 
 
@@ -106,7 +106,8 @@ def _kendall(x: Array, y: Array) -> float:
 
     if len(x) < LEAST or not np.ptp(x) or not np.ptp(y):
         return np.nan
-    return float(kendalltau(x, y, method="asymptotic")[0])
+    tau: Any = kendalltau(x, y, method="asymptotic")
+    return float(tau[0])
 
 
 def _from_signs(x: Array, y: Array, drawn: Array) -> Array:
@@ -158,7 +159,10 @@ def weighted_kappas(a: Array, b: Array, picks: Array) -> Array:
 
     def kappa(row: Array) -> float:
         table = np.bincount(row, minlength=size * size + 1)[: size * size].reshape(size, size)
-        return cohens_kappa(table, values, wt="quadratic", return_results=False) if _vary(table) else np.nan
+        if not _vary(table):
+            return np.nan
+        found: Any = cohens_kappa(table, values, wt="quadratic", return_results=False)
+        return float(found)
 
     return np.array([kappa(row) for row in cells[picks]])
 

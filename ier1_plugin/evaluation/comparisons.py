@@ -26,6 +26,7 @@ from typing import Any
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.evaluation.study import Entrant, Study
 from ier1_plugin.schema import CHAIN, MODES, MULTI_TURN, ORIGINAL, SINGLE_TURN
+from ier1_plugin.system import SettingsError, load_yaml
 
 # what makes two systems the same editor in the same settings
 EDITOR_SETTINGS = ("steps", "guidance", "load_kwargs", "call_kwargs", "editor_settings")
@@ -98,29 +99,14 @@ def turn_comparison(study: Study, given: Sequence[Comparison] = ()) -> Compariso
 
 def read_comparisons(file: Path, study: Study) -> tuple[Comparison, ...]:
     """The comparisons in a YAML file. EvaluationError: it can't be read, or names a system that is not there."""
-    values = _yaml(file)
+    try:
+        values = load_yaml(file)
+    except SettingsError as error:
+        raise EvaluationError(str(error)) from None
     if not isinstance(values, dict) or not values:
         raise EvaluationError(f"{file} holds no comparison; wanted TITLE: and below it lines LABEL: SYSTEM")
     _check_names(file, "the title", values)
     return tuple(_comparison(file, str(title), rows, study) for title, rows in values.items())
-
-
-def _yaml(file: Path) -> Any:
-    """Read as settings are (see `system.read_yaml`), by a loader that refuses a key that is there twice."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import MarkedYAMLError, YAMLError
-
-    try:
-        return OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    except OSError as error:
-        raise EvaluationError(f"{file} can't be read: {error.strerror or error}") from None
-    except MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise EvaluationError(f"{file} is not YAML that can be used{line}: {error.problem or error.context}") from None
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise EvaluationError(f"{file} is not YAML that can be used: {reason}") from None
 
 
 def _check_names(file: Path, what: str, names: Mapping[Any, Any]) -> None:

@@ -11,7 +11,6 @@ should put the request between lines of three quotation marks or three backticks
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,7 +22,7 @@ from ier1_plugin.evaluation.judge_case import Case, Reply
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.files import png_bytes
 from ier1_plugin.images import encode
-from ier1_plugin.rows import neutralise
+from ier1_plugin.rows import quoted
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -34,8 +33,6 @@ MOST_SIDE = 65535
 PNG, JPEG = "png", "jpeg"
 # a question that was answered badly is not asked the same way again
 SECOND_TEMPERATURE = 0.7
-# what prompts quote a request with
-_QUOTES = re.compile(r"""(["'`])\1{2,}""")
 SOURCE_LABEL, EDITED_LABEL = "Source image:", "Edited image:"
 
 
@@ -100,7 +97,7 @@ class JudgePrompt:
 
     def question(self, request: str) -> str:
         """The request can't end its quotation: of three quotation marks or backticks in it, two are left."""
-        return self.template.render(request=_QUOTES.sub(r"\1\1", neutralise(request))).strip()
+        return self.template.render(request=quoted(request)).strip()
 
 
 class Made(NamedTuple):
