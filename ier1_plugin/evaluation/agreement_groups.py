@@ -42,7 +42,7 @@ class _Within:
 
     @property
     def counts(self) -> Array:
-        return ~np.isnan(self.found).any(axis=1)
+        return np.asarray(~np.isnan(self.found).any(axis=1))
 
     @property
     def perfect(self) -> Array:
