@@ -82,6 +82,13 @@ class _Worker:
         self._preparing, self._asking = threading.Semaphore(PREPARING), threading.Semaphore(jobs)
         self._backoff = wait_random_exponential(multiplier=judge.backoff, max=MAX_BACKOFF)
         self.stop = threading.Event()
+        self._patiently = Retrying(
+            retry=retry_if_exception_type(Unanswered),
+            stop=stop_any(stop_after_attempt(judge.requests), stop_when_event_set(self.stop)),
+            wait=self._pause,
+            sleep=sleep_using_event(self.stop),
+            reraise=True,
+        )
 
     def __call__(self, pair: Pair) -> list[Judgement]:
         question = question_of(pair, self._judge)
@@ -118,7 +125,7 @@ class _Worker:
     def _reply(self, shown: Any, blank: Judgement, attempt: int) -> tuple[Judgement, bool]:
         start = time.perf_counter()
         try:
-            reply = self._patiently(shown, blank.sample, attempt)
+            reply = self._patiently(self._ask, shown, blank.sample, attempt)
         except (Unanswered, Refused) as error:
             self._count_failure(error)
             reply = Reply(None, f"{HTTP}: {one_line(error)}", final=True)
@@ -130,16 +137,6 @@ class _Worker:
         seconds = round(time.perf_counter() - start, 3)
         judgement = replace(blank, **said, reply=reply.text, model=reply.model, seconds=seconds, date=_now())
         return judgement, reply.final
-
-    def _patiently(self, shown: Any, sample: int, attempt: int) -> Reply:
-        retrying = Retrying(
-            retry=retry_if_exception_type(Unanswered),
-            stop=stop_any(stop_after_attempt(self._judge.requests), stop_when_event_set(self.stop)),
-            wait=self._pause,
-            sleep=sleep_using_event(self.stop),
-            reraise=True,
-        )
-        return retrying(self._ask, shown, sample, attempt)
 
     def _ask(self, shown: Any, sample: int, attempt: int) -> Reply:
         with self._asking:
