@@ -79,11 +79,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["ier1_plugin*", "reward_fns*", "data_prep*"]),
-    package_data={
-        "ier1_plugin": ["prompts/*.jinja", "cpu/site/**/*", "app.css", "small_world/*.jinja", "evaluation/*.jinja"]
-    },
+    package_data={"ier1_plugin": ["**/*.jinja", "app/*.css", "training/cpu/site/**/*"]},
     include_package_data=True,
     install_requires=BASE,
-    entry_points={"console_scripts": ["ier1=ier1_plugin.cli:main"]},
+    entry_points={"console_scripts": ["ier1=ier1_plugin.cli.main:main"]},
     extras_require=EXTRAS | {"all": sorted({dep for deps in EXTRAS.values() for dep in deps})},
 )

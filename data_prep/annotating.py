@@ -14,7 +14,7 @@ from data_prep.checks import gold_problem
 from data_prep.collect import COMMIT_SECONDS
 from data_prep.settings import Settings
 from data_prep.spool import Spool
-from ier1_plugin.schema import Decomposition
+from ier1_plugin.task.schema import Decomposition
 
 
 def ask_annotator(settings: Settings, spool: Spool, replies: Path) -> None:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ier1_plugin.actions import ACTIONS
 from ier1_plugin.prompts import render
-from ier1_plugin.rows import neutralise, quoted
-from ier1_plugin.schema import COMPONENTS, Decomposition
-from ier1_plugin.scoring import normalise
+from ier1_plugin.task.actions import ACTIONS
+from ier1_plugin.task.rows import neutralise, quoted
+from ier1_plugin.task.schema import COMPONENTS, Decomposition
+from ier1_plugin.task.scoring import normalise
 
 _STRINGS = {"type": "array", "items": {"type": "string"}}
 # strict mode of OpenAI's structured outputs: every key required, no others, and only keywords that all servers know

@@ -25,7 +25,7 @@ from data_prep.annotation import SCHEMA
 from data_prep.asking import Result, Worker
 from data_prep.replies import Replies
 from data_prep.vlm import AnnotatorError, Server
-from ier1_plugin.pool import in_completion_order
+from ier1_plugin.runs.workers import as_completed
 
 __all__ = ["AnnotatorError", "AnnotatorSettings", "Item", "annotate"]
 
@@ -91,7 +91,7 @@ def annotate(
     opened = Server(settings.model, settings.base_url, settings.timeout, SCHEMA, _tell)
     with Replies(replies) as log, closing(opened) as server, closing(_Progress(settings.total)) as progress:
         worker = Worker(settings, server, log, progress)
-        for key, result in in_completion_order(items, worker, settings.concurrency, worker.stop.set, _tell):
+        for key, result in as_completed(items, worker, settings.concurrency, worker.stop.set, _tell):
             progress.step()
             yield key, result
 

@@ -20,8 +20,8 @@ from data_prep.annotation import Problem, annotation_prompt, question, read_comp
 from data_prep.replies import Replies, digest_of
 from data_prep.vlm import AnnotatorError, Server
 from data_prep.votes import settle
-from ier1_plugin.endpoint import Refused, Unanswered
-from ier1_plugin.schema import Decomposition
+from ier1_plugin.chat.server import RequestRejected, TransientError
+from ier1_plugin.task.schema import Decomposition
 
 if TYPE_CHECKING:
     from data_prep.annotator import AnnotatorSettings, Item
@@ -96,14 +96,14 @@ class Worker:
             )(self._attempt, item, digest, number, problems)
         except _BadReply:
             return _reason(problems)
-        except Refused as error:
+        except RequestRejected as error:
             self._note_rejection(error)
             return str(error)
-        except Unanswered as error:
+        except TransientError as error:
             self._rule_out_a_dead_server(error)
             return f"the annotator gave no answer: {error} (last of {self._settings.max_attempts} attempts)"
 
-    def _rule_out_a_dead_server(self, last: Unanswered) -> None:
+    def _rule_out_a_dead_server(self, last: TransientError) -> None:
         """Only a sign of life that is younger than the last failure tells a bad item from a dead server."""
         seen = self._server.answers
         with self._probing:
@@ -111,7 +111,7 @@ class Worker:
             if self._down is None:
                 try:
                     self._retrying(stop_after_attempt(self._settings.max_attempts))(self._probe, seen)
-                except Unanswered:
+                except TransientError:
                     self._down = self._server.down(last)
             if self._down is not None:
                 raise self._down
@@ -123,7 +123,7 @@ class Worker:
 
     def _retrying(self, stop: Callable[[RetryCallState], bool]) -> Retrying:
         return Retrying(
-            retry=retry_if_exception_type((Unanswered, _BadReply)),
+            retry=retry_if_exception_type((TransientError, _BadReply)),
             stop=stop,
             wait=self._pause,
             sleep=sleep_using_event(self.stop),
@@ -133,7 +133,7 @@ class Worker:
 
     def _pause(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        if not isinstance(error, Unanswered):
+        if not isinstance(error, TransientError):
             return 0.0
         return max(error.wait, wait_random_exponential(multiplier=self._settings.backoff, max=MAX_BACKOFF)(state))
 
@@ -167,7 +167,7 @@ class Worker:
         refusals = sum(problem.refusal for problem in problems)
         return refusals >= MAX_REFUSALS or len(problems) >= self._settings.max_attempts
 
-    def _note_rejection(self, error: Refused) -> None:
+    def _note_rejection(self, error: RequestRejected) -> None:
         self._rejected_at_start += not self._takes_requests
         if not self._takes_requests and self._rejected_at_start >= MAX_REJECTED_AT_START:
             raise self._server.rejects_everything(error) from None

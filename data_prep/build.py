@@ -22,7 +22,7 @@ from typing import Any
 
 from data_prep.annotating import ask_annotator
 from data_prep.collect import collect
-from data_prep.compare import assign, choose
+from data_prep.duplicates import assign, choose
 from data_prep.exclude import exclude
 from data_prep.output import FILES, REPORT, write
 from data_prep.records import BuildError

@@ -15,12 +15,12 @@ from typing import NamedTuple
 from PIL import Image
 
 from data_prep.near import image_hash
-from ier1_plugin.actions import ACTIONS
-from ier1_plugin.images import MAX_ASPECT_RATIO, ImageError, encode, open_image, prepare
-from ier1_plugin.parsing import render_response
-from ier1_plugin.rows import neutralise, read_gold
-from ier1_plugin.schema import Decomposition
-from ier1_plugin.scoring import normalise, score_response
+from ier1_plugin.task.actions import ACTIONS
+from ier1_plugin.task.images import MAX_ASPECT_RATIO, ImageError, encode, open_image, prepare
+from ier1_plugin.task.parsing import render_response
+from ier1_plugin.task.rows import neutralise, read_gold
+from ier1_plugin.task.schema import Decomposition
+from ier1_plugin.task.scoring import normalise, score_response
 
 # about 2,000 tokens: a longer one would not fit a max_prompt_length of 2,048, the usual choice for one image
 MAX_REQUEST_CHARACTERS = 8_000

@@ -23,9 +23,9 @@ from data_prep.progress import bar
 from data_prep.records import SPLITS, BuildError, RawRow, Rejected
 from data_prep.settings import Settings
 from data_prep.spool import Entry, Spool
-from ier1_plugin.images import ImageError
-from ier1_plugin.rows import neutralise, order_key
-from ier1_plugin.scoring import normalise
+from ier1_plugin.task.images import ImageError
+from ier1_plugin.task.rows import neutralise, order_key
+from ier1_plugin.task.scoring import normalise
 
 NO_GOLD = "no gold: give actions, subjects and goals, or name an annotator with --annotator MODEL"
 # what a kill may cost

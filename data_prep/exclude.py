@@ -21,10 +21,10 @@ from data_prep.progress import bar
 from data_prep.records import BuildError, Rejected
 from data_prep.settings import Settings
 from data_prep.spool import Spool
-from ier1_plugin.image_cells import image_of
-from ier1_plugin.images import ImageError
-from ier1_plugin.rows import IMAGE_PLACEHOLDER
-from ier1_plugin.tables import Line, read
+from ier1_plugin.data.image_cells import image_of
+from ier1_plugin.data.tables import Line, read
+from ier1_plugin.task.images import ImageError
+from ier1_plugin.task.rows import IMAGE_PLACEHOLDER
 
 # the names that these benchmarks use: PSR, PhotoshopRequests, IER, GIER, RealEdit, UltraEdit, MagicBrush, OmniEdit,
 # AnyEdit, ImgEdit, GEdit, EditEval, Emu Edit, and the rows of this builder

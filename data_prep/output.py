@@ -23,8 +23,8 @@ from data_prep.progress import bar
 from data_prep.records import SPLITS, BuildError
 from data_prep.settings import Settings, for_report, identity
 from data_prep.spool import Entry, Spool
-from ier1_plugin.rows import COLUMNS, format_row, messages
-from ier1_plugin.schema import COMPONENTS, Decomposition
+from ier1_plugin.task.rows import COLUMNS, format_row, messages
+from ier1_plugin.task.schema import COMPONENTS, Decomposition
 
 REPORT = "report.json"
 FILES = (*(f"{split}.parquet" for split in SPLITS), "rejected.jsonl", REPORT)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ier1_plugin.schema import Decomposition
-from ier1_plugin.tables import Rejected, TableError
+from ier1_plugin.data.tables import Rejected, TableError
+from ier1_plugin.task.schema import Decomposition
 
 __all__ = ["SPLITS", "BuildError", "RawRow", "Rejected"]
 

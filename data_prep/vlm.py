@@ -4,7 +4,7 @@
     server.ask(lambda schema_in_text: "Someone sent this image ...", jpeg_bytes, temperature=0.0, seed=0)
     -> {"model": "...", "choices": [{"finish_reason": "stop", "message": {"content": '{"actions": ["Delete"], ...'}}]}
 
-The protocol is `ier1_plugin.endpoint`'s. Here is what a long run adds: a stand-in for servers that know no JSON schema,
+The protocol is `ier1_plugin.chat.server`'s. Here is what a long run adds: a stand-in for servers that know no JSON schema,
 a probe that tells a bad item from a dead server, and words for both.
 """
 
@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from data_prep.records import BuildError
-from ier1_plugin.endpoint import ChatError, Endpoint, Refused, Unanswered
-from ier1_plugin.images import data_url
+from ier1_plugin.chat.server import ChatError, Endpoint, RequestRejected, TransientError
+from ier1_plugin.task.images import data_url
 
 JSON_OBJECT = {"type": "json_object"}
 # a reply is three short lists; the rest is room for models that reason first, and an end to those that never stop
@@ -36,21 +36,26 @@ class Server:
     """A chat server with one model; safe to use from several threads."""
 
     def __init__(
-        self, model: str, base_url: str | None, timeout: float, schema: dict[str, Any], tell: Callable[[str], None]
+        self,
+        model: str,
+        base_url: str | None,
+        timeout: float,
+        schema: dict[str, Any],
+        on_warning: Callable[[str], None],
     ) -> None:
-        """`timeout` in seconds a request; `tell` takes a line for the user. AnnotatorError: no key, bad address."""
+        """`timeout` in seconds a request; `on_warning` takes a line for the user. AnnotatorError: no key, bad address."""
         with _ending_the_run():
-            self._endpoint = Endpoint(base_url or "", model, timeout, tell)
+            self._endpoint = Endpoint(base_url or "", model, timeout, on_warning)
         wanted = {"name": "decomposition", "strict": True, "schema": schema}
         self._form: dict[str, Any] = {"type": "json_schema", "json_schema": wanted}
-        self._tell = tell
+        self._tell = on_warning
         self.answers = 0
         """How many completions came so far."""
 
     def ask(self, prompt: Prompt, image: bytes, *, temperature: float, seed: int) -> dict[str, Any]:
         """The completion as the server sent it. `prompt(True)` is the text that spells out the schema.
 
-        Raises Unanswered, Refused or AnnotatorError; one request, but for parameters that the server does not know.
+        Raises TransientError, RequestRejected or AnnotatorError; one request, but for parameters that the server does not know.
         """
         picture = {"type": "image_url", "image_url": {"url": data_url(image)}}
         sampling = {"max_completion_tokens": MAX_REPLY_TOKENS, "temperature": temperature, "seed": seed}
@@ -60,7 +65,7 @@ class Server:
             messages = [{"role": "user", "content": [picture, {"type": "text", "text": text}]}]
             try:
                 return self._complete(messages, {"response_format": form} | sampling)
-            except Refused as error:
+            except RequestRejected as error:
                 if form == JSON_OBJECT or not _SCHEMA_NAMES.search(str(error)):
                     raise
                 self._do_without_schema()
@@ -68,13 +73,13 @@ class Server:
     def probe(self, seen: int) -> None:
         """Returns if any completion came since `answers` was `seen`, or if the model takes a tiny question now.
 
-        Unanswered or AnnotatorError otherwise.
+        TransientError or AnnotatorError otherwise.
         """
         if self.answers > seen:
             return
         try:
             self._complete([{"role": "user", "content": "Answer with the word yes."}], {})
-        except Refused:
+        except RequestRejected:
             return
 
     def down(self, last: Exception) -> AnnotatorError:
@@ -112,7 +117,7 @@ def _ending_the_run() -> Iterator[None]:
     """What stands for every question, such as a wrong key, becomes an AnnotatorError."""
     try:
         yield
-    except (Unanswered, Refused):
+    except (TransientError, RequestRejected):
         raise
     except ChatError as error:
         raise AnnotatorError(str(error)) from None

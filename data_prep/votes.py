@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ier1_plugin.schema import COMPONENTS, Decomposition
-from ier1_plugin.scoring import normalise, token_f1
+from ier1_plugin.task.schema import COMPONENTS, Decomposition
+from ier1_plugin.task.scoring import normalise, token_f1
 
 # without a majority, the vote closest to the others stands for them if it shares half of its words with them
 MIN_AGREEMENT = 0.5

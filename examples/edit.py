@@ -1,6 +1,6 @@
 """Edit one photo from Python: python examples/edit.py"""
 
-from ier1_plugin.system import System
+from ier1_plugin.pipeline.system import System
 
 agents = System(
     decomposer="openai:http://127.0.0.1:8000/v1#decomposer", sequencer="rule", editor="flux-kontext", seed=7

@@ -34,7 +34,7 @@ pip torch==2.13.0 'transformers>=5.5.3,<5.11' 'fastapi[standard]<0.137.0,>=0.133
 # this package, and by it what lets a CUDA build of torchvision be imported beside a CPU build of torch
 pip --no-deps -e .
 site=$("$venv/bin/python" -c 'import site; print(site.getsitepackages()[0])')
-hook='import wrapt; from ier1_plugin.cpu.torchvision_ops import HOOKS; wrapt.register_post_import_hook(HOOKS["torch"], "torch")'
+hook='import wrapt; from ier1_plugin.chat.torchvision_ops import HOOKS; wrapt.register_post_import_hook(HOOKS["torch"], "torch")'
 echo "$hook" >"$site/zz_torchvision.pth"
 # vLLM looks itself up as "vllm", and takes its platform from the version that it finds there
 mkdir -p "$site/vllm-0.28.0+cpu.dist-info"

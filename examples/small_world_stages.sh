@@ -4,7 +4,7 @@
 set -euo pipefail
 
 refuse_a_gpu() {
-    if "${PYTHON:-python3}" -c 'import sys; from ier1_plugin.cpu.guard import has_gpu; sys.exit(not has_gpu())' 2>/dev/null; then
+    if "${PYTHON:-python3}" -c 'import sys; from ier1_plugin.training.cpu.guard import has_gpu; sys.exit(not has_gpu())' 2>/dev/null; then
         echo "$name: this machine has a GPU, and the $name trains without one;" \
             "train a real model with: bash examples/run_grpo_qwen25vl_3b_lora.sh" >&2
         exit 1
@@ -99,7 +99,7 @@ grpo() {
     shift 4
     fresh "$folder"
     # EasyR1 never closes its bars, and Ray draws them all anew with every line that a worker prints: off with them
-    TQDM_DISABLE=1 TENSORBOARD_DIR=$folder/tensorboard "$python" -m ier1_plugin.easyr1 --cpu config=examples/grpo_small_world.yaml \
+    TQDM_DISABLE=1 TENSORBOARD_DIR=$folder/tensorboard "$python" -m ier1_plugin.training.easyr1 --cpu config=examples/grpo_small_world.yaml \
         "data.train_files=$rows/train.parquet" "data.val_files=$rows/val.parquet" \
         "worker.actor.model.model_path=$warm" "trainer.save_checkpoint_path=$folder" "trainer.max_steps=$steps" \
         "$@" 2>&1 | "$python" -m ier1_plugin.small_world.progress --log "$folder/log.txt" && return
@@ -111,5 +111,5 @@ grpo() {
 # merge CHECKPOINT FOLDER
 merge() {
     rm -rf "$2"
-    "$python" -m ier1_plugin.merge "$1" --out "$2" --config examples/grpo_small_world.yaml
+    "$python" -m ier1_plugin.training.export "$1" --out "$2" --config examples/grpo_small_world.yaml
 }

@@ -103,7 +103,7 @@ systems() {
 
 judged() {
     fresh "$study/evaluation"
-    "$python" -m ier1_plugin.cli evaluate --benchmark "small-world:$FIRST-$last" --judge pixel -j 2 \
+    "$python" -m ier1_plugin.cli.main evaluate --benchmark "small-world:$FIRST-$last" --judge pixel -j 2 \
         --out "$study/evaluation" --system "${files[@]}"
 }
 
@@ -113,7 +113,7 @@ decomposed() {
     for kind in warm model-quarter model-half model-all model-without-goal; do
         models+=(--decomposition "local:$out/$kind")
     done
-    "$python" -m ier1_plugin.cli evaluate "${models[@]}" --rows "$study/rows/val.parquet" --sample "$DECOMPOSED" \
+    "$python" -m ier1_plugin.cli.main evaluate "${models[@]}" --rows "$study/rows/val.parquet" --sample "$DECOMPOSED" \
         --out "$out/decomposition" >"$out/decomposition/table.txt"
 }
 
@@ -145,7 +145,7 @@ END
 }
 
 report() {
-    "$python" -m ier1_plugin.cli report "$study/evaluation" --comparisons "$study/comparisons.yaml" \
+    "$python" -m ier1_plugin.cli.main report "$study/evaluation" --comparisons "$study/comparisons.yaml" \
         --out "$study/report"
 }
 

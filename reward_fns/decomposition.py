@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ier1_plugin.rows import read_gold
-from ier1_plugin.scoring import GOAL_MATCHES, Gold, score_response
+from ier1_plugin.task.rows import read_gold
+from ier1_plugin.task.scoring import GOAL_MATCHES, Gold, score_response
 
 REWARD_NAME = "imageedit_r1"
 # EasyR1 0.3.3 reads this; 0.3.2 reads worker.reward.reward_type, whose default is batch as well

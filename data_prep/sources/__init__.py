@@ -19,7 +19,7 @@ Source = Callable[[Settings], Iterator[RawRow | Rejected]]
 
 def _photos(settings: Settings) -> Iterator[RawRow]:
     # draws its own pictures out of scikit-image, which no other source needs
-    from data_prep.photos import rows
+    from data_prep.sources.small_world import rows
 
     return rows(settings)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from data_prep.records import SPLITS, BuildError, RawRow, Rejected
 from data_prep.settings import Settings
-from ier1_plugin.rows import COLUMNS, IMAGE_PLACEHOLDER
-from ier1_plugin.schema import Decomposition
-from ier1_plugin.tables import read
+from ier1_plugin.data.tables import read
+from ier1_plugin.task.rows import COLUMNS, IMAGE_PLACEHOLDER
+from ier1_plugin.task.schema import Decomposition
 
 
 def rl_rows(settings: Settings) -> Iterator[RawRow | Rejected]:

@@ -20,10 +20,10 @@ from typing import Any
 
 from data_prep.records import BuildError, RawRow, Rejected
 from data_prep.settings import Settings
-from ier1_plugin.edit_sets import TABLES
-from ier1_plugin.image_cells import DATA_URL, image_of
-from ier1_plugin.schema import COMPONENTS, Decomposition
-from ier1_plugin.tables import Line, read
+from ier1_plugin.data.image_cells import DATA_URL, image_of
+from ier1_plugin.data.sets import TABLES
+from ier1_plugin.data.tables import Line, read
+from ier1_plugin.task.schema import COMPONENTS, Decomposition
 
 ROLES = ("image", "request", "id", "group", *COMPONENTS)
 

@@ -16,26 +16,36 @@ from functools import partial
 from typing import Any
 
 from ier1_plugin.editors.available import Description, described
-from ier1_plugin.editors.base import Edit, EditError, Editor, Tell, failing_as, join, known_keys, split, untold
-from ier1_plugin.editors.diffusion import diffusers_editor
-from ier1_plugin.editors.exact import pillow_editor
+from ier1_plugin.editors.base import (
+    Edit,
+    EditError,
+    Editor,
+    OnWarning,
+    failing_as,
+    ignore_warning,
+    join,
+    known_keys,
+    split,
+)
 from ier1_plugin.editors.finished import finished_editor
-from ier1_plugin.editors.gemini import nano_banana_editor
-from ier1_plugin.editors.icedit import icedit_editor
-from ier1_plugin.editors.images_api import gpt_image_editor, images_api_editor, seededit_editor
+from ier1_plugin.editors.local.diffusers import diffusers_editor
+from ier1_plugin.editors.local.icedit import icedit_editor
+from ier1_plugin.editors.pillow.editor import pillow_editor
+from ier1_plugin.editors.remote.gemini import nano_banana_editor
+from ier1_plugin.editors.remote.images_api import gpt_image_editor, images_api_editor, seededit_editor
 from ier1_plugin.editors.route import route_editor
 
 __all__ = ["EDITORS", "Edit", "EditError", "Editor", "Maker", "describe_editors", "join", "make_editor", "split"]
 
 TELL = "tell"
 Maker = Callable[..., Editor]
-"""(what follows the name and a colon, or "", **settings) -> an editor. One that has a `tell` is given it."""
+"""(what follows the name and a colon, or "", **settings) -> an editor. One that has a `on_warning` is given it."""
 
 
-def make_editor(spec: str, tell: Tell = untold, /, **settings: Any) -> Editor:
+def make_editor(spec: str, on_warning: OnWarning = ignore_warning, /, **settings: Any) -> Editor:
     """The editor of "NAME" or "NAME:ARGUMENT". A setting that is None counts as not given.
 
-    `tell` gets a line for whatever went wrong and is tried again, such as a request that a server refused for now.
+    `on_warning` gets a line for whatever went wrong and is tried again, such as a request that a server refused for now.
     EditError, in one line: no such editor, a setting that it does not have, a package, key or folder that is missing.
     """
     name, _, argument = spec.strip().partition(":")
@@ -47,7 +57,7 @@ def make_editor(spec: str, tell: Tell = untold, /, **settings: Any) -> Editor:
     accepted = list(inspect.signature(maker).parameters.values())[1:]
     if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in accepted):
         known_keys(given, {parameter.name for parameter in accepted} - {TELL}, f"the editor {name}")
-    told = {TELL: tell} if TELL in (parameter.name for parameter in accepted) else {}
+    told = {TELL: on_warning} if TELL in (parameter.name for parameter in accepted) else {}
     with failing_as(f"the editor {name}"):
         return maker(argument, **given | told)
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ier1_plugin.editors.base import is_installed, packages_of
-from ier1_plugin.editors.gemini import KEY_NAMES
-from ier1_plugin.editors.icedit import LORA, MODEL
-from ier1_plugin.editors.loading import PACKAGES, is_cached, is_offline
+from ier1_plugin.editors.local.icedit import LORA, MODEL
+from ier1_plugin.editors.local.loading import PACKAGES, is_cached, is_offline
+from ier1_plugin.editors.remote.gemini import KEY_NAMES
 
 DEVICES = ("nvidia0", "kfd", "dxg", "accel")
 

@@ -5,7 +5,7 @@
     editor.canvas((3000, 1000))                           # (3000, 1000); FLUX.1-Kontext says (1568, 672)
 
 Whoever runs a chain of turns brings the photo to `canvas(photo.size)` once, runs every turn there and goes back to the
-photo's own size once, at the very end. An editor that `keeps_size` means every image to have the size that it came in:
+photo's own size once, at the very end. An editor that `preserves_size` means every image to have the size that it came in:
 what comes back in another one is returned as it came, for the chain to tell and to resize. The others change the size
 on purpose, and their result is left as it is.
 """
@@ -21,15 +21,15 @@ from typing import Any
 
 from PIL import Image
 
-Size = tuple[int, int]
-"""Width and height in pixels."""
+from ier1_plugin.runs.errors import one_line
+from ier1_plugin.task.images import Size, fitted
+
 Edit = Callable[[Image.Image, str, int], Image.Image]
 """(RGB image, instruction, seed) -> a new RGB image; raises nothing but EditError."""
 
-Tell = Callable[[str], None]
+OnWarning = Callable[[str], None]
 """Gets a line for whatever did not go as it should and goes on all the same."""
 
-MAX_LINE = 300
 # what pip calls modules that have another name than their package
 _PACKAGES = {"google.genai": "google-genai"}
 _SENTENCE_END = tuple(".!?。！？…\"'”")
@@ -52,7 +52,7 @@ def one_each(sub_requests: Sequence[str]) -> list[str]:
     return list(sub_requests)
 
 
-def untold(line: str) -> None:
+def ignore_warning(line: str) -> None:
     """For whoever has nobody to tell."""
 
 
@@ -69,7 +69,7 @@ class Editor:
     edit: Edit
     canvas: Callable[[Size], Size] = as_it_is
     """Size of the original image -> the one size for all turns of its chain. EditError: it has none for this size."""
-    keeps_size: bool = True
+    preserves_size: bool = True
     """False: the size of the result is part of the edit (a crop, a finished image) and must be left alone."""
     local: bool = True
     """True: it computes here, one edit at a time, and repeats exactly for a seed. False: a server does the work."""
@@ -77,7 +77,7 @@ class Editor:
     """Sub-requests -> the instructions of a chain of several turns."""
     for_item: Callable[[str], Edit] | None = None
     """Set where the answer depends on which item of a batch it is: its id -> the edit for it."""
-    makes_exactly: Callable[[str], bool] | None = None
+    supports: Callable[[str], bool] | None = None
     """Set by editors that compute instead of painting: True for a sub-request better left to them (`route`)."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What a trace records: model, steps, library versions. Holds no secret."""
@@ -86,12 +86,6 @@ class Editor:
 
     def __call__(self, image: Image.Image, instruction: str, seed: int) -> Image.Image:
         return self.edit(image, instruction, seed)
-
-
-def fitted(image: Image.Image, size: Size) -> Image.Image:
-    """The image as RGB at `size`; no pixel changes where it has that size."""
-    image = image if image.mode == "RGB" else image.convert("RGB")
-    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def on_canvas(edit: Edit, canvas: Callable[[Size], Size]) -> Edit:
@@ -143,15 +137,6 @@ def failing_as(name: str, hints: Mapping[str, str] | None = None, secrets: Itera
         classes = [base.__name__ for base in type(error).__mro__]
         hint = next((hints[base] for base in classes if base in hints), None) if hints else None
         raise EditError(f"{name}: {hint or one_line(error, secrets)}") from error
-
-
-def one_line(error: BaseException | str, secrets: Iterable[str] = ()) -> str:
-    """The message in one line of at most MAX_LINE characters, with every secret blotted out."""
-    text = str(error) or (type(error).__name__ if isinstance(error, BaseException) else "")
-    for secret in secrets:
-        text = text.replace(secret, "***") if secret else text
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1]}…"
 
 
 def is_installed(module: str) -> bool:

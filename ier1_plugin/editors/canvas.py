@@ -14,7 +14,8 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from ier1_plugin.editors.base import EditError, Size
+from ier1_plugin.editors.base import EditError
+from ier1_plugin.task.images import Size
 
 Canvas = Callable[[Size], Size]
 

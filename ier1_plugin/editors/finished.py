@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from ier1_plugin.editors.base import Edit, EditError, Editor, join
-from ier1_plugin.images import ImageError, open_image
+from ier1_plugin.task.images import ImageError, open_image
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -31,7 +31,9 @@ def finished_editor(directory: str) -> Editor:
     def for_item(id: str) -> Edit:
         return lambda image, instruction, seed: _open(folder, id)
 
-    return Editor("folder", edit, keeps_size=False, turns=_at_once, for_item=for_item, settings={"folder": str(folder)})
+    return Editor(
+        "folder", edit, preserves_size=False, turns=_at_once, for_item=for_item, settings={"folder": str(folder)}
+    )
 
 
 def _at_once(sub_requests: Sequence[str]) -> list[str]:

@@ -16,27 +16,30 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.editors.base import EditError, Editor, Size, Tell, fitted, join, split, untold
+from ier1_plugin.editors.base import EditError, Editor, OnWarning, ignore_warning, join, split
+from ier1_plugin.task.images import Size, fitted
 
 
-def route_editor(argument: str, make: Callable[..., Editor], tell: Tell = untold, **settings: Any) -> Editor:
+def route_editor(
+    argument: str, make: Callable[..., Editor], on_warning: OnWarning = ignore_warning, **settings: Any
+) -> Editor:
     """The editor of "EXACT,GENERATIVE"; `settings` belong to GENERATIVE. EditError: EXACT does not compute."""
     exact_spec, _, generative_spec = (part.strip() for part in argument.partition(","))
     if not exact_spec or not generative_spec:
         raise EditError(f"route:{argument} names no two editors; wanted route:pillow,flux-kontext")
     exact = make(exact_spec)
-    if exact.makes_exactly is None:
+    if exact.supports is None:
         raise EditError(f"route: {exact_spec} does not compute edits exactly; wanted route:pillow,GENERATIVE")
-    return _routed(exact, exact.makes_exactly, make(generative_spec, tell, **settings), tell)
+    return _routed(exact, exact.supports, make(generative_spec, on_warning, **settings), on_warning)
 
 
-def _routed(exact: Editor, is_exact: Callable[[str], bool], generative: Editor, tell: Tell) -> Editor:
+def _routed(exact: Editor, is_exact: Callable[[str], bool], generative: Editor, on_warning: OnWarning) -> Editor:
     def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
         for computed, sub_requests in _groups(split(instruction), is_exact):
             if computed:
                 image = exact(image, join(sub_requests), seed)
             else:
-                image = _same_size(generative(image, join(sub_requests), seed), image.size, generative, tell)
+                image = _same_size(generative(image, join(sub_requests), seed), image.size, generative, on_warning)
                 # noise that a picture was painted from must not paint it again
                 seed += 1
         return image
@@ -52,7 +55,7 @@ def _routed(exact: Editor, is_exact: Callable[[str], bool], generative: Editor, 
         f"route:{exact.name},{generative.name}",
         edit,
         # each painted turn goes to the canvas of its own picture, since a crop before it may have changed the shape
-        keeps_size=False,
+        preserves_size=False,
         local=generative.local,
         turns=turns,
         settings={exact.name: exact.settings, generative.name: generative.settings},
@@ -60,11 +63,11 @@ def _routed(exact: Editor, is_exact: Callable[[str], bool], generative: Editor, 
     )
 
 
-def _same_size(edited: Image.Image, size: Size, editor: Editor, tell: Tell) -> Image.Image:
+def _same_size(edited: Image.Image, size: Size, editor: Editor, on_warning: OnWarning) -> Image.Image:
     """What was painted, in the size of what it was painted on: later, a crop could not be told from a server's whim."""
-    if editor.keeps_size and edited.size != size:
+    if editor.preserves_size and edited.size != size:
         came, wanted = (f"{width} x {height}" for width, height in (edited.size, editor.canvas(size)))
-        tell(f"{editor.name}: an edit came back as {came}, not {wanted}: resized")
+        on_warning(f"{editor.name}: an edit came back as {came}, not {wanted}: resized")
         return fitted(edited, size)
     return edited
 

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ier1_plugin.batch_store import RESULTS
-from ier1_plugin.evaluation.judge_store import judgements_file, paid_tokens, read_judgements
+from ier1_plugin.evaluation.judges.store import judgements_file, paid_tokens, read_judgements
 from ier1_plugin.evaluation.records import EvaluationError, Judgement
-from ier1_plugin.schema import MULTI_TURN
-from ier1_plugin.system import SettingsError, read_yaml
+from ier1_plugin.pipeline.batch_folder import RESULTS
+from ier1_plugin.pipeline.system import SettingsError, read_yaml
+from ier1_plugin.task.schema import MULTI_TURN
 
 MILLION = 1_000_000
 # where an evaluation's sanity check keeps its judgements

@@ -26,18 +26,18 @@ from typing import Any
 
 import numpy as np
 
+from ier1_plugin.evaluation.benchmarks.sampling import sampled
 from ier1_plugin.evaluation.confusion import Rates, by_action, confusion, said
+from ier1_plugin.evaluation.folder import taken
 from ier1_plugin.evaluation.gold_rows import GoldRow, by_photo, check_photos, read_gold_rows
 from ier1_plugin.evaluation.model_identity import begin, read_kept
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.evaluation.responses import asked, read_responses
-from ier1_plugin.evaluation.run_file import taken
-from ier1_plugin.evaluation.sampling import sampled
 from ier1_plugin.evaluation.shares import Share, means
 from ier1_plugin.evaluation.statistics import Resamples
-from ier1_plugin.files import write
-from ier1_plugin.fingerprint import sha256_of
-from ier1_plugin.scoring import score_response
+from ier1_plugin.runs.fingerprint import sha256_of
+from ier1_plugin.runs.folder import write
+from ier1_plugin.task.scoring import score_response
 
 PARTS = ("overall", "format", "action", "subject", "goal")
 """overall is their mean, as in the reward with all weights 1."""
@@ -74,19 +74,19 @@ def score_all(
     sample: int | None,
     seed: int,
     jobs: int,
-    tell: Callable[[str], None] = lambda line: None,
+    on_warning: Callable[[str], None] = lambda line: None,
 ) -> list[Scored]:
     """Asks what is open, scores everything, writes the result. EvaluationError, ChatError, OSError: it can't go on."""
     models, known = list(dict.fromkeys(models)), read_gold_rows(rows_file)
     rows = [known[id] for id in sampled(known, seed, sample)]
     if sample and sample > len(rows):
-        tell(f"{rows_file} has {len(rows)} rows, fewer than --sample {sample}: all of them are taken")
+        on_warning(f"{rows_file} has {len(rows)} rows, fewer than --sample {sample}: all of them are taken")
     with taken(out):
         _check_rows(out, rows_file, sample, seed)
-        given = {model: _given(model, rows, known, tell) for model in models if model.endswith(ANSWERS)}
+        given = {model: _given(model, rows, known, on_warning) for model in models if model.endswith(ANSWERS)}
         _begin(out, [model for model in models if model not in given], rows, rows_file)
         ids = [row.id for row in rows]
-        answers = [given.get(model) or asked(out, model, rows_file, ids, jobs, tell) for model in models]
+        answers = [given.get(model) or asked(out, model, rows_file, ids, jobs, on_warning) for model in models]
         values = [_values(rows, each) for each in answers]
         found = [_scored(*each, rows, values[0]) for each in zip(models, answers, values, strict=True)]
         result = {"rows": str(rows_file), "models": [_plain(asdict(one)) for one in found]}
@@ -113,7 +113,7 @@ def _check_rows(out: Path, file: Path, sample: int | None, seed: int) -> None:
 
 
 def _given(
-    file: str, rows: Sequence[GoldRow], known: Mapping[str, GoldRow], tell: Callable[[str], None]
+    file: str, rows: Sequence[GoldRow], known: Mapping[str, GoldRow], on_warning: Callable[[str], None]
 ) -> dict[str, dict[str, str]]:
     """{id: {"response": ...} or {"error": ...}}, out of a file of responses. EvaluationError: it answers no row."""
     there = read_responses(Path(file))
@@ -121,7 +121,9 @@ def _given(
         raise EvaluationError(f"{file} answers none of the {len(rows)} rows; wanted lines with their id and response")
     unknown = [id for id in there if id not in known]
     if unknown:
-        tell(f"{file} answers {len(unknown)} rows that there are not, the first {unknown[0]!r}: they count for nothing")
+        on_warning(
+            f"{file} answers {len(unknown)} rows that there are not, the first {unknown[0]!r}: they count for nothing"
+        )
     return {row.id: there.get(row.id, {"error": "no response in the file"}) for row in rows}
 
 

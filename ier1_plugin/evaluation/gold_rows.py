@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ier1_plugin.data.tables import Line, TableError, read
 from ier1_plugin.evaluation.records import EvaluationError
-from ier1_plugin.schema import Decomposition
-from ier1_plugin.scoring import Gold
-from ier1_plugin.tables import Line, TableError, read
+from ier1_plugin.task.schema import Decomposition
+from ier1_plugin.task.scoring import Gold
 
 NEEDED = ("id", "answer")
 

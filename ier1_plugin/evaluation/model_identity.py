@@ -17,14 +17,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ier1_plugin.batch_items import Item
 from ier1_plugin.chat import BUDGET
-from ier1_plugin.decomposer import FILE_NAME, HUB_ID, Decomposer, DecomposerError
-from ier1_plugin.endpoint import OPENAI, ChatError, without_password
+from ier1_plugin.chat.server import OPENAI, ChatError, without_password
+from ier1_plugin.data.items import Item
 from ier1_plugin.evaluation.records import EvaluationError
-from ier1_plugin.files import write
-from ier1_plugin.fingerprint import fingerprint, sha256_of
 from ier1_plugin.prompts import path as prompt_path
+from ier1_plugin.runs.fingerprint import fingerprint, sha256_of
+from ier1_plugin.runs.folder import write
+from ier1_plugin.task.decomposer import FILE_NAME, HUB_ID, Decomposer, DecomposerError
 
 RESPONSES, MODELS = "responses", "models.json"
 SHOWN = 16
@@ -89,7 +89,9 @@ def _local(place: str) -> dict[str, Any]:
     if not folder.exists() and HUB_ID.fullmatch(place):
         return {"revision": _revision(place)} | _asked(prompt_path("decompose"), *BUDGET)
     if not (folder / "config.json").is_file():
-        raise ChatError(f"no model in {folder}: config.json is missing; make one with python -m ier1_plugin.merge")
+        raise ChatError(
+            f"no model in {folder}: config.json is missing; make one with python -m ier1_plugin.training.export"
+        )
     facts = _facts(folder)
     own = folder / facts.prompt if facts else prompt_path("decompose")
     budget = (facts.min_pixels, facts.max_pixels) if facts else BUDGET

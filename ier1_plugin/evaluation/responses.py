@@ -16,23 +16,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ier1_plugin.agents import decomposition_question
-from ier1_plugin.chat import Chat, Refused, Unanswered, make_chat
-from ier1_plugin.endpoint import without_password
+from ier1_plugin.chat import Chat, RequestRejected, TransientError, make_chat
+from ier1_plugin.chat.server import without_password
+from ier1_plugin.data.tables import Line, read
 from ier1_plugin.evaluation.model_identity import answers_file
 from ier1_plugin.evaluation.records import EvaluationError
-from ier1_plugin.images import ImageError, open_image
-from ier1_plugin.pool import in_completion_order
-from ier1_plugin.rows import IMAGE_PLACEHOLDER
-from ier1_plugin.tables import Line, read
+from ier1_plugin.pipeline.agents import decomposition_question
+from ier1_plugin.runs.workers import as_completed
+from ier1_plugin.task.images import ImageError, open_image
+from ier1_plugin.task.rows import IMAGE_PLACEHOLDER
 
 # what one row can do wrong; anything else would befall the others too
-ROW_ERRORS = (ImageError, Refused, Unanswered)
+ROW_ERRORS = (ImageError, RequestRejected, TransientError)
 Answer = dict[str, str]
 
 
 def asked(
-    out: Path, model: str, rows: Path, ids: Sequence[str], jobs: int, tell: Callable[[str], None]
+    out: Path, model: str, rows: Path, ids: Sequence[str], jobs: int, on_warning: Callable[[str], None]
 ) -> dict[str, Answer]:
     """The answers by the ids of their rows; those that are there already are not asked for.
 
@@ -44,9 +44,9 @@ def asked(
     missing = frozenset(ids) - set(answers)
     if not missing:
         return answers
-    chat = make_chat(model, tell=tell)
+    chat = make_chat(model, on_warning=on_warning)
     stop = getattr(chat, "close", lambda: None)
-    found = in_completion_order(_rows(rows, missing), partial(_answer, chat), jobs, stop, tell)
+    found = as_completed(_rows(rows, missing), partial(_answer, chat), jobs, stop, on_warning)
     with file.open("a", encoding="utf-8") as lines, closing(found):
         for id, answer in tqdm(
             found, desc=without_password(model), unit=" rows", total=len(missing), mininterval=_every()

@@ -25,34 +25,34 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ier1_plugin.batch import Batch
-from ier1_plugin.batch import run as run_batch
-from ier1_plugin.batch_items import Item
-from ier1_plugin.batch_store import Store
-from ier1_plugin.commands import batch_of, run_settings
+from ier1_plugin.cli.edit import batch_of, run_settings
+from ier1_plugin.data.items import Item
 from ier1_plugin.editors import EDITORS, Edit, EditError, Editor
-from ier1_plugin.evaluation import benchmark_world
 from ier1_plugin.evaluation.benchmarks import Benchmark, Options, open_benchmark
+from ier1_plugin.evaluation.benchmarks import small_world as benchmark_world
+from ier1_plugin.evaluation.benchmarks.sample import absolute, check_human, known_items, make_items, read_items
 from ier1_plugin.evaluation.costs import SANITY, check_prices
-from ier1_plugin.evaluation.inputs import absolute, check_human, known_items, make_items, read_items
-from ier1_plugin.evaluation.judge import Judge, Pair, judge_all
-from ier1_plugin.evaluation.judge_models import make_judge
-from ier1_plugin.evaluation.judge_store import JudgementStore, judgements_file
+from ier1_plugin.evaluation.folder import NOT_TRIED, joined, read_run, taken, write_run
+from ier1_plugin.evaluation.judges import make_judge
+from ier1_plugin.evaluation.judges.judging import Judge, Pair, judge_all
+from ier1_plugin.evaluation.judges.run_sanity import ITEMS as TRIED
+from ier1_plugin.evaluation.judges.run_sanity import refuse_failed, today, try_judges
+from ier1_plugin.evaluation.judges.store import JudgementStore, judgements_file
 from ier1_plugin.evaluation.records import BenchmarkItem
-from ier1_plugin.evaluation.run_file import NOT_TRIED, joined, read_run, taken, write_run
-from ier1_plugin.evaluation.run_sanity import ITEMS as TRIED
-from ier1_plugin.evaluation.run_sanity import refuse_failed, today, try_judges
-from ier1_plugin.fingerprint import fingerprint
-from ier1_plugin.images import open_image
-from ier1_plugin.schema import ORIGINAL
-from ier1_plugin.system import System
+from ier1_plugin.pipeline.batch import Batch
+from ier1_plugin.pipeline.batch import run as run_batch
+from ier1_plugin.pipeline.batch_folder import Store
+from ier1_plugin.pipeline.system import System
+from ier1_plugin.runs.fingerprint import fingerprint
+from ier1_plugin.task.images import open_image
+from ier1_plugin.task.schema import ORIGINAL
 
 SYSTEMS = "systems"
 HUMAN = "human"
 # editors whose every failure is the item's own
 FAIL_ONE_BY_ONE = ("folder", "pillow", benchmark_world.NAME)
 
-Tell = Callable[[str], None]
+OnWarning = Callable[[str], None]
 Settings = Callable[[System], dict[str, Any]]
 
 
@@ -81,7 +81,7 @@ class Asked:
     prices: Mapping[str, Any] | None = None
 
 
-def evaluate(asked: Asked, tell: Tell) -> dict[str, Any]:
+def evaluate(asked: Asked, on_warning: OnWarning) -> dict[str, Any]:
     """Does what is missing and returns what evaluation.json says.
 
     EvaluationError, BatchError, ChatError, EditError, PlanError or OSError: it can't go on; what is done is kept, here
@@ -90,32 +90,32 @@ def evaluate(asked: Asked, tell: Tell) -> dict[str, Any]:
     EDITORS.setdefault(benchmark_world.NAME, benchmark_world.small_world_editor)
     with taken(asked.folder), ExitStack() as open_judges:
         benchmark = open_benchmark(asked.benchmark, asked.options)
-        judges = [_judge(spec, asked, open_judges, tell) for spec in asked.judges]
+        judges = [_judge(spec, asked, open_judges, on_warning) for spec in asked.judges]
         # the systems of a study share their agents
         settings = partial(run_settings, weigh=cache(fingerprint))
-        items, run = _begin(asked, benchmark, judges, settings, tell)
+        items, run = _begin(asked, benchmark, judges, settings, on_warning)
         # all of them before the first one is paid for: the last may lack its key or its folder
         batches = list(_batches(asked, items, settings))
         write_run(asked.folder, run | {"judges": read_run(asked.folder)["judges"]})
         if asked.sanity:
-            try_judges(asked.folder, items, judges, run, asked.jobs, tell)
+            try_judges(asked.folder, items, judges, run, asked.jobs, on_warning)
         write_run(asked.folder, run)
         for name, batch in batches:
-            tell(f"{name}: {len(items)} items of {benchmark.name}")
+            on_warning(f"{name}: {len(items)} items of {benchmark.name}")
             run_batch(replace(batch, retry_failed=asked.retry_failed))
         for judge in judges:
-            _judge_all(asked, items, judge, tell)
+            _judge_all(asked, items, judge, on_warning)
         return run
 
 
-def _judge(spec: str, asked: Asked, open_judges: ExitStack, tell: Tell) -> Judge:
-    judge = make_judge(spec, samples=asked.samples, tell=tell, **asked.judge_settings)
+def _judge(spec: str, asked: Asked, open_judges: ExitStack, on_warning: OnWarning) -> Judge:
+    judge = make_judge(spec, samples=asked.samples, on_warning=on_warning, **asked.judge_settings)
     open_judges.callback(judge.close)
     return judge
 
 
 def _begin(
-    asked: Asked, benchmark: Benchmark, judges: Sequence[Judge], settings: Settings, tell: Tell
+    asked: Asked, benchmark: Benchmark, judges: Sequence[Judge], settings: Settings, on_warning: OnWarning
 ) -> tuple[list[BenchmarkItem], dict[str, Any]]:
     """The items, with full paths, and what evaluation.json shall say; of systems and judges it does not say it yet."""
     before = read_run(asked.folder)
@@ -124,14 +124,16 @@ def _begin(
     check_prices(run)
     if not asked.sanity:
         refuse_failed(run, judges)
-    items = _items(asked, benchmark, run, bool(before), tell)
+    items = _items(asked, benchmark, run, bool(before), on_warning)
     if asked.human:
         check_human(items, benchmark)
     write_run(asked.folder, run | {kind: before.get(kind, []) for kind in ("systems", "judges")})
     return items, run
 
 
-def _items(asked: Asked, benchmark: Benchmark, run: dict[str, Any], begun: bool, tell: Tell) -> list[BenchmarkItem]:
+def _items(
+    asked: Asked, benchmark: Benchmark, run: dict[str, Any], begun: bool, on_warning: OnWarning
+) -> list[BenchmarkItem]:
     """Those that are there or else the sample; only what judges are tried on where nothing is to be edited."""
     folder, seed = asked.folder, asked.options.seed
     items = read_items(folder) if begun else []
@@ -139,7 +141,7 @@ def _items(asked: Asked, benchmark: Benchmark, run: dict[str, Any], begun: bool,
         folder /= SANITY
         items = known_items(folder, benchmark, seed, asked.sample, asked.ids, TRIED)
     elif not items:
-        items = make_items(folder, benchmark, seed, asked.sample, asked.ids, tell)
+        items = make_items(folder, benchmark, seed, asked.sample, asked.ids, on_warning)
         run["benchmark"] |= {
             "revision": _revision(benchmark),
             "splits": list(benchmark.splits()),
@@ -190,7 +192,7 @@ def _batches(asked: Asked, items: Sequence[BenchmarkItem], settings: Settings) -
         out = _folder(asked, name)
         batch = batch_of(system, source, out, jobs=asked.jobs, total=len(items), settings=settings(system))
         own = system.editor.partition(":")[0] in FAIL_ONE_BY_ONE
-        yield name, replace(batch, patience=None) if own else batch
+        yield name, replace(batch, max_consecutive_failures=None) if own else batch
     if asked.human:
         yield HUMAN, _human_batch(items, source, _folder(asked, HUMAN), asked.jobs)
 
@@ -211,7 +213,7 @@ def _human_batch(items: Sequence[BenchmarkItem], source: Callable[[], Iterator[I
     def unknown(image: Any, instruction: str, seed: int) -> Any:
         raise EditError("edits by people are found by the id of an item")
 
-    editor = Editor(HUMAN, unknown, keeps_size=False, for_item=for_item)
+    editor = Editor(HUMAN, unknown, preserves_size=False, for_item=for_item)
     return Batch(
         source,
         Store(out),
@@ -221,16 +223,18 @@ def _human_batch(items: Sequence[BenchmarkItem], source: Callable[[], Iterator[I
         jobs=jobs,
         settings={"editor": HUMAN},
         total=len(items),
-        patience=None,
+        max_consecutive_failures=None,
     )
 
 
-def _judge_all(asked: Asked, items: Sequence[BenchmarkItem], judge: Judge, tell: Tell) -> None:
+def _judge_all(asked: Asked, items: Sequence[BenchmarkItem], judge: Judge, on_warning: OnWarning) -> None:
     names = [*asked.systems, *([HUMAN] if asked.human else [])]
     total = len(names) * len(items) * asked.samples
     every = 0.5 if sys.stderr.isatty() else 30.0
     with JudgementStore(judgements_file(asked.folder, judge.name), asked.retry_failed) as store:
-        found = judge_all(_pairs(asked, items, names), judge, store, samples=asked.samples, jobs=asked.jobs, tell=tell)
+        found = judge_all(
+            _pairs(asked, items, names), judge, store, samples=asked.samples, jobs=asked.jobs, on_warning=on_warning
+        )
         bar = tqdm(found, desc=judge.name, unit=" judgements", total=total, mininterval=every)
         unscored = 0
         for judgement in bar:

@@ -61,7 +61,7 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Entrant:
+class SystemResult:
     """A system that was evaluated."""
 
     name: str
@@ -72,7 +72,7 @@ class Entrant:
 
 
 @dataclass(frozen=True)
-class Referee:
+class JudgeInfo:
     """A judge, and what there is to know of its judgements that count."""
 
     facts: Mapping[str, Mapping[str, Any]]
@@ -89,7 +89,7 @@ class Study:
     """All that a report is made of."""
 
     benchmarks: Mapping[str, Benchmark]
-    systems: Mapping[str, Entrant]
-    judges: Mapping[str, Referee]
+    systems: Mapping[str, SystemResult]
+    judges: Mapping[str, JudgeInfo]
     scores: Mapping[Triple, Scores]
     notes: tuple[str, ...]

@@ -25,11 +25,11 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.images import open_image
-from ier1_plugin.rows import IMAGE_PLACEHOLDER, read_gold
-from ier1_plugin.scoring import Gold, score_response
 from ier1_plugin.small_world.model_io import encode, generate, load, use_cores
 from ier1_plugin.small_world.world import is_picture_told
+from ier1_plugin.task.images import open_image
+from ier1_plugin.task.rows import IMAGE_PLACEHOLDER, read_gold
+from ier1_plugin.task.scoring import Gold, score_response
 
 PARTS = ("overall", "format", "action", "subject", "goal")
 BATCH = 128

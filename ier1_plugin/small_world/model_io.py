@@ -17,8 +17,8 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.images import prepare
-from ier1_plugin.rows import messages
+from ier1_plugin.task.images import prepare
+from ier1_plugin.task.rows import messages
 
 PIXELS = 56 * 56
 """min_pixels and max_pixels of the small world: a square photo becomes 4 image tokens."""
@@ -29,7 +29,7 @@ def import_transformers() -> ModuleType:
     """transformers, also where torchvision was built for CUDA and torch was not."""
     import torch
 
-    from ier1_plugin.cpu.torchvision_ops import define_missing_schemas
+    from ier1_plugin.chat.torchvision_ops import define_missing_schemas
 
     define_missing_schemas(torch)
     import transformers

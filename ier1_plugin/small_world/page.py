@@ -20,18 +20,18 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.agents import Answer, decompose, rule
 from ier1_plugin.chat import Chat, ChatError, make_chat
 from ier1_plugin.editors import EditError, make_editor
-from ier1_plugin.files import write
-from ier1_plugin.images import data_url, encode
-from ier1_plugin.pipeline import ImageEditR1
-from ier1_plugin.schema import Decomposition, Plan
-from ier1_plugin.scoring import score_response
+from ier1_plugin.pipeline.agents import Answer, decompose, rule
+from ier1_plugin.pipeline.chain import ImageEditR1
+from ier1_plugin.runs.folder import write
 from ier1_plugin.small_world.evaluate import Row, read_rows
 from ier1_plugin.small_world.model_io import use_cores
 from ier1_plugin.small_world.pictures import PICTURES, Photo
 from ier1_plugin.small_world.world import Edit, edits_of, gold_of, samples
+from ier1_plugin.task.images import data_url, encode
+from ier1_plugin.task.schema import Decomposition, Plan
+from ier1_plugin.task.scoring import score_response
 
 PHOTOS, EDITS = 3, 2
 SIDE = 512

@@ -22,7 +22,7 @@ from typing import Literal
 
 from PIL import Image, ImageEnhance, ImageOps
 
-from ier1_plugin.images import open_image
+from ier1_plugin.task.images import open_image
 
 Split = Literal["train", "val"]
 Fractions = tuple[float, float, float, float]

@@ -18,10 +18,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ier1_plugin.parsing import MARKERS, render_response
 from ier1_plugin.prompts import render
 from ier1_plugin.small_world.model_io import PIXELS, import_transformers
 from ier1_plugin.small_world.world import samples
+from ier1_plugin.task.parsing import MARKERS, render_response
 
 CORPUS_ROWS = 4000
 MERGES_UP_TO = 1024

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ier1_plugin.schema import Decomposition
 from ier1_plugin.small_world.operations import ANY, OPERATIONS, PART
 from ier1_plugin.small_world.pictures import Fractions, Photo, Split, photos
 from ier1_plugin.small_world.wordings import (
@@ -32,6 +31,7 @@ from ier1_plugin.small_world.wordings import (
     WORDINGS,
     Phrases,
 )
+from ier1_plugin.task.schema import Decomposition
 
 PICTURE_SHARE = 0.2
 """Share of the rows whose gold only the picture tells; every fifth row, exactly."""

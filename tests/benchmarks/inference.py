@@ -41,7 +41,7 @@ def start() -> None:
     commands = {
         "bare python": ["-c", "pass"],
         "import ier1_plugin": ["-c", "import ier1_plugin"],
-        "ier1 --help": ["-m", "ier1_plugin.cli", "--help"],
+        "ier1 --help": ["-m", "ier1_plugin.cli.main", "--help"],
     }
     wall: dict[str, list[float]] = {name: [] for name in commands}
     cpu: dict[str, list[float]] = {name: [] for name in commands}
@@ -58,10 +58,10 @@ def start() -> None:
 
 def overhead() -> None:
     """The chain around agents and an editor that do nothing, and the PNG beside it; best of 30."""
-    from ier1_plugin.agents import rule
-    from ier1_plugin.files import png_bytes
-    from ier1_plugin.pipeline import ImageEditR1
-    from ier1_plugin.schema import Decomposition
+    from ier1_plugin.pipeline.agents import rule
+    from ier1_plugin.pipeline.chain import ImageEditR1
+    from ier1_plugin.task.images import png_bytes
+    from ier1_plugin.task.schema import Decomposition
 
     gold = Decomposition(("Delete", "Recoloring"), ("lamp", "sofa"), ("navy",))
     agents = ImageEditR1(lambda image, request: gold, rule, lambda image, instruction, seed: image)
@@ -109,7 +109,7 @@ def batch_command(folder: Path, planners: list[str], editor: str) -> list[str]:
     agents = ["--decomposer", f"openai:{','.join(planners)}#m", "--sequencer", "rule"]
     editing = ["--editor", f"images-api:{editor}#m", "--editor-settings", json.dumps({"canvas_pixels": SIDE**2})]
     place = [str(folder / "in.jsonl"), "--out", str(folder / "out"), "-j", "12"]
-    return [sys.executable, "-m", "ier1_plugin.cli", "batch", *place, *agents, *editing]
+    return [sys.executable, "-m", "ier1_plugin.cli.main", "batch", *place, *agents, *editing]
 
 
 def serve() -> None:
@@ -181,11 +181,11 @@ def memory() -> None:
 
 
 def memory_of(count: int) -> None:
-    from ier1_plugin.agents import rule
-    from ier1_plugin.batch import Batch, run
-    from ier1_plugin.batch_items import Item
-    from ier1_plugin.batch_store import Store
-    from ier1_plugin.schema import Decomposition
+    from ier1_plugin.data.items import Item
+    from ier1_plugin.pipeline.agents import rule
+    from ier1_plugin.pipeline.batch import Batch, run
+    from ier1_plugin.pipeline.batch_folder import Store
+    from ier1_plugin.task.schema import Decomposition
 
     gold = Decomposition(("Recoloring",), ("coat",), ("red",))
     with tempfile.TemporaryDirectory() as folder:

@@ -24,12 +24,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from ier1_plugin.evaluation.judge import Judge, Pair, judge_all
-from ier1_plugin.evaluation.judge_models import make_judge
-from ier1_plugin.evaluation.judge_store import JudgementStore, judgements_file
+from ier1_plugin.evaluation.judges import make_judge
+from ier1_plugin.evaluation.judges.judging import Judge, Pair, judge_all
+from ier1_plugin.evaluation.judges.store import JudgementStore, judgements_file
 from ier1_plugin.evaluation.records import BenchmarkItem
-from ier1_plugin.files import png_bytes
-from ier1_plugin.images import encode
+from ier1_plugin.task.images import encode, png_bytes
 
 SECONDS, JOBS, JUDGEMENTS = 0.2, 32, 1000
 MOST = JOBS / SECONDS

@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import easyr1_step
-import tiny_models
+from fakes import easyr1_step, tiny_models
 
 # a thinking format and the right answer, as EasyR1's example for visual questions scores them, without its math parser
 BARE_REWARD = """

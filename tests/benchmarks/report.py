@@ -23,16 +23,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from evaluation_folders import GEMINI, GPT, items, judgement, settings, write_evaluation, write_judgements  # noqa: E402
-from real_photos import real_photo  # noqa: E402
+from fakes.evaluation_folders import GEMINI, GPT, items, judgement, settings, write_evaluation, write_judgements  # noqa: E402
+from fakes.real_photos import real_photo  # noqa: E402
 
-from ier1_plugin.batch_items import Item  # noqa: E402
+from ier1_plugin.data.items import Item  # noqa: E402
 from ier1_plugin.evaluation.records import BenchmarkItem, Score  # noqa: E402
 
 SYSTEMS, ITEMS, SIDE, EACH = 20, 1000, 768, 3
 REPLY = "The lamp is gone and the wall behind it looks plausible; the sofa is navy, its folds are kept. " * 6
 LIMIT_SECONDS, LIMIT_BYTES = 10.0, 2**30
-REPORT = "import typer; from ier1_plugin.evaluation.commands_report import report; typer.run(report)"
+REPORT = "import typer; from ier1_plugin.cli.report import report; typer.run(report)"
 READ = """
 import json, sys
 from pathlib import Path

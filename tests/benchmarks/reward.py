@@ -21,9 +21,9 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from ier1_plugin.actions import ACTIONS
-from ier1_plugin.parsing import render_response
-from ier1_plugin.schema import Decomposition
+from ier1_plugin.task.actions import ACTIONS
+from ier1_plugin.task.parsing import render_response
+from ier1_plugin.task.schema import Decomposition
 from reward_fns.decomposition import compute_score
 
 RESPONSES, ROLLOUTS, BYTES, REPEATS = 4096, 8, 1024, 7
@@ -98,7 +98,7 @@ def best_seconds(call: Callable[[list[dict]], list], inputs: list[dict]) -> floa
 
 def cold(inputs: list[dict]) -> list[dict]:
     """Ours with empty caches: every batch of a training run is new to it."""
-    from ier1_plugin import rows, scoring
+    from ier1_plugin.task import rows, scoring
 
     rows.read_gold.cache_clear()
     scoring._cached_normalise.cache_clear()

@@ -1,0 +1,248 @@
+"""The web page as Gradio blocks: where everything stands, and which button shows what of a Desk's work.
+
+    build_page(Desk(decomposer, rule, {"pillow": make_editor("pillow")}), folder).launch()
+
+Everything that a visitor, a model or an editor wrote is escaped before it becomes HTML.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gradio as gr
+from gradio.themes import Soft
+
+from ier1_plugin.app.session import Session, Update
+from ier1_plugin.chat.server import ChatError
+from ier1_plugin.editors.base import EditError
+from ier1_plugin.pipeline.chain import MAX_REQUEST_CHARACTERS
+from ier1_plugin.pipeline.trace import save_image
+from ier1_plugin.runs.folder import write
+from ier1_plugin.task.images import ImageError
+from ier1_plugin.task.schema import COMPONENTS, MULTI_TURN, SINGLE_TURN, Decomposition, EditResult, PlanError
+
+MAX_WAITING, AT_WORK = 16, 8
+"""Visitors in the queue, and how many presses of a button are worked on at a time (an editor takes one)."""
+# seconds: how often old uploads and results are looked for, and how old they may be
+CLEANING = (1800, 24 * 3600)
+ERRORS = (ImageError, PlanError, EditError, ChatError)
+MODES = (("all edits at once (single-turn)", SINGLE_TURN), ("one edit after another (multi-turn)", MULTI_TURN))
+STYLE = Path(__file__).with_name("app.css")
+TITLE = """<h1>ImageEdit-R1</h1>
+<p>Say in plain words what shall change. Agents take the request apart and put the edits in order; an editor makes
+them.</p>"""
+HINT = "Remove the lamp, make the sofa navy and warm the light up a bit"
+WELCOME = "Choose a photo, say what shall change, press Edit."
+FONTS = {"font": ("system-ui", "-apple-system", "Segoe UI", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
+"""Of the visitor's device, so that nothing is loaded from elsewhere."""
+# on a narrow screen the result stands below what was pressed
+_TO_STATUS = """() => { if (innerWidth < 800) {
+    document.getElementById("status").scrollIntoView({behavior: "smooth"}); } }"""
+# a plan belongs to its request and photo; cleared in the browser, so that typing asks the server nothing
+_NO_PLAN = "() => ['', '']"
+
+
+def theme() -> gr.Theme:
+    own = Soft(primary_hue="teal", secondary_hue="teal", neutral_hue="stone", **FONTS)
+    plain = {"background_fill": "transparent", "text_color": "*body_text_color", "text_weight": "500"}
+    return own.set(
+        **{f"block_title_{name}": value for name, value in plain.items()},
+        block_title_padding="0",
+        block_label_background_fill="*background_fill_primary",
+        block_label_text_color="*body_text_color",
+        body_background_fill="*neutral_100",
+        # dark enough for white letters
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+    )
+
+
+def build_page(desk: Session, folder: Path) -> gr.Blocks:
+    """The page. `folder`: for results on their way to a visitor."""
+    with gr.Blocks(title="ImageEdit-R1", analytics_enabled=False, delete_cache=CLEANING) as page:
+        gr.HTML(TITLE + (f"<p><i>{html.escape(desk.about)}</i></p>" if desk.about else ""), elem_id="title")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=320):
+                asked = _asking(desk)
+            with gr.Column(scale=6, min_width=320):
+                shown = _showing()
+        if desk.examples:
+            gr.Examples(_example_rows(desk, folder), [asked["photo"], asked["request"]], label="Try one")
+        _connect(desk, folder, asked | shown | {"plan": gr.State(None)})
+    return page.queue(max_size=MAX_WAITING, default_concurrency_limit=AT_WORK)
+
+
+def parts_html(parts: Decomposition | None) -> str:
+    """The decomposition as three rows of chips; nothing for None."""
+    return "".join(_row_html(name, getattr(parts, name)) for name in COMPONENTS) if parts else ""
+
+
+def status_html(text: str, failed: bool = False) -> str:
+    """The first line is what happens, the others are notes."""
+    first, *notes = (html.escape(line) for line in text.splitlines())
+    kind = "failed" if failed else "working" if first.endswith("…") else "quiet"
+    return f'<p class="{kind}" role="status">{first}</p>' + "".join(f"<p class='note'>{note}</p>" for note in notes)
+
+
+def _row_html(name: str, strings: tuple[str, ...]) -> str:
+    chips = "".join(f"<span>{html.escape(string)}</span>" for string in strings) or "<i>none</i>"
+    return f'<div class="parts {name}"><b>{name}</b>{chips}</div>'
+
+
+def _asking(desk: Session) -> dict[str, Any]:
+    """The left half: what a visitor gives."""
+    photo = gr.Image(
+        label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=300, elem_id="photo"
+    )
+    # Gradio opens and converts a photo in its own way, which is not that of the package
+    photo.preprocess = partial(_uploaded, Path(photo.GRADIO_CACHE))
+    request = _textbox("What shall change?", desk.examples[0][1] if desk.examples else HINT, "request")
+    with gr.Row(elem_id="buttons"):
+        edit = gr.Button("Edit", variant="primary", elem_id="edit", min_width=90, scale=2)
+        only_plan = gr.Button("Plan only", elem_id="plan", min_width=90)
+        stop = gr.Button("Stop", elem_id="stop", min_width=70)
+    parts = gr.HTML(elem_id="parts")
+    hint = "The agents fill this in. Change it and press Edit, or write your own."
+    sub_requests = _textbox("Sub-requests, one a line", hint, "sub-requests")
+    return {
+        **{"photo": photo, "request": request, "parts": parts, "sub_requests": sub_requests},
+        **{"edit": edit, "only_plan": only_plan, "stop": stop},
+        **_settings(desk),
+    }
+
+
+def _uploaded(folder: Path, payload: Any) -> str | None:
+    """The file of an upload. None, as without a photo, for a file that does not lie in `folder`.
+
+    Gradio checks only paths that come with a note on their type, and a program may send any. Nothing is asked about a
+    file elsewhere, so that nobody can learn from an answer what there is.
+    """
+    named = os.path.normpath(getattr(payload, "path", None) or "")
+    if "\0" in named or not Path(named).is_relative_to(folder):
+        return None
+    file = os.path.realpath(named)
+    return file if Path(file).is_relative_to(folder) and os.path.isfile(file) else None
+
+
+def _example_rows(desk: Session, folder: Path) -> list[list[str]]:
+    rows = []
+    for number, (image, request) in enumerate(desk.examples, start=1):
+        file = folder / f"example-{number}.png"
+        save_image(file, image)
+        rows.append([str(file), request])
+    return rows
+
+
+def _settings(desk: Session) -> dict[str, Any]:
+    names = list(desk.editors)
+    with gr.Accordion("Settings", open=False, elem_id="settings"):
+        mode = gr.Radio(list(MODES), value=desk.mode, label="Mode", elem_id="mode")
+        with gr.Row():
+            editor = gr.Dropdown(names, value=names[0], label="Editor", filterable=False, elem_id="editor")
+            seed = gr.Number(desk.seed, label="Seed", precision=0, elem_id="seed")
+    # what a program may send instead is the desk's to refuse: Gradio's own checks fail with a traceback in the log
+    settings: dict[str, Any] = {"mode": mode, "editor": editor, "seed": seed}
+    for block in settings.values():
+        block.preprocess = lambda payload: payload
+    return settings
+
+
+def _textbox(label: str, hint: str, name: str) -> gr.Textbox:
+    return gr.Textbox(
+        label=label, placeholder=hint, lines=3, max_lines=12, max_length=MAX_REQUEST_CHARACTERS, elem_id=name
+    )
+
+
+def _showing() -> dict[str, Any]:
+    """The right half: what a visitor gets."""
+    status = gr.HTML(status_html(WELCOME), elem_id="status")
+    pair = gr.ImageSlider(label="Before and after", buttons=["fullscreen"], max_height=560, elem_id="pair")
+    steps = gr.Gallery(label="Steps", columns=3, height="auto", object_fit="contain", buttons=[], elem_id="steps")
+    with gr.Row(elem_id="downloads"):
+        image_file = gr.DownloadButton("Image (PNG)", interactive=False, elem_id="image-file", min_width=120)
+        trace_file = gr.DownloadButton("Trace (JSON)", interactive=False, elem_id="trace-file", min_width=120)
+    return {"status": status, "pair": pair, "steps": steps, "image_file": image_file, "trace_file": trace_file}
+
+
+def _connect(desk: Session, folder: Path, on: dict[str, Any]) -> None:
+    # a program may leave a text out
+    def plan(photo: str | None, request: str | None) -> Iterator[dict[Any, Any]]:
+        yield from _served(desk.plan(photo, request or ""), on, folder)
+
+    def edit(
+        photo: str | None, request: str | None, sub_requests: str | None, plan: Any, mode: str, editor: str, seed: Any
+    ) -> Iterator[dict[Any, Any]]:
+        yield from _served(desk.edit(photo, request or "", sub_requests or "", plan, mode, editor, seed), on, folder)
+
+    planned = [on[name] for name in ("status", "parts", "sub_requests", "plan")]
+    planning = on["only_plan"].click(
+        plan, [on["photo"], on["request"]], planned, api_name="plan", show_progress="hidden"
+    )
+    asked = [on[name] for name in ("photo", "request", "sub_requests", "plan", "mode", "editor", "seed")]
+    edited = planned + [on[name] for name in ("pair", "steps", "image_file", "trace_file")]
+    editing = gr.on(
+        [on["edit"].click, on["request"].submit, on["sub_requests"].submit],
+        edit,
+        asked,
+        edited,
+        api_name="edit",
+        show_progress="hidden",
+    )
+    files = [on["image_file"], on["trace_file"]]
+    hidden: Any = {"queue": False, "api_visibility": "private"}
+    editing.success(lambda: [gr.DownloadButton(interactive=True)] * 2, None, files, **hidden)
+    on["edit"].click(None, js=_TO_STATUS, **hidden)
+    on["stop"].click(
+        lambda: status_html("Stopped."),
+        None,
+        on["status"],
+        cancels=[planning, editing],
+        show_progress="hidden",
+        **hidden,
+    )
+    for changed in (on["photo"], on["request"]):
+        changed.change(None, outputs=[on["sub_requests"], on["parts"]], js=_NO_PLAN, **hidden)
+
+
+def _served(views: Iterator[Update], on: dict[str, Any], folder: Path) -> Iterator[dict[Any, Any]]:
+    """Every view as new values for blocks; what went wrong is said on the page and to whoever called from a program."""
+    shown: dict[Any, Any] = {}
+    try:
+        for view in views:
+            with TemporaryDirectory(dir=folder) as results:
+                new = {on[name]: value for name, value in _values(view, Path(results)).items()}
+                shown |= new
+                # a program gets the last values only
+                yield shown if "result" in view else new
+    except ERRORS as error:
+        reason = " ".join(str(error).split())
+        yield {on["status"]: status_html(f"Not done: {reason}", failed=True)}
+        raise gr.Error(html.escape(reason, quote=False), visible=False, print_exception=False) from None
+
+
+def _values(view: Update, folder: Path) -> dict[str, Any]:
+    values = {name: value for name, value in view.items() if name in ("pair", "steps", "plan")}
+    if "status" in view:
+        values["status"] = status_html(view["status"])
+    if "parts" in view:
+        values["parts"] = parts_html(view["parts"])
+    if "sub_requests" in view:
+        values["sub_requests"] = "\n".join(view["sub_requests"])
+    if "result" in view:
+        values |= _downloads(view["result"], folder)
+    elif "steps" in view:
+        values |= {"image_file": None, "trace_file": None}
+    return values
+
+
+def _downloads(result: EditResult, folder: Path) -> dict[str, Any]:
+    image, trace = folder / "edited.png", folder / "trace.json"
+    save_image(image, result.image, result.trace.to_json())
+    write(trace, result.trace.to_json() + "\n")
+    return {"image_file": str(image), "trace_file": str(trace)}

@@ -1,0 +1,3 @@
+from ier1_plugin.cli.main import main
+
+main()

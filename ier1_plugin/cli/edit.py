@@ -1,0 +1,271 @@
+"""What the commands `ier1 edit`, `ier1 batch` and `ier1 models` do.
+
+    edit_image(Path("portrait.jpg"), "make the coat scarlet", Path("red.png"), System(editor="pillow", ...))
+
+Results go to standard output, everything else to standard error. Errors are raised; `cli.py` prints them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from PIL import Image
+
+from ier1_plugin import __version__
+from ier1_plugin.chat.server import without_password
+from ier1_plugin.pipeline.chain import ImageEditR1
+from ier1_plugin.pipeline.system import NO_DECOMPOSER, SettingsError, System
+from ier1_plugin.pipeline.trace import check_format, read_plan, read_trace, save_image
+from ier1_plugin.runs.fingerprint import fingerprint
+from ier1_plugin.runs.folder import write
+from ier1_plugin.task.images import ImageError, open_image
+from ier1_plugin.task.schema import CHAIN, Decomposition, EditResult, Plan, PlanError, Step, plan_json
+
+if TYPE_CHECKING:
+    from ier1_plugin.data.items import Item
+    from ier1_plugin.pipeline.batch import Batch
+
+# what changes no pixel of the result
+NOT_IN_RUN = ("name", "timeout")
+AGENTS = "decomposer", "sequencer"
+
+
+def edit_image(
+    image: Path,
+    request: str,
+    output: Path | None,
+    system: System,
+    said: frozenset[str],
+    plan_file: Path | None,
+    trace_file: Path | None,
+    steps_folder: Path | None,
+    dry_run: bool,
+) -> None:
+    """Edits one image and says what it does. ImageError, PlanError, ChatError, EditError, OSError: it can't.
+
+    `said`: the settings that were given; of a plan's trace come mode and seed where they are not among them.
+    """
+    output = output or image.with_name(f"{image.stem}-edited.png")
+    check_format(output)
+    _check_place(output, {"the photo itself": image})
+    if trace_file:
+        trace_file.parent.mkdir(parents=True, exist_ok=True)
+        _check_place(trace_file, {"the photo itself": image, "the edited image's own file": output})
+    photo = _opened(image)
+    plan = _given_plan(plan_file, request)
+    if plan_file:
+        system = _as_traced(system, said, plan_file)
+    # before anything is paid for
+    editor = None if dry_run else system.make_editor(say)
+    agents = (None, None) if plan else system.agents(say)
+    chain = ImageEditR1(*agents, editor, on_warning=lambda line: say(f"note: {line}"))
+    if dry_run:
+        print(plan_json(plan or chain.plan(photo, request, system.method)))
+        return
+    if steps_folder:
+        _clear_steps(steps_folder)
+    events = chain.stream(
+        photo, plan or request, mode=system.mode, method=system.method, seed=system.seed, item=image.stem
+    )
+    result = _told(events, steps_folder)
+    save_image(output, result.image, result.trace.to_json())
+    if trace_file:
+        write(trace_file, result.trace.to_json() + "\n")
+    print(output)
+
+
+def edit_many(
+    source: Path,
+    out: Path,
+    request: str,
+    system: System,
+    jobs: int,
+    overlap: bool | None,
+    retry_failed: bool,
+    on_ray: tuple[str | None, float | None] | None,
+) -> None:
+    """Runs a batch and says how it went; `typer.Exit(1)` if an image failed."""
+    from ier1_plugin.data.items import count_items, read_items
+    from ier1_plugin.pipeline.batch import run
+    from ier1_plugin.pipeline.batch_folder import RESULTS
+    from ier1_plugin.pipeline.batch_ray import OnRay
+
+    out, total = out.resolve(), count_items(source)
+    items = partial(read_items, source.resolve(), request)
+    batch = batch_of(system, items, out, jobs=jobs, overlap=overlap, retry_failed=retry_failed, total=total)
+    try:
+        with _second_ctrl_c_ends():
+            counts = run(batch, OnRay(*on_ray).start if on_ray else None)
+    except KeyboardInterrupt:
+        say("what is done is kept; the same command goes on from there")
+        raise
+    say(f"{counts['edited']} edited, {counts['failed']} failed, {counts['open']} open")
+    print(out / RESULTS)
+    if counts["failed"]:
+        say(f"{RESULTS} says why the {counts['failed']} failed; --retry-failed tries them once more")
+    if counts["failed"] or counts["open"]:
+        raise typer.Exit(1)
+
+
+def batch_of(
+    system: System,
+    items: Callable[[], Iterator[Item]],
+    out: Path,
+    *,
+    jobs: int,
+    total: int,
+    overlap: bool | None = None,
+    retry_failed: bool = False,
+    settings: dict[str, Any] | None = None,
+) -> Batch:
+    """The batch that has `system` edit `items` into the folder `out`. PlanError, EditError: the system can't."""
+    from ier1_plugin.pipeline.batch import Batch
+    from ier1_plugin.pipeline.batch import say as beside_bar
+    from ier1_plugin.pipeline.batch_folder import Store
+
+    if system.method == CHAIN and not system.decomposer:
+        raise PlanError(NO_DECOMPOSER)
+    return Batch(
+        items=items,
+        store=Store(out),
+        make_agents=partial(system.agents, beside_bar),
+        make_editor=partial(system.make_editor, beside_bar),
+        mode=system.mode,
+        method=system.method,
+        seed=system.seed,
+        jobs=jobs,
+        overlap=_overlaps(system) if overlap is None else overlap,
+        retry_failed=retry_failed,
+        settings=run_settings(system) if settings is None else settings,
+        total=total,
+    )
+
+
+def list_editors() -> None:
+    """One editor a paragraph: its spec, what it is, and whether it is here."""
+    from ier1_plugin.editors import describe_editors
+
+    for editor in describe_editors():
+        state = "ready" if editor.available else "not here"
+        print(f"{editor.usage}\n    {editor.summary}\n    {state}{f': {editor.why}' if editor.why else ''}")
+
+
+@contextmanager
+def _second_ctrl_c_ends() -> Iterator[None]:
+    """The first Ctrl-C waits for what is under way; the second one does not. No file is ever half written."""
+
+    def first(*_: Any) -> None:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    # a shell that runs the command in the background has it ignore Ctrl-C
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _check_place(file: Path, taken: dict[str, Path]) -> None:
+    """PlanError where a result can't be written; known before anything is paid for."""
+    for what, other in taken.items():
+        if file.resolve() == other.resolve() or (file.exists() and other.exists() and file.samefile(other)):
+            raise PlanError(f"{file} is {what}; choose another name")
+    if file.is_dir():
+        raise PlanError(f"{file} is a folder; wanted the name of a file")
+    if not file.parent.is_dir():
+        raise PlanError(f"there is no folder {file.parent} to write {file.name} into")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise PlanError(f"{file.parent} takes no files: you may not write there")
+
+
+def _opened(image: Path) -> Image.Image:
+    try:
+        return open_image(image)
+    except ImageError as error:
+        reason = str(error)
+        raise ImageError(reason if str(image) in reason else f"{image}: {reason}") from None
+
+
+def _given_plan(plan_file: Path | None, request: str) -> Plan | None:
+    if plan_file and request:
+        raise PlanError("a request and --plan were given; wanted one of the two")
+    return read_plan(plan_file) if plan_file else None
+
+
+def _as_traced(system: System, said: frozenset[str], plan_file: Path) -> System:
+    """Mode and seed of the trace, where nothing else was said: the same edit once more."""
+    traced = read_trace(plan_file)
+    kept = {name: traced[name] for name in ("mode", "seed") if name in traced and name not in said}
+    try:
+        return replace(system, **kept)
+    except SettingsError as error:
+        raise PlanError(f"{plan_file}: {error}") from None
+
+
+def _told(events: Iterable[Any], steps_folder: Path | None) -> EditResult:
+    """Says what happens as it happens, and returns the result."""
+    turn = 0
+    for event in events:
+        if isinstance(event, EditResult):
+            return event
+        if isinstance(event, Step):
+            turn += 1
+            _keep_step(steps_folder, turn, event)
+        for line in _lines(event, turn):
+            say(line)
+    raise AssertionError("the chain ended without a result")
+
+
+def _lines(event: Decomposition | Plan | Step, turn: int) -> list[str]:
+    if isinstance(event, Decomposition):
+        return [f"{known.name}: {', '.join(getattr(event, known.name)) or '-'}" for known in fields(event)]
+    if isinstance(event, Plan):
+        return [f"{number}. {sub_request}" for number, sub_request in enumerate(event.sub_requests, start=1)]
+    return [f"step {turn}: {event.seconds:.1f} s"]
+
+
+def _clear_steps(folder: Path) -> None:
+    """What an earlier edit left would look like further steps of this one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("step-[0-9][0-9].png"):
+        left.unlink()
+
+
+def _keep_step(folder: Path | None, turn: int, step: Step) -> None:
+    if folder and step.image:
+        save_image(folder / f"step-{turn:02d}.png", step.image)
+
+
+def _overlaps(system: System) -> bool:
+    """True where neither the agents nor the editor need this machine."""
+    editor = system.make_editor()
+    editor.close()
+    return not system.plans_here and not editor.local
+
+
+def run_settings(system: System, weigh: Callable[[Path], str] = fingerprint) -> dict[str, Any]:
+    """What decides the pixels, for run.json; a password in an address is left out.
+
+    `weigh`: the hash of a folder of weights, so that those of another training are not taken for these.
+    """
+    kept = {known.name: getattr(system, known.name) for known in fields(system) if known.name not in NOT_IN_RUN}
+    named = {name: without_password(kept[name]) for name in ("decomposer", "sequencer", "editor")}
+    local = {name: Path(kept[name].removeprefix("local:")) for name in AGENTS if kept[name].startswith("local:")}
+    weights = {f"{name}_sha256": weigh(folder) for name, folder in local.items() if folder.is_dir()}
+    return kept | named | weights | {"imageedit_r1": __version__}

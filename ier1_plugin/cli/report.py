@@ -1,0 +1,49 @@
+"""What `ier1 report` does.
+
+ier1 report evaluations/psr evaluations/realedit --out report --comparisons ablations.yaml --paper
+-> report/index.html
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ier1_plugin.cli.options import one_line_errors, option
+
+
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="folders that `ier1 evaluate` made", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, option("folder for page and tables (default: report, in the first DIR)", "--out")
+    ] = None,
+    comparisons: Annotated[
+        Path | None, option("YAML file of what to compare: TITLE: {LABEL: SYSTEM, ...}", "--comparisons")
+    ] = None,
+    agreement: Annotated[
+        Path | None, option("what `ier1 agreement --json` wrote: judges against people", "--agreement")
+    ] = None,
+    paper: Annotated[bool, option("show the paper's published figures too, marked as quoted", "--paper")] = False,
+    examples: Annotated[
+        int, typer.Option("--examples", help="cases shown of each benchmark; 0: no pictures", min=0, max=50)
+    ] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="of resamples, permutations and the cases shown", min=0)] = 0,
+) -> None:
+    """Make the tables and figures of evaluations: a page, Markdown, LaTeX and CSV."""
+    from ier1_plugin.evaluation.records import EvaluationError
+    from ier1_plugin.evaluation.report.report import make_report, write_report
+    from ier1_plugin.pipeline.system import SettingsError
+
+    with one_line_errors():
+        try:
+            made = make_report(folders, comparisons, seed, agreement)
+            files = write_report(made, out or folders[0] / "report", paper, examples)
+        except EvaluationError as error:
+            raise SettingsError(str(error)) from None
+        for note in made.notes:
+            typer.echo(f"note: {note}", err=True)
+        typer.echo(files[0])

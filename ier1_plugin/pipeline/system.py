@@ -1,0 +1,228 @@
+"""A system: which agents plan, which editor edits and how, as a YAML file or as options of the command line.
+
+    # examples/systems/flux_kontext.yaml
+    name: ImageEdit-R1 with FLUX.1-Kontext-dev
+    decomposer: openai:http://127.0.0.1:8000/v1#decomposer
+    sequencer: openai:http://127.0.0.1:8001/v1#Qwen/Qwen2.5-VL-7B-Instruct
+    editor: flux-kontext
+
+    System.read("examples/systems/flux_kontext.yaml", seed=7).build().edit("portrait.jpg", "make the coat red")
+
+Keys of an API are read from the environment; a file holds none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ier1_plugin.chat.server import MAX_TIMEOUT
+from ier1_plugin.task.schema import CHAIN, METHODS, MODES, ORIGINAL, SEQUENCER_INPUTS, SINGLE_TURN, PlanError
+
+if TYPE_CHECKING:
+    from ier1_plugin.chat import Chat
+    from ier1_plugin.editors import Editor
+    from ier1_plugin.pipeline.chain import Decomposer, ImageEditR1, Sequencer
+
+BASE, RULE = "base", "rule"
+"""Sequencers without an address: the model that the decomposer was trained from, and no model at all."""
+LOCAL = "local:"
+HELP = "help"
+NO_DECOMPOSER = (
+    "no decomposer; name one with --decomposer openai:http://127.0.0.1:8000/v1#MODEL or --decomposer local:FOLDER, "
+    "or pass the request on as it is with --method original"
+)
+
+
+class SettingsError(ValueError):
+    """Settings that make no system; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class System:
+    """The settings; each is a key of a YAML file and an option of `ier1 edit` and `ier1 batch`."""
+
+    name: str = field(default="", metadata={HELP: "what tables call this system"})
+    decomposer: str = field(default="", metadata={HELP: "openai:BASE_URL[,BASE_URL...]#MODEL or local:FOLDER"})
+    sequencer: str = field(
+        default=BASE,
+        metadata={
+            HELP: "as the decomposer; or rule: no model; or base (default): the model that a local decomposer "
+            "was trained from, or, behind a server, the decomposer itself"
+        },
+    )
+    sequencer_sees: tuple[str, ...] = field(
+        default=(), metadata={HELP: "image,request: what the sequencer sees beside the decomposition"}
+    )
+    constrain: bool = field(
+        default=False, metadata={HELP: "hold an untrained model to the form of its answer by a JSON schema"}
+    )
+    min_pixels: int | None = field(
+        default=None, metadata={HELP: "fewest pixels of the image that the agents see (default: 3136)"}
+    )
+    max_pixels: int | None = field(
+        default=None, metadata={HELP: "most pixels of the image that the agents see (default: 1003520)"}
+    )
+    timeout: float = field(default=120.0, metadata={HELP: "seconds that a request to an agent may take (default: 120)"})
+    editor: str = field(default="", metadata={HELP: "an editor; `ier1 models` lists them"})
+    steps: int | None = field(default=None, metadata={HELP: "denoising steps (default: what the editor's authors say)"})
+    guidance: float | None = field(
+        default=None, metadata={HELP: "guidance scale (default: what the editor's authors say)"}
+    )
+    offload: str | None = field(
+        default=None, metadata={HELP: "none (default), model or group: what the editor keeps off the GPU"}
+    )
+    load_kwargs: dict[str, Any] = field(
+        default_factory=dict, metadata={HELP: "JSON: further arguments for loading the editor"}
+    )
+    call_kwargs: dict[str, Any] = field(
+        default_factory=dict, metadata={HELP: "JSON: further arguments for each call of the editor"}
+    )
+    editor_settings: dict[str, Any] = field(
+        default_factory=dict, metadata={HELP: "JSON: other settings of the editor, such as its model"}
+    )
+    mode: str = field(
+        default=SINGLE_TURN, metadata={HELP: "single-turn: all sub-requests at once (default); or multi-turn"}
+    )
+    method: str = field(
+        default=CHAIN, metadata={HELP: "imageedit-r1 (default); or original: the request as it is, without agents"}
+    )
+    seed: int = field(default=0, metadata={HELP: "of the editor's noise (default: 0)"})
+
+    @classmethod
+    def read(cls, file: str | Path, **changes: Any) -> System:
+        """The system in a YAML file, with `changes`. SettingsError: no such file, an unknown key, a wrong value."""
+        return cls.of(read_yaml(file) | changes, str(file))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], origin: str = "the settings") -> System:
+        """From the keys and values of a YAML file or of the command line."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        known = [known.name for known in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise SettingsError(f"{origin}: there is no {', '.join(unknown)}; the settings are {', '.join(known)}")
+        blank = OmegaConf.structured(cls)
+        OmegaConf.set_readonly(blank, False)
+        try:
+            checked: Any = OmegaConf.to_container(OmegaConf.merge(blank, values))
+            return cls(**checked | {"sequencer_sees": tuple(checked["sequencer_sees"])})
+        except OmegaConfBaseException as error:
+            reason = (error.msg or str(error)).split("\n")[0]
+            raise SettingsError(f"{origin}: {error.full_key}: {reason}") from None
+        except ValueError as error:
+            raise SettingsError(f"{origin}: {error}") from None
+
+    def __post_init__(self) -> None:
+        for name, known in (("mode", MODES), ("method", METHODS)):
+            if getattr(self, name) not in known:
+                raise SettingsError(f"{name} is {getattr(self, name)!r}; known: {', '.join(known)}")
+        for sight in self.sequencer_sees:
+            if sight not in SEQUENCER_INPUTS:
+                raise SettingsError(f"the sequencer can't be shown {sight!r}; known: {', '.join(SEQUENCER_INPUTS)}")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**31:
+            raise SettingsError(f"seed is {self.seed!r}; wanted a whole number from 0 to {2**31 - 1}")
+        if not 0 < self.timeout <= MAX_TIMEOUT:
+            raise SettingsError(f"timeout is {self.timeout}; wanted a number of seconds from 0 to {MAX_TIMEOUT:.0f}")
+
+    @property
+    def plans_here(self) -> bool:
+        """True if planning needs weights in this process."""
+        return self.method != ORIGINAL and any(spec.startswith(LOCAL) for spec in (self.decomposer, self.sequencer))
+
+    def build(self, on_warning: Callable[[str], None] | None = None) -> ImageEditR1:
+        """All parts, ready to edit. ChatError, EditError: one can't be had here. `on_warning` as of ImageEditR1."""
+        from ier1_plugin.pipeline.chain import ImageEditR1
+
+        say = on_warning or (lambda line: None)
+        told = {"tell": on_warning} if on_warning else {}
+        editor = self.make_editor(say)
+        return ImageEditR1(*self.agents(say), editor, **told)
+
+    def agents(
+        self, on_warning: Callable[[str], None] = lambda line: None
+    ) -> tuple[Decomposer | None, Sequencer | None]:
+        """Decomposer and sequencer; None and None where no plan is made. ChatError: one can't be had here."""
+        from ier1_plugin.pipeline.agents import decompose, rule, sequence
+
+        if self.method == ORIGINAL:
+            return None, None
+        if not self.decomposer:
+            raise PlanError(NO_DECOMPOSER)
+        chat = self._chat(self.decomposer, on_warning)
+        decomposer = partial(decompose, chat=chat, constrain=self.constrain)
+        if self.sequencer == RULE:
+            return decomposer, rule
+        spec = _base_of(chat, self.decomposer) if self.sequencer == BASE else self.sequencer
+        other = chat if spec == self.decomposer else self._chat(spec, on_warning)
+        return decomposer, partial(sequence, chat=other, sees=self.sequencer_sees, constrain=self.constrain)
+
+    def make_editor(self, on_warning: Callable[[str], None] = lambda line: None) -> Editor:
+        """EditError: there is no such editor, or it can't be had here."""
+        from ier1_plugin.editors import EditError, make_editor
+
+        if not self.editor:
+            raise EditError("no editor; name one with --editor (ier1 models lists them)")
+        own = {name: getattr(self, name) for name in ("steps", "guidance", "offload", "load_kwargs", "call_kwargs")}
+        given = {name: value for name, value in own.items() if value not in (None, {})}
+        return make_editor(self.editor, on_warning, **given | self.editor_settings)
+
+    def _chat(self, spec: str, on_warning: Callable[[str], None]) -> Chat:
+        from ier1_plugin.chat import BUDGET, make_chat
+
+        low, high = self.min_pixels or BUDGET[0], self.max_pixels or BUDGET[1]
+        if not 0 < low <= high:
+            raise SettingsError(f"min_pixels is {low} and max_pixels {high}; wanted 0 < min_pixels <= max_pixels")
+        budget = {"budget": (low, high)} if self.min_pixels or self.max_pixels else {}
+        return make_chat(spec, timeout=self.timeout, on_warning=on_warning, **budget)
+
+
+def _base_of(chat: Chat, decomposer: str) -> str:
+    """The model that the decomposer was trained from, where its folder says so, else the decomposer's own model."""
+    facts = getattr(chat, "facts", None)
+    if not facts or not facts.base_model:
+        return decomposer
+    if facts.base_hub_id:
+        return f"{LOCAL}{facts.base_hub_id}"
+    base = Path(os.path.normpath(Path(decomposer.removeprefix(LOCAL), facts.base_model)))
+    if not base.is_dir():
+        raise SettingsError(
+            f"{base}, from which {decomposer} was trained, is not there to order the edits; name another --sequencer, "
+            f"or {RULE}, which needs no model"
+        )
+    return f"{LOCAL}{base}"
+
+
+def read_yaml(file: str | Path) -> dict[str, Any]:
+    """The settings in a YAML file, "-" and "_" in their names alike. SettingsError: see `load_yaml`."""
+    values = load_yaml(file)
+    if not isinstance(values, dict):
+        raise SettingsError(f"{file} holds no settings; wanted lines such as editor: flux-kontext")
+    return {str(name).replace("-", "_"): value for name, value in values.items()}
+
+
+def load_yaml(file: str | Path) -> Any:
+    """What is in a YAML file; OmegaConf's ${oc.env:NAME} stands for a variable of the environment.
+
+    SettingsError: it can't be read, is no YAML, or has a key twice.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import MarkedYAMLError, YAMLError
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+    except OSError as error:
+        raise SettingsError(f"{file} can't be read: {error.strerror or error}") from None
+    except MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SettingsError(f"{file} is not YAML that can be used{line}: {error.problem or error.context}") from None
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise SettingsError(f"{file} is not YAML that can be used: {reason}") from None

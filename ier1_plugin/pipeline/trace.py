@@ -1,0 +1,65 @@
+"""Edited images and traces on disk: each file is there whole or not at all, and a PNG carries its own trace.
+
+save_image(Path("red.png"), result.image, result.trace.to_json())
+read_trace(Path("red.png"))["plan"]["sub_requests"]       # ["Recoloring coat to scarlet", ...]
+"""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ier1_plugin.runs.folder import write
+from ier1_plugin.task.images import TEXT_KEY, encode, png_bytes
+from ier1_plugin.task.schema import Plan, PlanError
+
+PNG, JPEG = ".png", (".jpg", ".jpeg")
+FORMATS = (PNG, *JPEG)
+
+
+def save_image(path: Path, image: Image.Image, trace: str = "") -> None:
+    """Writes an RGB image as its ending says; in a PNG goes the trace as well. OSError, PlanError: it can't be."""
+    check_format(path)
+    write(path, png_bytes(image, trace) if path.suffix.lower() == PNG else encode(image, lossless=False))
+
+
+def check_format(path: Path) -> None:
+    if path.suffix.lower() not in FORMATS:
+        raise PlanError(f"{path} ends in none of {', '.join(FORMATS)}, which say how an image is written")
+
+
+def read_trace(path: Path) -> dict[str, Any]:
+    """A trace, or a plan alone, from JSON or from an edited PNG. PlanError: there is none in that file."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PlanError(f"{path} can't be read: {error.strerror or error}") from None
+    try:
+        values = json.loads(_png_text(data) if data.startswith(b"\x89PNG") else data.decode("utf-8"))
+    except (ValueError, OSError, SyntaxError, RecursionError) as error:
+        raise PlanError(f"{path} holds no plan: {error}") from None
+    if not isinstance(values, dict):
+        raise PlanError(f"{path} holds no plan: wanted a JSON object")
+    return values
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a trace, a plan file or an edited PNG. PlanError: none is there."""
+    values = read_trace(path)
+    try:
+        return Plan.from_dict(values)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
+
+
+def _png_text(data: bytes) -> str:
+    with Image.open(BytesIO(data)) as image:
+        image.load()
+        text = getattr(image, "text", {}).get(TEXT_KEY)
+    if text is None:
+        raise ValueError("it is a PNG that this program did not make")
+    return text

@@ -1,0 +1,16 @@
+"""Errors as a person reads them: one line, without secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+MAX_LINE = 300
+
+
+def one_line(error: BaseException | str, secrets: Iterable[str] = ()) -> str:
+    """The message in one line of at most MAX_LINE characters, with every secret blotted out."""
+    text = str(error) or (type(error).__name__ if isinstance(error, BaseException) else "")
+    for secret in secrets:
+        text = text.replace(secret, "***") if secret else text
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1]}…"

@@ -1,0 +1,78 @@
+"""The dataset formatter: one edit request <-> one RL row, for the builder, for training and for inference.
+
+    format_row(id="psr-1f3k", source="psr", request="Remove the lamp", image=png_bytes, gold=Decomposition(...))
+    -> {"id": "psr-1f3k", "source": "psr", "problem": "<image>Remove the lamp",
+        "images": [{"bytes": png_bytes, "path": None}],
+        "answer": '{"actions": ["Delete"], "subjects": ["lamp"], "goals": []}'}
+
+Stock EasyR1 reads such rows with prompt_key=problem, answer_key=answer, image_key=images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from typing import Any
+
+from ier1_plugin.prompts import render
+from ier1_plugin.task.parsing import TAGS
+from ier1_plugin.task.schema import Decomposition
+from ier1_plugin.task.scoring import Gold
+
+IMAGE_PLACEHOLDER = "<image>"
+COLUMNS = ("id", "source", "problem", "images", "answer")
+# EasyR1 splits a prompt at <image> or <video>, and tokenizers turn control tokens that a user typed into real ones
+_CONTROL = re.compile(
+    r"<(\|[^<>\n]{1,64}\||/?(?:image|video|tool_call|tool_response|" + "|".join(TAGS) + r"))>", re.IGNORECASE
+)
+# what prompts quote a request with
+_QUOTES = re.compile(r"""(["'`])\1{2,}""")
+
+
+def neutralise(request: str) -> str:
+    """The request with placeholders, chat control tokens and our tags made harmless: <image> becomes ‹image›.
+
+    Idempotent. Characters that UTF-8 can't carry (lone surrogates) become "?", NUL is dropped, outer space is trimmed.
+    """
+    text = request.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    return _CONTROL.sub(r"‹\1›", text).strip()
+
+
+def quoted(request: str) -> str:
+    """The request neutralised, for a prompt that puts it between lines of quotation marks, which it must not close."""
+    return _QUOTES.sub(r"\1\1", neutralise(request))
+
+
+def problem(request: str) -> str:
+    """The `problem` column: the image comes first, then the request."""
+    return IMAGE_PLACEHOLDER + neutralise(request)
+
+
+def format_row(*, id: str, source: str, request: str, image: bytes, gold: Decomposition) -> dict[str, Any]:
+    """One RL row. `image` is an encoded image that already fits the pixel budget (`images.prepare`)."""
+    return {
+        "id": id,
+        "source": source,
+        "problem": problem(request),
+        "images": [{"bytes": image, "path": None}],
+        # one JSON string: EasyR1 collates with np.array, which would turn lists of equal length into a 2-D array
+        "answer": gold.to_json(),
+    }
+
+
+def messages(request: str) -> list[dict[str, Any]]:
+    """The chat turn that asks for a decomposition, as EasyR1's dataset builds it: one user message, image first."""
+    text = render("decompose", content=problem(request)).removeprefix(IMAGE_PLACEHOLDER)
+    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+
+
+def order_key(seed: int, id: str) -> bytes:
+    """Rows and samples stand in the order of these 16 bytes, so that every prefix is a random sample."""
+    return hashlib.sha256(f"{seed}\0{id}".encode()).digest()[:16]
+
+
+@lru_cache(maxsize=1 << 14)
+def read_gold(answer: str) -> Gold:
+    """The inverse of the `answer` column, normalised for scoring; ValueError says what is wrong with it."""
+    return Gold.of(Decomposition.from_json(answer))

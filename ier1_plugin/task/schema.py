@@ -1,0 +1,226 @@
+"""The records that travel through the whole chain.
+
+    Decomposition(actions=("Recoloring",), subjects=("coat", "hair"), goals=("scarlet or copper red",))
+
+is what the decomposition agent says about "Change the color of her coat and possibly hair to scarlet or copper red"
+(paper, section 2.1). A Plan adds the ordered sub-requests, a Trace what an editor made of them. Records are frozen;
+text becomes a record once, in `parsing.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from ier1_plugin import __version__
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+COMPONENTS = ("actions", "subjects", "goals")
+CHAIN, ORIGINAL = "imageedit-r1", "original"
+METHODS = (CHAIN, ORIGINAL)
+"""How a request becomes instructions: through the agents, or word for word (the paper's "Original")."""
+SINGLE_TURN, MULTI_TURN = "single-turn", "multi-turn"
+MODES = (SINGLE_TURN, MULTI_TURN)
+"""All sub-requests in one instruction, or one edit after another (paper, Figure 5: one instruction does better)."""
+SEQUENCER_INPUTS = SEES_IMAGE, SEES_REQUEST = "image", "request"
+"""What the sequencer may see beside the decomposition; nothing else in the paper's equation 2."""
+
+
+def distinct(strings: Iterable[str]) -> tuple[str, ...]:
+    """The strings without repetitions, in the order of their first appearance."""
+    return tuple(dict.fromkeys(strings))
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """A request taken apart: ordered tuples of distinct strings, compared as sets by the rewards."""
+
+    actions: tuple[str, ...] = ()
+    """Names out of `actions.ACTIONS`."""
+    subjects: tuple[str, ...] = ()
+    """What is edited, as a person would name it."""
+    goals: tuple[str, ...] = ()
+    """What it should become."""
+
+    @classmethod
+    def of(cls, actions: Iterable[str], subjects: Iterable[str], goals: Iterable[str]) -> Decomposition:
+        return cls(distinct(actions), distinct(subjects), distinct(goals))
+
+    @classmethod
+    def from_json(cls, text: str) -> Decomposition:
+        """Reads what `to_json` wrote. ValueError says what is wrong with `text`; nothing is repaired."""
+        try:
+            fields = json.loads(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"not JSON ({error})") from None
+        if not isinstance(fields, dict) or set(fields) != set(COMPONENTS):
+            raise ValueError(f"wanted a JSON object with exactly the keys {', '.join(COMPONENTS)}")
+        for name in COMPONENTS:
+            if not isinstance(fields[name], list) or not all(isinstance(item, str) for item in fields[name]):
+                raise ValueError(f"{name} is not an array of strings")
+        return cls.of(**fields)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+class PlanError(ValueError):
+    """A plan or a trace that can't be used; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class AgentTrace:
+    """How one agent came to its answer."""
+
+    model: str
+    """Such as "openai:http://127.0.0.1:8000/v1#decomposer"."""
+    replies: tuple[str, ...] = ()
+    """What the model wrote, word for word; two where the first could not be read."""
+    fallback: str = ""
+    """What was done in place of an answer that could not be read, and why; "" for a proper answer."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What shall be done to an image, in order."""
+
+    request: str
+    sub_requests: tuple[str, ...]
+    method: str = CHAIN
+    decomposition: Decomposition | None = None
+    """None: nobody was asked, or no readable answer came."""
+    decomposer: AgentTrace | None = None
+    sequencer: AgentTrace | None = None
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """A line for every agent whose answer could not be read."""
+        return tuple(agent.fallback for agent in (self.decomposer, self.sequencer) if agent and agent.fallback)
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Plan:
+        """Reads a plan, or the plan in a trace; `{"sub_requests": ["Delete lamp"]}` will do. PlanError otherwise."""
+        if isinstance(values, Mapping) and isinstance(values.get("plan"), Mapping):
+            values = values["plan"]
+        if not isinstance(values, Mapping):
+            raise PlanError("wanted a JSON object")
+        unknown = sorted(set(map(str, values)) - {known.name for known in fields(cls)})
+        if unknown:
+            raise PlanError(f"a plan has no {', '.join(unknown)}; it has {', '.join(f.name for f in fields(cls))}")
+        return cls(
+            request=_string(values, "request"),
+            sub_requests=_sub_requests(values.get("sub_requests")),
+            method=_one_of(METHODS, values.get("method", CHAIN), "method"),
+            decomposition=_decomposition(values.get("decomposition")),
+            decomposer=_agent(values.get("decomposer"), "decomposer"),
+            sequencer=_agent(values.get("sequencer"), "sequencer"),
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of the editor."""
+
+    instruction: str
+    seed: int
+    seconds: float
+    sha256: str
+    """Of the image's RGB bytes: equal for equal pixels."""
+    size: tuple[int, int]
+    """Width and height as the editor returned them."""
+    image: Image.Image | None = field(default=None, repr=False, compare=False)
+    """The image after this step; not in the JSON."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """How an edited image was made: enough to make it again."""
+
+    plan: Plan
+    mode: str
+    seed: int
+    editor: str
+    editor_settings: Mapping[str, Any]
+    image_size: tuple[int, int]
+    """Width and height of the upright input."""
+    image_sha256: str
+    canvas: tuple[int, int]
+    """Width and height in which all turns ran."""
+    steps: tuple[Step, ...]
+    seconds: float
+    """From the plan to the edited image, the plan not counted."""
+    notes: tuple[str, ...] = ()
+    """What the user was told: fallbacks, a size that the editor changed."""
+    imageedit_r1: str = __version__
+
+    def to_json(self) -> str:
+        steps = [_without_image(step) for step in self.steps]
+        values = {known.name: getattr(self, known.name) for known in fields(self)}
+        values |= {"plan": asdict(self.plan), "steps": steps, "editor_settings": dict(self.editor_settings)}
+        return json.dumps(values, ensure_ascii=False, default=str)
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """An edited image and how it came about."""
+
+    image: Image.Image
+    """As large as the input, unless another size is what was asked for."""
+    trace: Trace
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return self.trace.steps
+
+
+def plan_json(plan: Plan) -> str:
+    """The plan as JSON, for a person to read and change; `Plan.from_dict` reads it back."""
+    return json.dumps(asdict(plan), ensure_ascii=False, indent=2)
+
+
+def _without_image(step: Step) -> dict[str, Any]:
+    return {known.name: getattr(step, known.name) for known in fields(step) if known.name != "image"}
+
+
+def _string(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name, "")
+    if not isinstance(value, str):
+        raise PlanError(f"{name} is not a string")
+    return value
+
+
+def _sub_requests(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item.strip() for item in value):
+        raise PlanError("sub_requests is not an array of one or more strings with words in them")
+    return tuple(value)
+
+
+def _one_of(known: tuple[str, ...], value: Any, name: str) -> str:
+    if value not in known:
+        raise PlanError(f"{name} is {value!r}; known: {', '.join(known)}")
+    return value
+
+
+def _decomposition(value: Any) -> Decomposition | None:
+    if value is None:
+        return None
+    try:
+        return Decomposition.from_json(json.dumps(value))
+    except ValueError as error:
+        raise PlanError(f"decomposition: {error}") from None
+
+
+def _agent(value: Any, name: str) -> AgentTrace | None:
+    if value is None:
+        return None
+    try:
+        known: dict[str, Any] = dict(value)
+        known["replies"] = tuple(map(str, known.get("replies", ())))
+        return AgentTrace(**known)
+    except (TypeError, ValueError):
+        raise PlanError(f"{name} is not what a trace says of an agent") from None

@@ -1,0 +1,73 @@
+"""How Ray is started, or joined, by a run without a GPU.
+
+ray_init_kwargs(n_gpus=1, address=None)
+-> {"num_cpus": 7, "num_gpus": 1, "include_dashboard": False, "object_store_memory": 314572800,
+    "runtime_env": {"worker_process_setup_hook": "ier1_plugin.training.cpu.install", "env_vars": {...}}}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+SETUP_HOOK = "ier1_plugin.training.cpu.install"
+# EasyR1 asks for 1 CPU for its runner, 1 for each of two reward actors and 1 a rank; the rest is for short-lived tasks.
+# They are logical: two real cores are enough.
+EXTRA_CPUS = 6
+OBJECT_STORE_BYTES = 300 * 2**20
+# set by Ray for the driver of a submitted job
+JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
+def ray_init_kwargs(n_gpus: int, address: str | None) -> dict[str, Any]:
+    """Keyword arguments for `ray.init`.
+
+    `n_gpus`: ranks on this machine (`trainer.n_gpus_per_node`), given to Ray as logical GPUs. `address`: of a running
+    cluster (RAY_ADDRESS counts too), which has its own numbers; there only the runtime environment is passed.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        return {"address": address, "runtime_env": _runtime_env()}
+    return {
+        "num_cpus": EXTRA_CPUS + n_gpus,
+        "num_gpus": n_gpus,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "runtime_env": _runtime_env(),
+    }
+
+
+def _runtime_env() -> dict[str, Any]:
+    """Ours, less what the submitted job sets already: Ray refuses a key that both name."""
+    job = json.loads(os.environ.get(JOB_CONFIG) or "{}").get("runtime_env") or {}
+    taken = job.get("env_vars") or {}
+    env: dict[str, Any] = {"env_vars": {key: value for key, value in _env_vars().items() if key not in taken}}
+    if "worker_process_setup_hook" not in job:
+        env["worker_process_setup_hook"] = SETUP_HOOK
+    return env
+
+
+def _env_vars() -> dict[str, str]:
+    own = {key: value for key, value in os.environ.items() if key.startswith("IER1_CPU_")}
+    # a job's path is Ray's copy of the working directory, which Ray hands to the workers itself
+    path = (
+        {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ and JOB_CONFIG not in os.environ else {}
+    )
+    return {
+        **own,
+        **path,
+        "OMP_NUM_THREADS": str(threads()),
+        "TOKENIZERS_PARALLELISM": "true",
+        # Ray warns otherwise that it will stop hiding GPUs from tasks that ask for none
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+
+
+def threads() -> int:
+    """CPU threads of each process: IER1_CPU_THREADS, by default 1.
+
+    A second one saves about a tenth of a step at this model size, and EasyR1's forked prompt filter can hang for ever
+    in a process that has used OpenMP threads.
+    """
+    return int(os.environ.get("IER1_CPU_THREADS", "1"))

@@ -1,0 +1,179 @@
+"""Reads the rewards of a run from EasyR1's logs: TensorBoard event files, or experiment_log.jsonl.
+
+    read_runs(Path("tensorboard_log/easy_r1/qwen25vl_7b"))
+    -> [RunLog("qwen25vl_7b", {"train": {"overall": {1: 0.61, 2: 0.63, ...}, "format": ...}, "val": ...}, "vllm", ())]
+
+EasyR1 logs `reward/<key>` at every training step and `val/<key>_reward` at every validation (0.3.2 and 0.3.3,
+verl/trainer/ray_trainer.py). A resumed run goes on in a further event file, or, where the launcher keeps the earlier
+logs, in experiment_log.jsonl after experiment_log.part1.jsonl, experiment_log.part2.jsonl ...
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ier1_plugin.training.run_config import VLLM
+
+REWARDS = ("overall", "format", "action", "subject", "goal")
+TRAIN, VALIDATION = "train", "val"
+TAGS = {f"reward/{reward}": (TRAIN, reward) for reward in REWARDS} | {
+    f"val/{reward}_reward": (VALIDATION, reward) for reward in REWARDS
+}
+EVENT_FILES = "events.out.tfevents.*"
+_JSONL = re.compile(r"experiment_log(?:\.(?:part)?(\d+))?\.jsonl")
+_HPARAMS_TAG = "_hparams_/session_start_info"
+
+Points = dict[int, float]
+"""Value by step."""
+Part = dict[str, Points]
+"""Points by tag: what one log file holds."""
+
+
+class LogError(ValueError):
+    """No rewards where some were expected; the message says what was looked for."""
+
+
+@dataclass(frozen=True)
+class RunLog:
+    name: str
+    curves: dict[str, dict[str, Points]]
+    """Split (train, val) -> reward -> points; a reward that was not logged is missing."""
+    rollout: str
+    notes: tuple[str, ...]
+    """What a reader should know: lines that could not be read, steps that were trained twice."""
+
+    def points(self, split: str, reward: str) -> Points:
+        return self.curves[split].get(reward, {})
+
+
+def read_runs(path: Path) -> list[RunLog]:
+    """Every run whose logs lie at or below `path`; a log file stands for itself. LogError: none holds rewards."""
+    if not path.exists():
+        raise LogError(f"{path} does not exist; wanted a run's folder, or a folder of TensorBoard's or EasyR1's logs")
+    readers = {_read_events: _grouped(path, EVENT_FILES), _read_jsonl: _grouped(path, "experiment_log*.jsonl")}
+    files = [str(file) for groups in readers.values() for group in groups.values() for file in group]
+    for read, groups in readers.items():
+        if runs := [run for folder, files_ in groups.items() if (run := read(folder, files_)) is not None]:
+            return runs
+    if files:
+        raise LogError(f"no rewards in {', '.join(files[:3])}: the run logged no step yet, or not with EasyR1's names")
+    raise LogError(
+        f"no logs at or below {path}: looked for {EVENT_FILES} and experiment_log.jsonl. TensorBoard's lie in "
+        "$TENSORBOARD_DIR/<project>/<experiment>, the other with the checkpoints if trainer.logger holds 'file'"
+    )
+
+
+def join(parts: Iterable[Part]) -> tuple[Part, int]:
+    """One log out of the parts of a resumed run, and how many steps were trained twice.
+
+    A part replaces what earlier parts logged from its own first step on: those steps belong to weights that the resume
+    threw away, even where the new part has not come as far yet.
+    """
+    joined: Part = {}
+    repeated: set[int] = set()
+    for part in parts:
+        for tag, points in part.items():
+            earlier = joined.get(tag, {})
+            dropped = {step for step in earlier if step >= min(points)}
+            repeated |= dropped if TAGS[tag][0] == TRAIN else set()
+            joined[tag] = {step: value for step, value in earlier.items() if step not in dropped} | points
+    return joined, len(repeated)
+
+
+def _grouped(path: Path, pattern: str) -> dict[Path, list[Path]]:
+    """Log files by the folder that they lie in, oldest first."""
+    files = [path] if path.is_file() and path.match(pattern) else list(path.rglob(pattern)) if path.is_dir() else []
+    groups: dict[Path, list[Path]] = {}
+    for file in sorted(files, key=_age):
+        groups.setdefault(file.resolve().parent, []).append(file)
+    return dict(sorted(groups.items()))
+
+
+def _age(file: Path) -> tuple[float, int, str]:
+    """Sorts event files by the time in their name, and numbered parts before the log that is being written."""
+    if match := _JSONL.fullmatch(file.name):
+        return (float(match[1]) if match[1] else math.inf), 0, file.name
+    # events.out.tfevents.<seconds>.<host>.<process>.<number>
+    parts = file.name.split(".")
+    seconds, number = (int(part) if part.isdecimal() else 0 for part in (parts[3], parts[-1]))
+    return seconds, number, file.name
+
+
+def _run(folder: Path, parts: list[Part], rollout: str, notes: list[str]) -> RunLog | None:
+    joined, repeated = join(part for part in parts if part)
+    if not joined:
+        return None
+    if repeated:
+        notes = [*notes, f"{folder.name}: {repeated} steps were trained again after a resume; the later ones count"]
+    curves: dict[str, dict[str, Points]] = {TRAIN: {}, VALIDATION: {}}
+    for tag, points in joined.items():
+        split, reward = TAGS[tag]
+        curves[split][reward] = dict(sorted(points.items()))
+    return RunLog(folder.name, curves, rollout, tuple(notes))
+
+
+def _read_events(folder: Path, files: list[Path]) -> RunLog | None:
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    parts: list[Part] = []
+    for file in files:
+        events = EventAccumulator(str(file), size_guidance={SCALARS: 0}).Reload()
+        part: Part = {}
+        for tag in TAGS.keys() & set(events.Tags()[SCALARS]):
+            if points := {event.step: event.value for event in events.Scalars(tag) if math.isfinite(event.value)}:
+                part[tag] = points
+        parts.append(part)
+    return _run(folder, parts, _rollout_in_events(folder) if any(parts) else VLLM, [])
+
+
+def _rollout_in_events(folder: Path) -> str:
+    """`rollout` among the hyperparameters, which EasyR1 writes into a folder of their own for every start."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    for file in sorted(folder.glob(f"*/{EVENT_FILES}"), key=_age):
+        summaries = EventAccumulator(str(file)).Reload().summary_metadata
+        if _HPARAMS_TAG in summaries:
+            info = metadata.parse_session_start_info_plugin_data(summaries[_HPARAMS_TAG].plugin_data.content)
+            if "rollout" in info.hparams:
+                return info.hparams["rollout"].string_value
+    return VLLM
+
+
+def _read_jsonl(folder: Path, files: list[Path]) -> RunLog | None:
+    notes: list[str] = []
+    parts = [_jsonl_part(file, notes) for file in files if _JSONL.fullmatch(file.name)]
+    try:
+        rollout = json.loads((folder / "experiment_config.json").read_text(encoding="utf-8")).get("rollout", VLLM)
+    except (OSError, ValueError, AttributeError):
+        rollout = VLLM
+    return _run(folder, parts, str(rollout), notes)
+
+
+def _jsonl_part(file: Path, notes: list[str]) -> Part:
+    part: Part = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        try:
+            entry = json.loads(line)
+            step = int(entry["step"])
+        except (ValueError, TypeError, KeyError, OverflowError):
+            # a run that is killed while it logs leaves half a line
+            notes.append(f"{file}: line {number} is not a whole log entry and was skipped")
+            continue
+        for tag, value in _flat(entry):
+            if tag in TAGS and math.isfinite(value):
+                part.setdefault(tag, {})[step] = float(value)
+    return part
+
+
+def _flat(entry: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Tags as TensorBoard has them: EasyR1's file logger nests them at the slashes."""
+    for group, values in entry.items():
+        if isinstance(values, dict):
+            yield from ((f"{group}/{key}", value) for key, value in values.items() if isinstance(value, int | float))

@@ -1,0 +1,51 @@
+"""Everything that can go wrong with a training run and be seen before it starts, one line each.
+
+    problems(config)
+    -> ["trainer.logger: this EasyR1 has no logger 'file', but console, mlflow, swanlab, tensorboard, wandb; ..."]
+
+A check is a function from a `Run` to lines. To add one, write it and name it in CHECKS.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ier1_plugin.training.preflight import host, places, reward, rows, settings
+from ier1_plugin.training.preflight.run import Check, Note, Run
+
+CHECKS: tuple[Check, ...] = (
+    host.stand_ins,
+    host.lora,
+    host.loggers,
+    host.model,
+    host.gpus,
+    settings.positive,
+    settings.names,
+    settings.batches,
+    settings.sampling,
+    settings.lengths,
+    settings.pixels,
+    settings.prompt_filter,
+    places.saving,
+    places.resuming,
+    places.tensorboard,
+    places.job,
+    reward.prompt,
+    reward.chat_template,
+    reward.reward_function,
+    rows.data,
+)
+
+
+def lines(config: Any, cpu: bool = False) -> list[str]:
+    """All that the checks have to say about a run, problems and `Note`s, without repetitions.
+
+    `config`: EasyR1's config before `deep_post_init` (`configuration.typed`); `cpu`: with the CPU stand-ins.
+    """
+    run = Run(config, cpu)
+    return list(dict.fromkeys(line for check in CHECKS for line in check(run)))
+
+
+def problems(config: Any, cpu: bool = False) -> list[str]:
+    """What would stop the run or make it train something else; empty if it can start."""
+    return [line for line in lines(config, cpu) if not isinstance(line, Note)]

@@ -1,0 +1,151 @@
+"""Reads a run's config as EasyR1's main does, but names every wrong key instead of the first.
+
+read(["config=examples/grpo_qwen25vl.yaml", "data.rolout_batch_size=8"])
+-> (None, ["data.rolout_batch_size: EasyR1 has no such key; nearest: data.rollout_batch_size"])
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ier1_plugin.training.preflight.host import SOURCE
+
+# keys of the one EasyR1 that the other lacks (0.3.2 of PyPI, 0.3.3 in the source)
+SOURCE_KEYS = ("lora", "lr_scheduler_type", "loss_type", "tau_positive", "tau_negative")
+PYPI_KEYS = {"reward_type": "the reward file's REWARD_TYPE takes its place", "warmup_style": "lr_scheduler_type now"}
+MEANING = {
+    "data.train_files": "the train.parquet that data_prep/build_rl_dataset.py wrote",
+    "data.val_files": "the val.parquet that data_prep/build_rl_dataset.py wrote",
+}
+_ENGINE = "verl.workers.rollout.vllm_rollout_spmd"
+
+
+def given(overrides: list[str], defaults: dict[str, Any]) -> tuple[Any, list[str]]:
+    """`defaults`, then the file of `config=FILE`, then the other `key=value`, as an untyped OmegaConf; and problems.
+
+    None in place of the config if the file can't be read.
+    """
+    file, cli, problems = None, [], []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if key == "config" and equals:
+            file = value
+        elif problem := _malformed(text):
+            problems.append(problem)
+        else:
+            cli.append(text)
+    try:
+        layers = [OmegaConf.create(defaults), *([OmegaConf.load(file)] if file else []), OmegaConf.from_dotlist(cli)]
+        return OmegaConf.merge(*layers), problems
+    except OSError as error:
+        problems.append(f"config={file}: {error.strerror or error}; paths count from the current folder")
+    except Exception as error:  # YAML's and OmegaConf's own errors, and what merging a list into a dict raises
+        problems.append(f"config={file}: not a YAML config: {' '.join(str(error).split())}")
+    return None, problems
+
+
+def _malformed(text: str) -> str | None:
+    if "=" not in text:
+        return f"{text!r}: wanted key=value"
+    try:
+        OmegaConf.from_dotlist([text])
+    except Exception as error:  # values are YAML; its errors have no common type with OmegaConf's
+        return f"{text!r}: the value is not YAML ({str(error).splitlines()[0]}); put it in quotes of its own"
+    return None
+
+
+def typed(raw: Any) -> tuple[Any, list[str]]:
+    """`raw` over EasyR1's own defaults and types; None with the problems if something does not fit."""
+    try:
+        schema = OmegaConf.structured(config_class()())
+    except Exception as error:  # whatever a broken installation raises
+        return None, [f"EasyR1 can't be imported here: {_root_cause(error)}; where there is no GPU, add --cpu"]
+    known = [key for key, _ in _leaves(OmegaConf.to_container(schema))]
+    problems = []
+    for key, value in _leaves(OmegaConf.to_container(raw)):
+        try:
+            OmegaConf.update(schema, key, value, merge=True)
+        except OmegaConfBaseException as error:
+            problems.append(_explain(key, value, error, known))
+    problems += _open_ends(schema)
+    return (None if problems else schema), problems
+
+
+def _open_ends(schema: Any) -> list[str]:
+    """Interpolations that lead nowhere, then values left as ???."""
+    try:
+        OmegaConf.resolve(schema)
+    except OmegaConfBaseException as error:
+        return [f"{error.full_key or 'config'}: {str(error).splitlines()[0]}"]
+    return [f"{key} is not set; give {MEANING.get(key, 'a value')}" for key in sorted(OmegaConf.missing_keys(schema))]
+
+
+def config_class() -> type:
+    """EasyR1's PPOConfig, also where vLLM, which its package imports on the way, is not installed."""
+    try:
+        from verl.trainer.config import PPOConfig
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "vllm":
+            raise
+        return _config_class_without_engine()
+    return PPOConfig
+
+
+def _config_class_without_engine() -> type:
+    """Only for reading a config: the run itself is refused (`host.engines`)."""
+    blank = ModuleType(_ENGINE)
+    vars(blank)["vLLMRollout"] = None
+    sys.modules[_ENGINE] = blank
+    try:
+        from verl.trainer.config import PPOConfig
+    finally:
+        # whoever imports the engine later must get the real one, or its real error
+        for name in (_ENGINE, "verl.workers.rollout"):
+            sys.modules.pop(name, None)
+    return PPOConfig
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def _explain(key: str, value: Any, error: Exception, known: list[str]) -> str:
+    unknown = "not in" in str(error).splitlines()[0]
+    names = key.split(".")
+    if not unknown:
+        return f"{key}={value}: {str(error).splitlines()[0]}"
+    elsewhere = set(names) - {name for other in known for name in other.split(".")}
+    if newer := [name for name in names if name in elsewhere and name in SOURCE_KEYS]:
+        return f"{key}: {newer[0]} needs {SOURCE}"
+    if older := [name for name in names if name in elsewhere and name in PYPI_KEYS]:
+        return f"{key}: only EasyR1 0.3.2 has this key ({PYPI_KEYS[older[0]]}); take it out"
+    return f"{key}: EasyR1 has no such key; nearest: {_nearest(key, known)}"
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    """By the last name, which people remember better than the section, else by the whole key."""
+    names = {other.rsplit(".", 1)[-1]: other for other in reversed(known)}
+    name = key.rsplit(".", 1)[-1]
+    if name in names:
+        return names[name]
+    whole = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return (whole or [names[other] for other in near] or difflib.get_close_matches(key, known, n=1, cutoff=0))[0]

@@ -1,0 +1,204 @@
+"""What is installed and what there is to run on: versions, packages, GPUs, loggers, the model.
+
+vllm is not installed: EasyR1 generates with it; install it, or train a tiny model without a GPU with --cpu
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ier1_plugin.task.decomposer import HUB_ID
+from ier1_plugin.training.preflight.run import Run
+from ier1_plugin.training.preflight.settings import get
+
+SOURCE = "EasyR1's current source (https://github.com/hiyouga/EasyR1), not the 0.3.2 of PyPI"
+# logger name -> package that it needs; EasyR1 imports them only if they are there and fails when it starts to log
+LOGGER_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "swanlab": "swanlab", "mlflow": "mlflow"}
+# EasyR1 runs a driver, and each reward manager and its runner in processes of their own
+RUNNER_CPUS = 1
+REWARD_MANAGERS = 2
+HUB_SECONDS = 10
+CONNECT_SECONDS = 5
+_MEANT_AS_FOLDER = ("/", ".", "~")
+
+
+def versions() -> Iterator[str]:
+    """What has to be right before EasyR1's config can even be read."""
+    yield from _version("omegaconf", "<2.4", "2.4 refuses EasyR1's own defaults (`logger: Tuple[str]`)")
+    yield from _version("transformers", ">=4.54,<5", "EasyR1 is written for transformers 4")
+    if importlib.util.find_spec("verl") is None:
+        yield "EasyR1 is not installed: pip install --no-deps lazyllm-verl==0.3.2.dev2, or its source"
+    elif importlib.util.find_spec("verl.trainer.main") is None:
+        yield "the installed `verl` is not EasyR1 but another trainer of the same name; use an environment of its own"
+
+
+def _version(package: str, wanted: str, why: str) -> Iterator[str]:
+    from packaging.specifiers import SpecifierSet
+
+    try:
+        found = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        yield f"{package} is not installed: pip install '{package}{wanted}'"
+        return
+    if not SpecifierSet(wanted).contains(found, prereleases=True):
+        yield f"{package} {found}: {why}; pip install '{package}{wanted}'"
+
+
+def engines(cpu: bool) -> Iterator[str]:
+    """The two packages that need a GPU; the stand-ins take their place."""
+    cure = "install it, or train a tiny model without a GPU with --cpu"
+    if not cpu and importlib.util.find_spec("vllm") is None:
+        yield f"vllm is not installed: EasyR1 generates with it; {cure}"
+    if not cpu and importlib.util.find_spec("flash_attn") is None:
+        yield f"flash-attn is not installed: EasyR1 computes attention with it; {cure}"
+
+
+def lora(run: Run) -> Iterator[str]:
+    if (get(run.config, "worker.actor.model.lora.rank") or 0) > 0:
+        yield from _version("peft", "<0.21", "from 0.21 on EasyR1 trains no LoRA weights, without a word")
+
+
+def stand_ins(run: Run) -> Iterator[str]:
+    if run.cpu:
+        from ier1_plugin.training.cpu import guard
+
+        yield from guard.config_refusals(run.config)
+
+
+def loggers(run: Run) -> Iterator[str]:
+    from verl.utils.logger.logger import LOGGERS
+
+    for name in run.config.trainer.logger:
+        if name not in LOGGERS:
+            more = f"; `file` needs {SOURCE}" if name == "file" else ""
+            yield f"trainer.logger: this EasyR1 has no logger {name!r}, but {', '.join(LOGGERS)}{more}"
+        elif name in LOGGER_PACKAGES and importlib.util.find_spec(LOGGER_PACKAGES[name]) is None:
+            yield f"trainer.logger: {name} needs a package: pip install {LOGGER_PACKAGES[name]}, or take {name} out"
+
+
+def gpus(run: Run) -> Iterator[str]:
+    """Enough GPUs, and enough logical CPUs: with too few of those Ray waits for ever."""
+    if run.cpu and run.address is None:
+        return
+    try:
+        found = _cluster(run.address) if run.address else _this_machine()
+    except (OSError, ValueError) as error:
+        yield (
+            f"no Ray cluster answers at {run.address} ({_first_line(error)}); start it, or unset RAY_ADDRESS and end "
+            "what is left of it with `ray stop`"
+        )
+        return
+    trainer, there = (
+        run.config.trainer,
+        f"there are {found['GPU']:.0f} GPUs, {found['CPU']:.0f} CPUs ({found['where']})",
+    )
+    if found["GPU"] < run.ranks:
+        yield (
+            f"trainer.nnodes={trainer.nnodes} trainer.n_gpus_per_node={trainer.n_gpus_per_node}: {there}; lower "
+            "trainer.n_gpus_per_node, or start more nodes"
+        )
+    cpus = run.ranks + RUNNER_CPUS + REWARD_MANAGERS * run.config.worker.reward.num_cpus
+    if found["CPU"] < cpus:
+        yield f"EasyR1 needs {cpus} logical CPUs and would wait for ever: {there}; `ray start --num-cpus={cpus}`"
+
+
+def _this_machine() -> dict[str, Any]:
+    import torch
+
+    return {"GPU": torch.cuda.device_count(), "CPU": os.cpu_count() or 1, "where": "this machine"}
+
+
+def _cluster(address: str) -> dict[str, Any]:
+    import ray
+
+    joined = not ray.is_initialized()
+    if joined:
+        _knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        resources = ray.cluster_resources()
+    finally:
+        if joined:
+            ray.shutdown()
+    return {"GPU": resources.get("GPU", 0), "CPU": resources.get("CPU", 0), "where": f"Ray cluster {address}"}
+
+
+def model(run: Run) -> Iterator[str]:
+    path = run.config.worker.actor.model.model_path
+    key = f"worker.actor.model.model_path={path}"
+    if not path:
+        yield f"{key}: wanted a folder or a hub id such as Qwen/Qwen2.5-VL-7B-Instruct"
+        return
+    if run.cpu and not Path(path).is_dir():
+        return  # the stand-ins' guard has looked for it already
+    if not Path(path).is_dir() and (path.startswith(_MEANT_AS_FOLDER) or not HUB_ID.fullmatch(path)):
+        yield f"{key}: there is no such folder (paths count from the current one), and it is no hub id"
+        return
+    config, problem = model_config(path)
+    if config is None:
+        yield f"{key}: {problem}"
+    else:
+        yield from _supported(key, config.get("model_type"), run)
+
+
+def _knock(address: str) -> None:
+    """OSError or ValueError where nobody listens; Ray itself would try for minutes."""
+    if address != "auto":
+        name, _, port = address.removeprefix("ray://").rpartition(":")
+        socket.create_connection((name, int(port)), timeout=CONNECT_SECONDS).close()
+
+
+@functools.cache
+def model_config(path: str) -> tuple[dict[str, Any] | None, str]:
+    """The model's `config.json` and "", or None and why it can't be had. From the hub only this file is loaded."""
+    file = Path(path) / "config.json"
+    if Path(path).is_dir() and not file.is_file():
+        return None, "the folder has no config.json; give the folder of a transformers model"
+    try:
+        return json.loads((file if file.is_file() else Path(_from_hub(path))).read_text(encoding="utf-8")), ""
+    except Exception as error:  # the hub client raises its own, and those of its HTTP client
+        return None, (
+            f"config.json can't be read ({type(error).__name__}: {_first_line(error)}); give a folder, or load the "
+            f"model first: hf download {path}"
+        )
+
+
+def ask_hub(model_id: str) -> None:
+    """Raises at once where the hub or the model can't be reached; its downloads would try again for half a minute."""
+    from huggingface_hub import HfApi
+
+    HfApi().model_info(model_id, timeout=HUB_SECONDS)
+
+
+def _from_hub(model_id: str) -> str:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(model_id, "config.json")
+    if isinstance(cached, str):
+        return cached
+    ask_hub(model_id)
+    return hf_hub_download(model_id, "config.json")
+
+
+def _supported(key: str, model_type: str | None, run: Run) -> Iterator[str]:
+    from verl.models.monkey_patch import SUPPORTED_MODEL_TYPE
+
+    if model_type in SUPPORTED_MODEL_TYPE:
+        return
+    more = f"; it needs {SOURCE}" if model_type in ("qwen3_vl", "qwen3_vl_moe") else ""
+    vision = (model_type or "").endswith(("_vl", "_vl_moe"))
+    if run.config.worker.actor.padding_free or vision:
+        yield f"{key}: this EasyR1 can't train a {model_type}, only {', '.join(SUPPORTED_MODEL_TYPE)}{more}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or "no message").splitlines()[0]

@@ -1,0 +1,153 @@
+"""Where a run reads and writes: checkpoints, earlier logs, TensorBoard, and what a Ray job makes of relative paths.
+
+places.keep_earlier_logs(config)   # experiment_log.jsonl -> experiment_log.part1.jsonl, before EasyR1 empties it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ier1_plugin.training.preflight.run import JOB_CONFIG, PACKAGE_CACHE, Note, Run
+
+# what EasyR1's main sets for its workers (verl/trainer/main.py, both versions)
+EASYR1_ENV_VARS = (
+    "TOKENIZERS_PARALLELISM",
+    "NCCL_DEBUG",
+    "VLLM_LOGGING_LEVEL",
+    "TORCH_NCCL_AVOID_RECORD_STREAMS",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTHONUNBUFFERED",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "VLLM_ALLREDUCE_USE_SYMM_MEM",
+)
+# what EasyR1's file logger opens for writing at every start (verl/utils/logger/logger.py, FileLogger)
+FILE_LOGS = ("experiment_log.jsonl", "generations.log", "experiment_config.json")
+TRACKER = "checkpoint_tracker.json"
+
+
+def checkpoint_folder(config: Any) -> Path:
+    """Where EasyR1 will save: `trainer.save_checkpoint_path`, or its default below the current folder."""
+    trainer = config.trainer
+    default = Path("checkpoints", trainer.project_name, trainer.experiment_name)
+    return Path(os.path.abspath(trainer.save_checkpoint_path or default))
+
+
+def resumed_checkpoint(config: Any) -> Path | None:
+    """The `global_step_*` folder from which EasyR1 will go on; None for a fresh start."""
+    trainer = config.trainer
+    if trainer.load_checkpoint_path:
+        return Path(trainer.load_checkpoint_path)
+    tracker = checkpoint_folder(config) / TRACKER
+    if not trainer.find_last_checkpoint or not tracker.is_file():
+        return None
+    step = json.loads(tracker.read_text(encoding="utf-8"))["last_global_step"]
+    folder = tracker.parent / f"global_step_{step}"
+    return folder if folder.is_dir() else None
+
+
+def keep_earlier_logs(config: Any) -> list[Path]:
+    """Moves the logs of an earlier part of this run aside, if it is resumed and has the `file` logger.
+
+    `experiment_log.jsonl` becomes `experiment_log.part1.jsonl`, or the first number that is free for all of them, so
+    that the curves of a run can be joined from its parts. Returns the new files.
+    """
+    if "file" not in config.trainer.logger or resumed_checkpoint(config) is None:
+        return []
+    folder = checkpoint_folder(config)
+    logs = [folder / name for name in FILE_LOGS if (folder / name).is_file() and (folder / name).stat().st_size]
+    number = 1
+    while any(_part(folder / name, number).exists() for name in FILE_LOGS):
+        number += 1
+    for log in logs:
+        os.replace(log, _part(log, number))
+    return [_part(log, number) for log in logs]
+
+
+def _part(log: Path, number: int) -> Path:
+    return log.with_name(f"{log.stem}.part{number}{log.suffix}")
+
+
+def saving(run: Run) -> Iterator[str]:
+    folder = checkpoint_folder(run.config)
+    key = f"trainer.save_checkpoint_path={run.config.trainer.save_checkpoint_path}"
+    if PACKAGE_CACHE in str(folder) or (
+        run.in_job and not Path(run.config.trainer.save_checkpoint_path or "").is_absolute()
+    ):
+        yield (
+            f"{key}: in a Ray job this is Ray's copy of the working directory, where nobody finds the checkpoints; "
+            "give an absolute path on storage that every node sees"
+        )
+        return
+    parent = next(path for path in (folder, *folder.parents) if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        yield f"{key}: {parent} is not a folder that can be written; choose another place"
+
+
+def resuming(run: Run) -> Iterator[str]:
+    loaded = run.config.trainer.load_checkpoint_path
+    # EasyR1 prints that the folder is missing, and starts from scratch
+    if loaded and not Path(loaded).is_dir():
+        yield f"trainer.load_checkpoint_path={loaded} does not exist; leave it out for a fresh start"
+    elif loaded and not Path(loaded).name.startswith("global_step_"):
+        yield f"trainer.load_checkpoint_path={loaded} must be one of the global_step_* folders in it"
+    else:
+        yield from _resumable(run)
+
+
+def _resumable(run: Run) -> Iterator[str]:
+    try:
+        folder = resumed_checkpoint(run.config)
+    except (ValueError, KeyError) as error:
+        tracker = checkpoint_folder(run.config) / TRACKER
+        yield f"{tracker} can't be read ({error!r}); repair it or set trainer.find_last_checkpoint=false"
+        return
+    if folder is None:
+        return
+    missing = [name for name in _shards(run.ranks) if not (folder / "actor" / name).is_file()]
+    if missing:
+        yield (
+            f"{folder} can't be resumed on {run.ranks} GPUs: actor/{missing[0]} is missing (a checkpoint needs the "
+            "number of GPUs that wrote it, and save_model_only=false); set trainer.find_last_checkpoint=false and "
+            "another trainer.save_checkpoint_path for a fresh start"
+        )
+    else:
+        yield Note(f"goes on from {folder}")
+
+
+def _shards(ranks: int) -> list[str]:
+    kinds = ("model", "optim", "extra_state")
+    return [f"{kind}_world_size_{ranks}_rank_{rank}.pt" for kind in kinds for rank in range(ranks)]
+
+
+def tensorboard(run: Run) -> Iterator[str]:
+    folder = run.env.get("TENSORBOARD_DIR", "")
+    if "tensorboard" not in run.config.trainer.logger:
+        return
+    if run.in_job and (not Path(folder).is_absolute() or PACKAGE_CACHE in folder):
+        yield (
+            f"TENSORBOARD_DIR={folder or '(unset)'}: in a Ray job the curves would land in Ray's copy of the working "
+            "directory; set an absolute path under env_vars of the job's runtime_env"
+        )
+
+
+def job(run: Run) -> Iterator[str]:
+    """A job whose environment names what EasyR1 sets too is refused by Ray when EasyR1 starts."""
+    if not run.in_job:
+        if run.address:
+            yield Note(
+                f"joins the Ray cluster at {run.address}, whose workers see neither this shell's variables nor its "
+                "PYTHONPATH; examples/ray_job_submit.sh sends them along"
+            )
+        return
+    given = (json.loads(run.env[JOB_CONFIG]).get("runtime_env") or {}).get("env_vars") or {}
+    both = [name for name in EASYR1_ENV_VARS if name in given]
+    # with the stand-ins Ray is already initialised when EasyR1's main looks
+    if both and given.get("RAY_OVERRIDE_JOB_RUNTIME_ENV") != "1" and not run.cpu:
+        yield (
+            f"env_vars of the job's runtime_env: EasyR1 sets {', '.join(both)} itself and Ray refuses both; remove "
+            'them, or add RAY_OVERRIDE_JOB_RUNTIME_ENV: "1"'
+        )

@@ -1,0 +1,186 @@
+"""Settings that EasyR1 refuses, or accepts and then trains something else: numbers, names, lengths.
+
+    data.rollout_batch_size = 100 is not a multiple of worker.actor.global_batch_size = 32: ...
+
+The numbers are compared as `verl/trainer/ray_trainer.py`, `verl/workers/fsdp_workers.py` and `verl/protocol.py` do,
+most of which raise only after the models are loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+from typing import Any
+
+from ier1_plugin.training.preflight.run import Note, Run
+
+POSITIVE = (
+    "data.max_prompt_length",
+    "data.max_response_length",
+    "data.rollout_batch_size",
+    "trainer.nnodes",
+    "trainer.n_gpus_per_node",
+    "trainer.total_epochs",
+    "worker.rollout.n",
+    "worker.rollout.tensor_parallel_size",
+    "worker.actor.global_batch_size",
+    "worker.actor.micro_batch_size_per_device_for_update",
+    "worker.actor.micro_batch_size_per_device_for_experience",
+    "worker.actor.ulysses_size",
+)
+# names that EasyR1 looks up while it runs; `loss_type` it does not even look up: an unknown one trains default PPO
+NAMES: dict[str, tuple[str, ...]] = {
+    "algorithm.kl_type": ("fixed", "adaptive"),
+    "algorithm.kl_penalty": ("kl", "abs", "mse", "low_var_kl", "full"),
+    "worker.actor.loss_avg_mode": ("token", "seq"),
+    "worker.actor.loss_type": ("default", "gspo", "gspo_token", "cispo", "sapo"),
+    "worker.actor.optim.strategy": ("adamw", "adamw_bf16"),
+    "worker.actor.optim.lr_scheduler_type": ("constant", "cosine"),
+    "worker.rollout.dtype": ("bf16", "bfloat16", "fp16", "float16", "fp32", "float32"),
+}
+GROUP_ESTIMATORS = ("grpo", "grpo_passk", "rloo")
+# a number and what it is called
+Quantity = tuple[str, int]
+
+
+def get(config: Any, key: str) -> Any:
+    """The value of a dotted key; None where this EasyR1 has no such key."""
+    return reduce(lambda node, name: getattr(node, name, None), key.split("."), config)
+
+
+def positive(run: Run) -> Iterator[str]:
+    for key in POSITIVE:
+        if get(run.config, key) < 1:
+            yield f"{key}={get(run.config, key)}: wanted at least 1"
+    size = run.config.data.val_batch_size
+    if size < 1 and size != -1:
+        yield f"data.val_batch_size={size}: wanted at least 1, or -1 for all rows at once"
+
+
+def names(run: Run) -> Iterator[str]:
+    from verl.trainer.core_algos import AdvantageEstimator
+
+    known = NAMES | {"algorithm.adv_estimator": tuple(estimator.value for estimator in AdvantageEstimator)}
+    for key, values in known.items():
+        value = get(run.config, key)
+        if value is not None and value not in values:
+            yield f"{key}={value}: this EasyR1 knows {', '.join(values)}"
+
+
+def batches(run: Run) -> Iterator[str]:
+    """Every batch must split evenly, and the sizes must go with the way weights are kept."""
+    if next(positive(run), None):
+        return
+    rules = [*_rollout_rules(run), *_update_rules(run), *_critic_rules(run)]
+    for (whole, size), (part, parts), why in rules:
+        if parts < 1 or size % parts:
+            yield f"{whole} = {size} is not a multiple of {part} = {parts}: {why}; change one of them"
+    actor = run.config.worker.actor
+    if actor.fsdp.enable_cpu_offload and _update_share(run)[1] != actor.micro_batch_size_per_device_for_update:
+        yield (
+            "worker.actor.fsdp.enable_cpu_offload=true does not go with several micro batches an update; set it to "
+            "false and worker.actor.offload.offload_params=true instead"
+        )
+
+
+def _rollout_rules(run: Run) -> Iterator[tuple[Quantity, Quantity, str]]:
+    data, actor = run.config.data, run.config.worker.actor
+    prompts = _quantity(run, "data.rollout_batch_size")
+    drawn = prompts if data.mini_rollout_batch_size is None else _quantity(run, "data.mini_rollout_batch_size")
+    samples = _times(prompts, _quantity(run, "worker.rollout.n"))
+    micro = _quantity(run, "worker.actor.micro_batch_size_per_device_for_experience")
+    yield prompts, _quantity(run, "worker.actor.global_batch_size"), "a batch of prompts is cut into whole updates"
+    yield samples, micro, "log probabilities are computed in whole micro batches"
+    yield drawn, _gpus(run), "each GPU generates for as many prompts"
+    yield samples, _gpus(run), "each GPU trains on as many samples"
+    yield _gpus(run), _quantity(run, "worker.rollout.tensor_parallel_size"), "vLLM spans whole groups of GPUs"
+    if not actor.dynamic_batching:
+        share = ("samples for each GPU", samples[1] * actor.ulysses_size // run.ranks)
+        yield share, micro, "without dynamic_batching no micro batch is smaller than the others"
+
+
+def _update_rules(run: Run) -> Iterator[tuple[Quantity, Quantity, str]]:
+    actor = run.config.worker.actor
+    samples = _times(_quantity(run, "worker.actor.global_batch_size"), _quantity(run, "worker.rollout.n"))
+    yield _gpus(run), _quantity(run, "worker.actor.ulysses_size"), "a sequence is split over whole groups of GPUs"
+    if 0 < actor.fsdp.fsdp_size < run.ranks:
+        yield _gpus(run), _quantity(run, "worker.actor.fsdp.fsdp_size"), "weights are sharded over whole groups of GPUs"
+    yield samples, _groups(run), "each GPU updates on as many samples"
+    micro = _quantity(run, "worker.actor.micro_batch_size_per_device_for_update")
+    yield _update_share(run), micro, "an update is cut into whole micro batches"
+
+
+def _critic_rules(run: Run) -> Iterator[tuple[Quantity, Quantity, str]]:
+    if run.config.algorithm.adv_estimator != "gae":
+        return
+    prompts, why = _quantity(run, "data.rollout_batch_size"), "gae trains a critic in the same way"
+    yield prompts, _quantity(run, "worker.critic.global_batch_size"), why
+    micro = _quantity(run, "worker.critic.micro_batch_size_per_device_for_experience")
+    yield _times(prompts, _quantity(run, "worker.rollout.n")), micro, why
+
+
+def _quantity(run: Run, key: str) -> Quantity:
+    return key, get(run.config, key)
+
+
+def _times(left: Quantity, right: Quantity) -> Quantity:
+    return f"{left[0]} * {right[0]}", left[1] * right[1]
+
+
+def _gpus(run: Run) -> Quantity:
+    return "trainer.nnodes * trainer.n_gpus_per_node", run.ranks
+
+
+def _groups(run: Run) -> Quantity:
+    """GPUs that see different samples; those of one sequence-parallel group see the same."""
+    return "the number of GPUs / worker.actor.ulysses_size", max(run.ranks // run.config.worker.actor.ulysses_size, 1)
+
+
+def _update_share(run: Run) -> Quantity:
+    samples = run.config.worker.actor.global_batch_size * run.config.worker.rollout.n
+    return "worker.actor.global_batch_size * worker.rollout.n for each GPU", samples // _groups(run)[1]
+
+
+def sampling(run: Run) -> Iterator[str]:
+    """What is drawn in training and in validation."""
+    rollout, estimator = run.config.worker.rollout, run.config.algorithm.adv_estimator
+    if estimator in GROUP_ESTIMATORS and rollout.n < 2:
+        yield f"worker.rollout.n={rollout.n}: {estimator} compares the answers to one prompt; set it to 2 or more"
+    if rollout.temperature <= 0:
+        yield f"worker.rollout.temperature={rollout.temperature}: training has to sample; set it to 1.0"
+    validation = dict(rollout.val_override_config)
+    if rollout.n > 1 and "n" not in validation:
+        yield (
+            "worker.rollout.val_override_config names no n: validation then draws worker.rollout.n answers a row and "
+            "EasyR1 fails to match them to the rows; set worker.rollout.val_override_config.n=1"
+        )
+    temperature = validation.get("temperature", rollout.temperature)
+    if temperature != rollout.temperature:
+        yield Note(
+            f"validation samples at temperature {temperature}, training at {rollout.temperature}: their rewards are "
+            "not the same quantity"
+        )
+
+
+def lengths(run: Run) -> Iterator[str]:
+    data, rollout = run.config.data, run.config.worker.rollout
+    total = data.max_prompt_length + data.max_response_length
+    what = f"data.max_prompt_length + data.max_response_length = {total}"
+    if rollout.max_num_batched_tokens < total:
+        yield f"{what} is more than worker.rollout.max_num_batched_tokens={rollout.max_num_batched_tokens}; raise that"
+    if rollout.max_model_len is not None and rollout.max_model_len < total:
+        yield f"{what} is more than worker.rollout.max_model_len={rollout.max_model_len}; raise that or leave it out"
+
+
+def pixels(run: Run) -> Iterator[str]:
+    least, most = run.config.data.min_pixels, run.config.data.max_pixels
+    if (least is not None and least < 1) or (most is not None and most < max(least or 1, 1)):
+        yield f"data.min_pixels={least} data.max_pixels={most}: wanted 1 <= min_pixels <= max_pixels"
+
+
+def prompt_filter(run: Run) -> Iterator[str]:
+    if run.config.data.filter_overlong_prompts:
+        yield Note(
+            "data.filter_overlong_prompts=true decodes every image in forked processes, which can hang; the prompt "
+            "lengths are measured here, so false is safe"
+        )

@@ -1,0 +1,94 @@
+"""What a training run says of itself, beside and inside its checkpoints.
+
+    config = read_run_config(run)              EasyR1's config as nested dicts
+    find_budget(config, None, None)            -> (3136, 1003520)
+    find_prompt(config, None)                  -> Path(".../ier1_plugin/prompts/decompose.jinja")
+    read_rollout(actor / "huggingface")        -> "vllm", or "cpu-standin"
+
+EasyR1 keeps its config in the checkpoint folder only with `logger=["file"]`; the launcher leaves `ier1_config.yaml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ier1_plugin import prompts
+from ier1_plugin.training.checkpoint import CheckpointError, read_json
+
+# in `trainer.save_checkpoint_path`: the launcher's, then that of EasyR1's file logger
+RUN_CONFIG = "ier1_config.yaml"
+RUN_CONFIGS = (RUN_CONFIG, "experiment_config.json")
+VLLM, CPU_STANDIN = "vllm", "cpu-standin"
+# written by the CPU stand-ins beside the policy's config
+ROLLOUT_MARK = "rollout.json"
+# EasyR1's names for the precision of a rollout (verl/utils/torch_dtypes.py)
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+def read_run_config(run: Path, file: Path | None = None) -> dict[str, Any]:
+    """The run's EasyR1 config as nested dicts: from `file`, else from what lies in the run's folder, else {}."""
+    found = [file] if file else [run / name for name in RUN_CONFIGS if (run / name).is_file()]
+    if not found:
+        return {}
+    from omegaconf import OmegaConf
+
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(found[0]))
+    except OSError as error:
+        raise CheckpointError(f"config {found[0]} can't be read ({error.strerror})") from None
+    except Exception as error:  # yaml and omegaconf each raise their own
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"config {found[0]} is not YAML ({reason})") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"config {found[0]} holds no keys; wanted EasyR1's, such as data.max_pixels")
+    return {str(key): value for key, value in config.items()}
+
+
+def look_up(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted `key` in nested dicts; None if it is not there."""
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def find_budget(config: Mapping[str, Any], min_pixels: int | None, max_pixels: int | None) -> tuple[int, int]:
+    """The pixel budget of the training: what is given, else `data.min_pixels` and `data.max_pixels`."""
+    low = look_up(config, "data.min_pixels") if min_pixels is None else min_pixels
+    high = look_up(config, "data.max_pixels") if max_pixels is None else max_pixels
+    if low is None or high is None:
+        wanted = "pass --min-pixels and --max-pixels, or --config with the YAML of the run"
+        raise CheckpointError(f"the pixel budget of the training is not in the checkpoint; {wanted}")
+    if type(low) is not int or type(high) is not int or not 0 < low <= high:
+        raise CheckpointError(f"wanted 0 < min_pixels <= max_pixels, got {low} and {high}")
+    return low, high
+
+
+def find_prompt(config: Mapping[str, Any], given: Path | None) -> Path:
+    """The prompt file of the training: what is given, else `data.format_prompt`, else the one of this package."""
+    own = prompts.path("decompose")
+    trained_with = look_up(config, "data.format_prompt")
+    prompt = given or Path(trained_with or own)
+    if not prompt.is_file() and given is None and prompt.name == own.name:
+        # the run was elsewhere, with the package installed at another path
+        return own
+    if not prompt.is_file():
+        raise CheckpointError(f"no prompt file {prompt}, which the training used; name it with --prompt")
+    return prompt
+
+
+def find_dtype(config: Mapping[str, Any], given: str | None) -> str:
+    """The weights' dtype: what is given, else that of the rollouts, in which the policy acted; EasyR1's is bfloat16."""
+    rollout = str(look_up(config, "worker.rollout.dtype") or "bf16")
+    dtype = given or DTYPES.get(rollout, rollout)
+    if dtype not in DTYPES.values():
+        raise CheckpointError(f"worker.rollout.dtype is {rollout}; name the dtype of the weights with --dtype")
+    return dtype
+
+
+def read_rollout(huggingface: Path) -> str:
+    """What generated the responses: the CPU stand-in leaves a mark, EasyR1's vLLM none."""
+    mark = huggingface / ROLLOUT_MARK
+    return str(read_json(mark).get("rollout", VLLM)) if mark.is_file() else VLLM

@@ -1,0 +1,315 @@
+"""The web page: its API over loopback, what it refuses to serve, and a visit with a real browser."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from fakes.browser import DOWNLOADS, browser
+from fakes.chat_fakes import GOLD, FakeEditor, free_port, photo
+from fakes.real_photos import real_photo
+from PIL import Image
+
+pytest.importorskip("gradio")
+pytest.importorskip("gradio_client")
+
+import httpx
+from gradio_client import Client, exceptions, handle_file
+
+from ier1_plugin.app.page import parts_html, status_html
+from ier1_plugin.app.server import desk_of, launch, serving
+from ier1_plugin.app.session import BY_HAND, Session, aligned, one_at_a_time
+from ier1_plugin.chat import ChatError
+from ier1_plugin.editors import make_editor
+from ier1_plugin.pipeline.chain import ImageEditR1
+from ier1_plugin.pipeline.system import SettingsError, System
+from ier1_plugin.pipeline.trace import read_trace
+from ier1_plugin.task.images import open_image
+from ier1_plugin.task.schema import Decomposition, PlanError
+
+REQUEST = "remove the lamp and make the sofa navy"
+ORDER = ("Delete lamp", "Recoloring sofa to navy")
+GREY = "Adjust photo: black and white"
+
+
+def fake_desk(editor: Any = None, **more: Any) -> Session:
+    editors = {"fake": editor or FakeEditor(), "pillow": make_editor("pillow")}
+    return Session(lambda image, request: GOLD, lambda parts, image, request: list(ORDER), editors, **more)
+
+
+@contextmanager
+def client_of(desk: Session, folder: Path, auth: tuple[str, str] | None = None) -> Iterator[tuple[Client, str]]:
+    with serving(desk, "127.0.0.1", free_port(), auth) as url:
+        yield Client(url, verbose=False, auth=auth, download_files=str(folder / "downloads")), url
+
+
+@pytest.fixture
+def upload(tmp_path: Path) -> Any:
+    """A photo with an odd size, as a client sends it."""
+    photo(75, 50).save(tmp_path / "photo.png")
+    return handle_file(str(tmp_path / "photo.png"))
+
+
+def edited(client: Client, image: Any, request: str = REQUEST, written: str = "", **more: Any) -> dict[str, Any]:
+    """The last values of the page after pressing Edit."""
+    chosen = {"mode": "single-turn", "editor": "fake", "seed": 7} | more
+    values = client.predict(photo=image, request=request, sub_requests=written, **chosen, api_name="/edit")
+    return dict(zip(("status", "parts", "sub_requests", "pair", "steps", "image", "trace"), values, strict=True))
+
+
+def test_a_program_gets_image_trace_and_plan(tmp_path: Path, upload: Any):
+    with client_of(fake_desk(), tmp_path) as (client, _):
+        got = edited(client, upload)
+        image, trace = open_image(got["image"]), json.loads(Path(got["trace"]).read_text(encoding="utf-8"))
+        in_png = read_trace(Path(got["image"]))
+    expected = ImageEditR1(None, None, FakeEditor()).edit(
+        photo(75, 50), "\n".join(f"{s}." for s in ORDER), method="original", seed=7
+    )
+    assert image.tobytes() == expected.image.tobytes()
+    assert trace == in_png
+    assert trace["plan"]["request"] == REQUEST
+    assert trace["plan"]["sub_requests"] == list(ORDER) == got["sub_requests"].splitlines()
+    assert trace["seed"] == 7
+    assert "Done" in got["status"]
+    assert "sofa" in got["parts"]
+
+
+def test_the_parts_are_shown_before_the_order_and_the_order_before_the_edit(tmp_path: Path, upload: Any):
+    with client_of(fake_desk(), tmp_path) as (client, _):
+        job = client.submit(upload, REQUEST, "", "multi-turn", "fake", 0, api_name="/edit")
+        job.result()
+        updates = [[str(value) for value in update] for update in job.outputs()]
+    parts = next(number for number, update in enumerate(updates) if "sofa" in update[1])
+    order = next(number for number, update in enumerate(updates) if "Delete lamp" in update[2])
+    step = next(number for number, update in enumerate(updates) if "Step 1" in update[0])
+    assert parts < order < step < len(updates) - 1
+
+
+def test_a_plan_that_a_visitor_changed_is_carried_out_and_the_trace_says_so(tmp_path: Path, upload: Any):
+    editor = FakeEditor()
+    with client_of(fake_desk(editor), tmp_path) as (client, _):
+        planned = client.predict(upload, REQUEST, api_name="/plan")
+        assert planned[2].splitlines() == list(ORDER)
+        got = edited(client, upload, written="Delete lamp\n\n  Add a cat ", mode="multi-turn")
+        trace = read_trace(Path(got["trace"]))
+        untouched = read_trace(Path(edited(client, upload, written="\n".join(ORDER))["trace"]))
+    assert [call[1:] for call in editor.calls][:2] == [("Delete lamp", 7), ("Add a cat", 8)]
+    assert trace["notes"] == [BY_HAND]
+    assert trace["plan"]["decomposition"]["subjects"] == list(GOLD.subjects)
+    assert len(got["steps"]) == 3
+    assert untouched["notes"] == []
+
+
+def test_a_plan_is_not_used_for_another_request(tmp_path: Path, upload: Any):
+    with client_of(fake_desk(), tmp_path) as (client, _):
+        client.predict(upload, REQUEST, api_name="/plan")
+        trace = read_trace(Path(edited(client, upload, "something else", "\n".join(ORDER))["trace"]))
+    assert trace["plan"]["request"] == "something else"
+    assert trace["plan"]["decomposition"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"request": " "}, "request is empty"),
+        ({"request": "x" * 50_000}, "at most 8,000"),
+        ({"written": "Add a cat\n" * 33}, "at most 32"),
+        ({"seed": -1}, "wanted a whole number"),
+        ({"seed": None}, "wanted a whole number"),
+        ({"image": None}, "no photo yet"),
+        ({"editor": "pillow"}, "pillow"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, upload: Any, changes: dict[str, Any], reason: str):
+    with client_of(fake_desk(), tmp_path) as (client, _), pytest.raises(exceptions.AppError, match=reason) as caught:
+        edited(client, **{"image": upload} | changes)
+    assert "\n" not in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_an_editor_or_a_mode_that_is_not_offered_is_refused(tmp_path: Path, upload: Any):
+    with client_of(fake_desk(), tmp_path) as (client, _):
+        for changes in ({"editor": "gpt-image"}, {"mode": "all at once"}):
+            with pytest.raises(exceptions.AppError):
+                edited(client, upload, **changes)
+
+
+def test_files_that_are_no_photos_are_refused_in_one_line(tmp_path: Path):
+    (tmp_path / "text.jpg").write_text("not a photo")
+    (tmp_path / "empty.png").write_bytes(b"")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    with client_of(fake_desk(), tmp_path) as (client, _):
+        for name, reason in (("text.jpg", "not an image"), ("empty.png", "empty"), ("bomb.png", "too large")):
+            with pytest.raises(exceptions.AppError, match=reason):
+                edited(client, handle_file(str(tmp_path / name)))
+
+
+def test_photos_of_every_kind_come_upright_and_in_their_own_size(tmp_path: Path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    photo(64, 48).save(tmp_path / "turned.jpg", exif=turned)
+    photo(64, 48).convert("CMYK").save(tmp_path / "cmyk.jpg")
+    Image.new("I;16", (64, 48), 40_000).save(tmp_path / "deep.png")
+    with client_of(fake_desk(), tmp_path) as (client, _):
+        sizes = {
+            name: open_image(edited(client, handle_file(str(tmp_path / name)))["image"]).size
+            for name in ("turned.jpg", "cmyk.jpg", "deep.png")
+        }
+    assert sizes == {"turned.jpg": (48, 64), "cmyk.jpg": (64, 48), "deep.png": (64, 48)}
+
+
+def test_no_file_of_the_machine_can_be_read(tmp_path: Path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the secret")
+    here = Path(__file__).resolve()
+    with client_of(fake_desk(), tmp_path) as (client, url):
+        for file in ("/etc/passwd", secret, here, here.parent / "../README.md", "setup.py", "/proc/self/environ"):
+            answer = httpx.get(f"{url}/gradio_api/file={file}")
+            assert answer.status_code in (403, 404), file
+        data = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
+        with pytest.raises((exceptions.AppError, ValueError, httpx.HTTPError)):
+            client.predict(data, REQUEST, api_name="/plan")
+
+
+def test_an_upload_above_the_limit_is_refused(tmp_path: Path):
+    with client_of(fake_desk(), tmp_path) as (_, url):
+        answer = httpx.post(f"{url}/gradio_api/upload", files={"files": ("a.png", bytes(33 * 1024 * 1024))}, timeout=60)
+    assert answer.status_code == 413
+
+
+def test_nothing_but_this_machine_is_named_to_the_browser(tmp_path: Path):
+    with client_of(fake_desk(), tmp_path) as (_, url):
+        answer = httpx.get(url)
+    assert answer.headers["content-security-policy"].startswith("default-src 'self' data: blob:")
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_uploads_and_results_go_when_the_page_goes(tmp_path: Path, upload: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    with client_of(fake_desk(), tmp_path) as (client, _):
+        edited(client, upload)
+        (folder,) = (tmp_path / "temporary").glob("ier1-demo-*")
+        assert any(folder.rglob("*.png"))
+        assert folder.stat().st_mode & 0o077 == 0
+    assert not folder.exists()
+
+
+def test_a_password_is_asked_for(tmp_path: Path, upload: Any):
+    with client_of(fake_desk(), tmp_path, ("ada", "engine")) as (client, url):
+        assert "Done" in edited(client, upload)["status"]
+        assert httpx.get(f"{url}/config").status_code == 401
+        assert httpx.post(f"{url}/gradio_api/upload", files={"files": ("a.png", b"x")}).status_code == 401
+
+
+def test_an_editor_makes_one_edit_at_a_time():
+    at_work, most, release = [], [], Event()
+
+    def editor(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        at_work.append(seed)
+        most.append(len(at_work))
+        release.wait(0.05)
+        at_work.pop()
+        return image
+
+    alone = one_at_a_time(editor)
+    threads = [Thread(target=alone, args=(photo(), "x", seed)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
+
+
+def test_an_agent_that_is_down_is_said_in_one_line(tmp_path: Path, upload: Any):
+    def down(image: Image.Image, request: str) -> Decomposition:
+        raise ChatError("http://127.0.0.1:9: nobody\nlistens")
+
+    desk = Session(down, lambda *_: [], {"fake": FakeEditor()})
+    with client_of(desk, tmp_path) as (client, _), pytest.raises(exceptions.AppError, match="nobody listens"):
+        edited(client, upload)
+
+
+def test_what_visitors_and_models_write_is_no_html():
+    bad = "<script>alert(1)</script>"
+    for shown in (parts_html(Decomposition((bad,), (bad,), ())), status_html(f"one\n{bad}"), status_html(bad, True)):
+        assert "<script>" not in shown
+        assert "&lt;script&gt;" in shown
+
+
+def test_before_and_after_lie_on_each_other():
+    before, bordered, doubled = photo(60, 40), Image.new("RGB", (80, 60)), photo(120, 80)
+    assert [image.size for image in aligned(before, bordered)] == [(80, 60)] * 2
+    assert aligned(before, bordered)[0].crop((10, 10, 70, 50)).convert("RGB").tobytes() == before.tobytes()
+    assert [image.size for image in aligned(before, doubled)] == [(120, 80)] * 2
+    assert aligned(before, before) == (before, before)
+
+
+def test_a_page_that_cannot_be_served_says_why_in_one_line():
+    system = System(method="original", editor="pillow")
+    with pytest.raises(SettingsError, match="USER:PASSWORD"):
+        launch(system, host="127.0.0.1", port=free_port(), auth="ada", small_world=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SettingsError, match="--port"):
+            launch(system, host="127.0.0.1", port=taken.getsockname()[1], auth=None, small_world=False)
+    with pytest.raises(PlanError, match="--decomposer"):
+        launch(System(editor="pillow"), host="127.0.0.1", port=free_port(), auth=None, small_world=False)
+
+
+def test_without_a_quickstart_the_small_world_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ier1_plugin.app.server._HOME", tmp_path)
+    with pytest.raises(SettingsError, match=r"quickstart\.sh"):
+        launch(System(), host="127.0.0.1", port=free_port(), auth=None, small_world=True)
+
+
+def test_the_exact_editor_is_offered_beside_the_chosen_one():
+    desk = desk_of(System(method="original", editor="images-api:http://127.0.0.1:9/v1#m"))
+    assert list(desk.editors) == ["images-api:http://127.0.0.1:9/v1#m", "pillow"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_a_visitor_types_clicks_waits_and_sees_the_edited_photo(tmp_path: Path, width: int, height: int):
+    real_photo("coffee.png").save(tmp_path / "coffee.png")
+    parts = Decomposition(("Adjust",), ("photo",), ("black and white",))
+    editors = {"pillow": make_editor("pillow")}
+    desk = Session(lambda image, request: parts, lambda parts, image, request: [GREY], editors)
+    with serving(desk, "127.0.0.1", free_port()) as url, browser(tmp_path, width, height) as page:
+        page.open(url)
+        page.type("#photo input[type=file]", str(tmp_path / "coffee.png"))
+        page.wait("return document.querySelector('#photo img') !== null")
+        page.type("#request textarea", "make it black and white, please")
+        page.click("#plan")
+        page.wait(f"return document.querySelector('#sub-requests textarea').value === {GREY!r}")
+        page.type("#sub-requests textarea", "\nTransform photo: flip horizontally")
+        page.click("#edit")
+        page.wait("return document.querySelector('#status').innerText.includes('Done')")
+        page.wait(LOADED)
+        assert page.run("return document.documentElement.scrollWidth <= innerWidth")
+        assert "black and white" in page.run("return document.querySelector('#parts').innerText")
+        assert page.run(FROM_ELSEWHERE) == []
+        page.screenshot(tmp_path / f"{width}.png", width, page.run("return document.documentElement.scrollHeight"))
+        saved = open_image(page.download("#image-file", tmp_path / DOWNLOADS / "edited.png"))
+        page.type("#request textarea", " now")
+        page.wait("return document.querySelector('#sub-requests textarea').value === ''")
+    expected = make_editor("pillow")(real_photo("coffee.png"), f"{GREY}\nTransform photo: flip horizontally", 0)
+    assert saved.tobytes() == expected.tobytes()
+    assert open_image(tmp_path / f"{width}.png").width >= width
+
+
+LOADED = """
+const images = [...document.querySelectorAll('#pair img, #steps img')];
+return images.length >= 4 && images.every(image => image.complete && image.naturalWidth > 0)"""
+FROM_ELSEWHERE = """
+return performance.getEntriesByType('resource')
+    .filter(entry => !entry.name.startsWith(location.origin) && !/^(data|blob):/.test(entry.name))
+    .filter(entry => entry.responseStatus !== 0 || entry.transferSize !== 0).map(entry => entry.name)"""

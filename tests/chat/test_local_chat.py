@@ -1,0 +1,165 @@
+"""Real weights in a folder as a chat: the token ids of the training, the same text from a server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.chain_helpers import ask, sent_image
+from fakes.chat_fakes import chat_server, photo
+
+from ier1_plugin import chat as chat_module
+from ier1_plugin.chat import ChatError, ChatRequest, make_chat, openai_chat
+from ier1_plugin.pipeline.agents import decompose
+from ier1_plugin.pipeline.system import SettingsError, System
+from ier1_plugin.task.decomposer import Decomposer
+from ier1_plugin.task.images import prepare
+from ier1_plugin.task.rows import messages
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen2.5-VL as `python -m ier1_plugin.training.export` leaves it: weights, prompt and decomposer.json."""
+    tiny_models = pytest.importorskip("tiny_models")
+    folder = tiny_models.build(tmp_path_factory.mktemp("weights"), "qwen2_5_vl")
+    prompt = Path(chat_module.__file__).parent / "prompts" / "decompose.jinja"
+    (folder / prompt.name).write_bytes(prompt.read_bytes())
+    Decomposer(28**2, 8 * 28**2, 28**2, 16 * 28**2, 28**2, prompt.name, "", "cpu-standin", "float32", "0.1.0").write(
+        folder
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_local_weights_are_asked_with_the_token_ids_of_the_training(weights: Path, tmp_path: Path):
+    dataset = pytest.importorskip("verl.utils.dataset")
+    tiny_models = pytest.importorskip("tiny_models")
+    from transformers import AutoProcessor
+
+    processor: Any = AutoProcessor.from_pretrained(weights)
+    chat: Any = make_chat(f"local:{weights}")
+    rows = dataset.RLHFDataset(
+        str(tiny_models.write_rows(tmp_path / "train.parquet", 3)),
+        processor.tokenizer,
+        processor,
+        prompt_key="problem",
+        answer_key="answer",
+        image_key="images",
+        max_prompt_length=2048,
+        format_prompt=str(weights / "decompose.jinja"),
+        min_pixels=chat.budget[0],
+        max_pixels=chat.budget[1],
+        filter_overlong_prompts=False,
+    )
+    for index in range(3):
+        row = rows[index]
+        trained = row["input_ids"][row["attention_mask"].bool()].tolist()
+        image = prepare(tiny_models.photo(index), *chat.budget)
+        request = f"make the coat {'red' if index % 2 else 'navy'}"
+        assert chat.inputs(ChatRequest(messages(request), (image,)))["input_ids"][0].tolist() == trained
+
+
+@pytest.mark.slow
+def test_a_server_with_the_same_weights_gets_the_same_token_ids_and_gives_the_same_text(weights: Path):
+    local: Any = make_chat(f"local:{weights}")
+    received: list[ChatRequest] = []
+
+    def served(body: dict[str, Any], number: int) -> str:
+        text = body["messages"][0]["content"][1]
+        turn = {"role": "user", "content": [{"type": "image"}, text]}
+        received.append(ChatRequest([turn], (sent_image(body),), max_tokens=12))
+        return local(received[-1])
+
+    image = prepare(photo(300, 200), *local.budget)
+    question = ChatRequest(messages("make the coat <|im_end|> red"), (image,), max_tokens=12)
+    with chat_server(served) as server:
+        assert openai_chat("decomposer", [server.url])(question) == local(question)
+    assert local.inputs(received[0])["input_ids"].tolist() == local.inputs(question)["input_ids"].tolist()
+    assert local.inputs(received[0])["pixel_values"].equal(local.inputs(question)["pixel_values"])
+
+
+@pytest.mark.slow
+def test_local_weights_answer_the_same_for_the_same_seed_and_otherwise_for_another(weights: Path):
+    chat = make_chat(f"local:{weights}")
+    greedy = [chat(ask(max_tokens=12)) for _ in range(2)]
+    sampled = [chat(ask(max_tokens=12, temperature=1.0, seed=seed)) for seed in (1, 1, 2)]
+    assert greedy[0] == greedy[1]
+    assert sampled[0] == sampled[1] != sampled[2]
+
+
+def listening(chat: Any, asked: list[ChatRequest]) -> Any:
+    """The chat, with short replies and a list of what it was asked."""
+
+    def listen(question: ChatRequest) -> str:
+        asked.append(question)
+        return chat(replace(question, max_tokens=4))
+
+    listen.budget, listen.prompt = chat.budget, chat.prompt  # type: ignore[attr-defined]
+    return listen
+
+
+@pytest.mark.slow
+def test_local_weights_see_the_image_within_the_budget_of_their_training(weights: Path):
+    asked: list[ChatRequest] = []
+    answer = decompose(photo(3000, 1000), "make the coat red", chat=listening(make_chat(f"local:{weights}"), asked))
+    assert 7 * 28**2 < asked[0].images[0].width * asked[0].images[0].height <= 8 * 28**2
+    assert list(asked[0].messages) == messages("make the coat red")
+    assert answer.trace.fallback
+
+
+@pytest.mark.slow
+def test_local_weights_write_no_more_than_their_training_allowed(weights: Path, tmp_path: Path):
+    folder = shutil.copytree(weights, tmp_path / "brief")
+    replace(Decomposer.read(folder), max_response_length=5).write(folder)
+    chat: Any = make_chat(f"local:{folder}")
+    tokenizer = chat._processor.tokenizer
+    reply = chat(ask(max_tokens=12))
+    assert reply == tokenizer.decode(tokenizer(make_chat(f"local:{weights}")(ask(max_tokens=12)))["input_ids"][:5])
+
+
+@pytest.mark.slow
+def test_weights_that_were_trained_with_another_prompt_are_asked_with_that_one(weights: Path, tmp_path: Path):
+    folder = shutil.copytree(weights, tmp_path / "other")
+    (folder / "decompose.jinja").write_text("{{ content | trim }}\n\nName the edits.\n", encoding="utf-8")
+    asked: list[ChatRequest] = []
+    decompose(photo(), "remove the lamp", chat=listening(make_chat(f"local:{folder}"), asked))
+    assert asked[0].messages[0]["content"][-1]["text"] == "remove the lamp\n\nName the edits."
+
+
+@pytest.mark.slow
+def test_local_weights_that_are_closed_or_held_to_a_schema_say_so(weights: Path):
+    chat: Any = make_chat(f"local:{weights}")
+    with pytest.raises(ChatError, match="can't be held to a schema"):
+        chat(ask(schema={"type": "object"}))
+    chat.close()
+    with pytest.raises(ChatError, match="is closed"):
+        chat(ask())
+
+
+@pytest.mark.slow
+def test_the_default_sequencer_is_the_folder_that_the_weights_were_trained_from(weights: Path, tmp_path: Path):
+    folder = shutil.copytree(weights, tmp_path / "models" / "trained")
+    replace(Decomposer.read(folder), base_model="../warm").write(folder)
+    system = System(decomposer=f"local:{folder}", editor="pillow")
+    with pytest.raises(SettingsError, match=r"models/warm, from which .* was trained, is not there .* --sequencer"):
+        system.agents()
+    shutil.copytree(weights, tmp_path / "models" / "warm")
+    _, sequencer = system.agents()
+    assert getattr(sequencer, "keywords", {})["chat"].name == f"local:{tmp_path / 'models' / 'warm'}"
+
+
+def test_a_folder_with_a_damaged_decomposer_json_says_so(tmp_path: Path):
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "decomposer.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ChatError, match=r"decomposer\.json is not what python -m ier1_plugin\.merge writes"):
+        make_chat(f"local:{tmp_path}")
+
+
+def test_a_folder_that_is_no_vision_language_model_says_so(tmp_path: Path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}), encoding="utf-8")
+    with pytest.raises(ChatError, match="can't be loaded as a vision-language model"):
+        make_chat(f"local:{tmp_path}")

@@ -1,0 +1,77 @@
+"""`ier1 edit` with the real editing pipelines of diffusers, whose weights are tiny and random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.chat_fakes import GOLD, chat_server, photo, reply
+from PIL import Image
+from typer.testing import CliRunner
+
+from ier1_plugin.cli.main import app
+from ier1_plugin.pipeline.trace import read_trace
+from ier1_plugin.task.schema import Decomposition
+
+pytestmark = pytest.mark.slow
+KINDS = ("flux-kontext", "qwen-image-edit", "qwen-image-edit-plus")
+OTHER = Decomposition(("Add",), ("hat",), ("red",))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    pytest.importorskip("diffusers")
+    tiny_pipelines = pytest.importorskip("tiny_pipelines")
+    return {kind: tiny_pipelines.build(tmp_path_factory.mktemp(kind), kind) for kind in KINDS}
+
+
+@pytest.fixture(autouse=True)
+def small_canvas(weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Qwen's pipelines fix a megapixel in their code, which takes seconds an edit here."""
+    from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
+
+    monkeypatch.chdir(tmp_path)
+    for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus):
+        own = module.calculate_dimensions
+        monkeypatch.setattr(module, "calculate_dimensions", lambda area, ratio, own=own: own(4096, ratio))
+
+
+def edited(
+    folder: Path, name: str, size: tuple[int, int], *more: object, plan: Decomposition = GOLD
+) -> tuple[bytes, Any]:
+    """The pixels that `ier1 edit` writes for a photo of `size`, and the trace in the file."""
+    photo(*size).save("photo.png")
+    output = Path("out.png")
+    with chat_server(lambda body, number: reply(plan)) as server:
+        agents = ("--decomposer", f"openai:{server.url}#m", "--sequencer", "rule")
+        small = '{"canvas_pixels": 4096}' if name == "flux-kontext" else "{}"
+        editor = ("--editor", f"{name}:{folder}", "--steps", 1, "--editor-settings", small)
+        arguments = ["edit", "photo.png", "remove the lamp", "-o", output, *agents, *editor, *more]
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    with Image.open(output) as image:
+        assert image.size == size
+        return image.tobytes(), read_trace(output)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_pipeline_gives_the_size_back_and_repeats_by_seed_and_plan(weights: dict[str, Path], kind: str):
+    for size in ((64, 48), (3000, 1000)):
+        pixels, trace = edited(weights[kind], kind, size)
+        assert len(trace["steps"]) == 1
+        assert trace["notes"] == []
+        assert edited(weights[kind], kind, size)[0] == pixels
+    assert edited(weights[kind], kind, size, "--seed", 1)[0] != pixels
+    assert edited(weights[kind], kind, size, plan=OTHER)[0] != pixels
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_turns_share_one_canvas(weights: dict[str, Path], kind: str):
+    pixels, trace = edited(weights[kind], kind, (90, 60), "--mode", "multi-turn", "--seed", 3)
+    assert [step["instruction"] for step in trace["steps"]] == ["Delete lamp", "Recoloring sofa to navy"]
+    assert [step["seed"] for step in trace["steps"]] == [3, 4]
+    assert {tuple(step["size"]) for step in trace["steps"]} == {tuple(trace["canvas"])}
+    replayed, _ = edited(weights[kind], kind, (90, 60), "--mode", "multi-turn", "--seed", 3)
+    assert replayed == pixels
+    assert edited(weights[kind], kind, (90, 60), "--seed", 3)[0] != pixels

@@ -1,0 +1,160 @@
+"""What `ier1 edit` says of wrong settings, photos, models and places: one line, and no half-written file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.chain_helpers import ORIGINAL, a_photo, ier1, no_settings_from_outside, one_line, planner
+from fakes.chat_fakes import GOLD, chat_server, error, free_port, reply, slow
+from werkzeug import Response
+
+__all__ = ["a_photo", "no_settings_from_outside"]
+
+
+BAD_OPTIONS = {
+    "no decomposer": (("--editor", "pillow"), "no decomposer; name one with --decomposer openai:"),
+    "no editor": (("--method", "original"), "no editor; name one with --editor"),
+    "unknown editor": (("--method", "original", "--editor", "photoshop"), "there is no editor 'photoshop'; known: "),
+    "setting of another editor": ((*ORIGINAL, "--steps", "5"), "has no steps"),
+    "wrong mode": ((*ORIGINAL, "--mode", "both"), "mode is 'both'; known: single-turn, multi-turn"),
+    "wrong method": (("--method", "magic"), "method is 'magic'; known: imageedit-r1, original"),
+    "wrong seed": ((*ORIGINAL, "--seed", "-1"), "seed is -1; wanted a whole number"),
+    "wrong sight": ((*ORIGINAL, "--sequencer-sees", "image,mood"), "can't be shown 'mood'; known: image, request"),
+    "kwargs that are no JSON": ((*ORIGINAL, "--call-kwargs", "{steps: 5}"), "--call-kwargs is not JSON"),
+    "kwargs that are no object": ((*ORIGINAL, "--call-kwargs", "5"), "call_kwargs: Cannot assign int"),
+    "wrong decomposer": (("--decomposer", "gpt-4o", "--editor", "pillow"), "wanted openai:BASE_URL"),
+    "folder without weights": (("--decomposer", "local:here", "--editor", "pillow"), "no model in here"),
+    "no such config": ((*ORIGINAL, "--config", "none.yaml"), "none.yaml can't be read: No such file"),
+    "no such plan": (("--plan", "none.json", "--editor", "pillow"), "none.json can't be read: No such file"),
+    "output of no known kind": ((*ORIGINAL, "-o", "out.gif"), "out.gif ends in none of .png, .jpg, .jpeg"),
+    "output without an ending": ((*ORIGINAL, "-o", "out"), "ends in none of"),
+    "output in no folder": ((*ORIGINAL, "-o", "no/where/out.png"), "there is no folder no/where"),
+    "output is the input": ((*ORIGINAL, "-o", "photo.png"), "is the photo itself"),
+    "trace is the input": ((*ORIGINAL, "--trace", "photo.png"), "photo.png is the photo itself; choose another name"),
+    "trace is the output": (
+        (*ORIGINAL, "-o", "out.png", "--trace", "./out.png"),
+        "out.png is the edited image's own file",
+    ),
+    "output is a folder": ((*ORIGINAL, "-o", "."), "ends in none of"),
+    "timeout without end": ((*ORIGINAL, "--timeout", "inf"), "timeout is inf; wanted a number of seconds"),
+    "timeout of nothing": ((*ORIGINAL, "--timeout", "0"), "timeout is 0.0; wanted a number of seconds"),
+    "budget turned round": (
+        ("--decomposer", "openai:http://x#m", "--editor", "pillow", "--min-pixels", "9", "--max-pixels", "4"),
+        "min_pixels is 9 and max_pixels 4",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+def test_a_wrong_setting_is_one_line_and_makes_nothing(image: Path, tmp_path: Path, case: str):
+    options, reason = BAD_OPTIONS[case]
+    request = () if "--plan" in options else ("flip it horizontally",)
+    before = image.read_bytes()
+    assert reason in one_line(ier1("edit", image, *request, *options))
+    assert [file.name for file in tmp_path.iterdir()] == ["photo.png"]
+    assert image.read_bytes() == before
+
+
+def test_a_place_that_takes_no_file_is_told_before_anything_is_paid_for(image: Path, tmp_path: Path):
+    (tmp_path / "folder.png").mkdir()
+    with chat_server(lambda body, number: reply()) as server:
+        for option in ("-o", "--trace"):
+            told = one_line(ier1("edit", image, "brighter", *planner(server.url), option, "folder.png"))
+            assert told == "error: folder.png is a folder; wanted the name of a file"
+    assert server.bodies == []
+
+
+@pytest.mark.parametrize("seed", ['"abc"', "null", "1.5", "-1"])
+def test_a_trace_with_a_seed_that_is_none_is_one_line(image: Path, tmp_path: Path, seed: str):
+    trace = f'{{"plan": {{"sub_requests": ["flip horizontally"]}}, "seed": {seed}}}'
+    (tmp_path / "trace.json").write_text(trace, encoding="utf-8")
+    told = one_line(ier1("edit", image, "--plan", "trace.json", "--editor", "pillow"))
+    assert told.startswith("error: trace.json: seed is ")
+
+
+def test_a_photo_that_cannot_be_opened_is_named(image: Path, tmp_path: Path):
+    (tmp_path / "text.jpg").write_text("hello")
+    assert one_line(ier1("edit", "text.jpg", "brighter", *ORIGINAL)).startswith("error: text.jpg: not an image")
+
+
+def test_a_request_and_a_plan_are_one_too_many(image: Path, tmp_path: Path):
+    (tmp_path / "plan.json").write_text('{"sub_requests": ["x"]}', encoding="utf-8")
+    line = one_line(ier1("edit", image, "make it red", "--plan", "plan.json", "--editor", "pillow"))
+    assert "wanted one of the two" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("editor: [", "is not YAML"),
+        ("- editor", "holds no settings"),
+        ("editr: pillow", "there is no editr; the settings are name, decomposer"),
+        ("api_key: sk-1", "there is no api_key"),
+        ("steps: many", "steps: Value 'many'"),
+        ("seed: ${oc.env:IER1_NOT_SET}", "is not YAML"),
+    ],
+)
+def test_a_config_that_is_wrong_says_where(image: Path, tmp_path: Path, content: str, reason: str):
+    (tmp_path / "my.yaml").write_text(content, encoding="utf-8")
+    assert reason in one_line(ier1("edit", image, "flip it", "--config", "my.yaml", "--editor", "pillow"))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty (0 bytes)"),
+        (b"I am text", "not an image"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "not an image"),
+        (None, "can't be read"),
+    ],
+)
+def test_a_photo_that_is_none_is_one_line_and_asks_no_model(tmp_path: Path, data: bytes | None, reason: str):
+    if data is not None:
+        (tmp_path / "photo.jpg").write_bytes(data)
+    with chat_server(lambda body, number: reply()) as server:
+        assert reason in one_line(ier1("edit", "photo.jpg", "make it red", *planner(server.url)))
+    assert server.bodies == []
+
+
+TROUBLES: dict[str, tuple[Any, str]] = {
+    "HTML": (Response("<html>welcome</html>", mimetype="text/html"), "sent no completion but '<html>welcome"),
+    "refusal of the key": (error(401), "the key in OPENAI_API_KEY was not accepted"),
+    "no such model": (error(404), "there is no such model or address (HTTP 404, model fake)"),
+    "too long": (error(400, "maximum context length is 4096 tokens"), "maximum context length"),
+}
+
+
+@pytest.mark.parametrize("case", TROUBLES)
+def test_trouble_with_the_model_is_one_line_and_no_image(
+    image: Path, tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ier1_plugin.chat.MAX_BACKOFF", 0.01)
+    response, reason = TROUBLES[case]
+    with chat_server(lambda body, number: response) as server:
+        assert reason in one_line(ier1("edit", image, "make it red", *planner(server.url)))
+    assert [file.name for file in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_a_model_that_is_down_or_too_slow_is_one_line(image: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ier1_plugin.chat.MAX_BACKOFF", 0.01)
+    assert "Connection refused" in one_line(
+        ier1("edit", image, "make it red", *planner(f"http://127.0.0.1:{free_port()}/v1"))
+    )
+    with chat_server(lambda body, number: slow(0.4)) as server:
+        line = one_line(ier1("edit", image, "make it red", *planner(server.url), "--timeout", "0.1"))
+    assert "timed out" in line
+
+
+def test_an_edit_that_the_editor_cannot_make_is_one_line(image: Path, tmp_path: Path):
+    with chat_server(lambda body, number: reply(GOLD)) as server:
+        line = one_line(ier1("edit", image, "remove the lamp", *planner(server.url)))
+    assert "pillow" in line
+    assert [file.name for file in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_an_output_that_cannot_be_written_is_one_line(image: Path):
+    # /proc takes no files, whoever asks
+    line = one_line(ier1("edit", image, "flip it horizontally", *ORIGINAL, "-o", "/proc/out.png"))
+    assert "/proc/" in line

@@ -1,0 +1,352 @@
+"""Builds that were stopped, started twice, or can't be: what is kept, and what the one line says."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.annotator_server import AnnotatorServer, gold_of, honest, serve
+from fakes.builder_inputs import (
+    GOLD,
+    SCRIPT,
+    all_rows,
+    build,
+    command,
+    encoded,
+    picture,
+    rejected,
+    report,
+    requests,
+    run_command,
+    write_jsonl,
+)
+from fakes.chain_helpers import hear_ctrl_c
+
+from data_prep.build_rl_dataset import main, parse
+
+FILES = ("train.parquet", "val.parquet", "rejected.jsonl", "report.json")
+
+
+def contents(output: Path) -> dict[str, bytes]:
+    """The files as they are, the report without the options (which name the output)."""
+    files = {name: (output / name).read_bytes() for name in FILES[:-1]}
+    return files | {"rows": json.dumps({k: v for k, v in report(output).items() if k != "options"}).encode()}
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def kill(arguments: list[str], output: Path, seconds: float) -> bool:
+    """Starts the command and kills it so many seconds after it began its work; False if it had ended by then."""
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (output / ".build" / "rows.sqlite").exists() and process.poll() is None:
+        time.sleep(0.005)
+    try:
+        assert process.wait(seconds) == 0
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
+
+
+@pytest.mark.slow
+def test_a_build_that_is_killed_again_and_again_ends_like_one_that_was_not(tmp_path: Path):
+    source = requests(tmp_path / "in", 600, photos=200)
+    with source.open("a") as file:
+        file.writelines(f'{{"id": "again{n}", "image": "{n}.png", "request": "remove lamp {n}"}}\n' for n in range(50))
+        file.write("{oops\n")
+    options = ("--val-fraction", 0.1, "--max-pixels", 4000)
+    assert build("jsonl", source, tmp_path / "whole", *options) == 0
+    rng, torn = random.Random(0), command("jsonl", source, tmp_path / "torn", *options)
+    # the first one for certain, then from the first row to the last rename
+    assert kill(torn, tmp_path / "torn", 0.0)
+    killed = sum(kill(torn, tmp_path / "torn", rng.uniform(0, 1.5)) for _ in range(8))
+    assert killed
+    assert run_command(torn, tmp_path).returncode == 0
+    assert contents(tmp_path / "torn") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("stage", ["choose", "ask_annotator", "assign", "write", "collect"])
+def test_a_build_that_dies_between_two_stages_goes_on(stage: str, tmp_path: Path, monkeypatch):
+    from data_prep import build as module
+
+    source = requests(tmp_path / "in", 30, photos=10)
+    build("jsonl", source, tmp_path / "whole", "--val-fraction", 0.2)
+    whole = getattr(module, stage)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, stage, lambda *arguments: interrupt(whole(*arguments)))
+        assert build("jsonl", source, tmp_path / "torn", "--val-fraction", 0.2) == 130
+    assert build("jsonl", source, tmp_path / "torn", "--val-fraction", 0.2) == 0
+    assert contents(tmp_path / "torn") == contents(tmp_path / "whole")
+
+
+def test_rows_that_were_read_are_not_read_again(tmp_path: Path, monkeypatch):
+    from data_prep import collect
+
+    source, seen = requests(tmp_path / "in", 40), []
+    check = collect.check
+
+    def watched(position: int, *rest: Any) -> Any:
+        seen.append(position)
+        if position == 25 and seen.count(25) == 1:
+            raise KeyboardInterrupt
+        return check(position, *rest)
+
+    monkeypatch.setattr(collect, "check", watched)
+    assert build("jsonl", source, tmp_path / "out") == 130
+    first = len(seen)
+    assert build("jsonl", source, tmp_path / "out") == 0
+    assert sorted(seen[first:]) == list(range(25, 40))
+    assert len(all_rows(tmp_path / "out")) == 40
+
+
+def test_half_written_images_of_a_killed_build_are_cut_off(tmp_path: Path, monkeypatch):
+    from data_prep import build as module
+
+    source = requests(tmp_path / "in", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "choose", interrupt)
+        assert build("jsonl", source, tmp_path / "out") == 130
+    with (tmp_path / "out" / ".build" / "images.bin").open("ab") as file:
+        file.write(b"torn")
+    assert build("jsonl", source, tmp_path / "out") == 0
+    for row in all_rows(tmp_path / "out").values():
+        assert row["images"][0]["bytes"] == encoded(picture(int(row["id"][1:])))
+
+
+def unlabelled(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number}.png").write_bytes(encoded(picture(number)))
+    return write_jsonl(
+        folder, [{"id": f"r{n}", "image": f"{n}.png", "request": f"remove the lamp {n}"} for n in range(count)]
+    )
+
+
+def by(server: AnnotatorServer) -> tuple[str, ...]:
+    return ("--annotator", "fake-vlm", "--base-url", server.url, "--concurrency", "2")
+
+
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key")
+    return "sk-very-secret-key"
+
+
+def test_rows_without_gold_get_it_from_the_annotator(tmp_path: Path, key: str):
+    with serve() as server:
+        assert build("jsonl", unlabelled(tmp_path / "in", 10), tmp_path / "out", *by(server)) == 0
+    rows = all_rows(tmp_path / "out")
+    assert len(rows) == 10
+    for row in rows.values():
+        assert json.loads(row["answer"]) == gold_of(row["problem"])
+    assert all(key.encode() not in path.read_bytes() for path in (tmp_path / "out").iterdir())
+
+
+def test_gold_of_the_data_is_not_asked_for_and_duplicates_are_not_paid_for(tmp_path: Path, key: str):
+    source = unlabelled(tmp_path / "in", 6)
+    with source.open("a") as file:
+        file.write(json.dumps({"id": "gold", "image": "0.png", "request": "remove the sofa", **GOLD}) + "\n")
+        file.write(json.dumps({"id": "twin", "image": "1.png", "request": "Remove the lamp 1!"}) + "\n")
+        file.write(json.dumps({"id": "better", "image": "2.png", "request": "Remove the lamp 2!", **GOLD}) + "\n")
+    with serve() as server:
+        build("jsonl", source, tmp_path / "out", *by(server))
+        assert {asked.request for asked in server.log} == {f"remove the lamp {n}" for n in (0, 1, 3, 4, 5)}
+    # of two duplicates the one that brings its gold stays
+    assert set(rejected(tmp_path / "out")) == {"twin", "r2"}
+
+
+def test_a_request_that_asks_for_no_edit_is_rejected(tmp_path: Path, key: str):
+    from fakes.annotator_server import completion
+
+    with serve(lambda _: completion('{"actions": [], "subjects": [], "goals": []}')) as server:
+        build("jsonl", unlabelled(tmp_path / "in", 1), tmp_path / "out", *by(server))
+    assert rejected(tmp_path / "out") == {"r0": "the annotator found no edit in the request"}
+
+
+@pytest.mark.slow
+def test_a_build_killed_while_annotating_pays_for_nothing_twice(tmp_path: Path, key: str):
+    def slowly(asked: Any) -> Any:
+        time.sleep(0.02)
+        return honest(asked)
+
+    source = unlabelled(tmp_path / "in", 80)
+    with serve(slowly) as server:
+        for _ in range(4):
+            kill(command("jsonl", source, tmp_path / "out", *by(server)), tmp_path / "out", 0.7)
+        assert build("jsonl", source, tmp_path / "out", *by(server)) == 0
+        # a reply may be on its way at each of the kills, for each of the two connections
+        assert 80 <= server.total <= 80 + 4 * 2
+        assert build("jsonl", source, tmp_path / "out", *by(server), "--overwrite") == 0
+        assert server.total <= 80 + 4 * 2
+    assert len(all_rows(tmp_path / "out")) == 80
+
+
+def test_the_annotator_needs_a_key_or_an_address(tmp_path: Path, monkeypatch, capsys):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    assert build("jsonl", unlabelled(tmp_path / "in", 1), tmp_path / "out", "--annotator", "fake-vlm") == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: OPENAI_API_KEY is not set")
+
+
+def test_passwords_in_an_address_stay_out_of_the_report(tmp_path: Path):
+    source = requests(tmp_path / "in", 2)
+    build("jsonl", source, tmp_path / "out", "--annotator", "m", "--base-url", "http://me:secret@host:1/v1")
+    assert "secret" not in (tmp_path / "out" / "report.json").read_text()
+
+
+def test_ctrl_c_says_one_line_and_the_same_command_goes_on(tmp_path: Path):
+    source = requests(tmp_path / "in", 400)
+    arguments = command("jsonl", source, tmp_path / "out")
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(arguments, text=True, preexec_fn=hear_ctrl_c, **pipes)
+    spool = tmp_path / "out" / ".build" / "images.bin"
+    while not (spool.exists() and spool.stat().st_size) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.rstrip().splitlines()[-1] == "interrupted; give the same command again to go on"
+    assert "Traceback" not in said
+    assert not (tmp_path / "out" / "report.json").exists()
+    assert build("jsonl", source, tmp_path / "out") == 0
+    assert len(all_rows(tmp_path / "out")) == 400
+
+
+def test_a_second_run_says_that_nothing_is_to_be_done(tmp_path: Path, capsys):
+    source = requests(tmp_path / "in", 5)
+    build("jsonl", source, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert build("jsonl", source, tmp_path / "out", "--concurrency", 3) == 0
+    assert "was built with these options before" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_other_options_in_the_same_folder_are_refused_unless_overwrite_is_said(tmp_path: Path, capsys):
+    source = requests(tmp_path / "in", 5)
+    build("jsonl", source, tmp_path / "out")
+    assert build("jsonl", source, tmp_path / "out", "--seed", 1) == 1
+    assert "a finished build with other options (seed: 0 -> 1)" in capsys.readouterr().err
+    assert build("jsonl", source, tmp_path / "out", "--seed", 1, "--overwrite") == 0
+    assert report(tmp_path / "out")["options"]["seed"] == 1
+
+
+def test_an_input_that_has_changed_counts_as_another_option(tmp_path: Path):
+    source = requests(tmp_path / "in", 5)
+    build("jsonl", source, tmp_path / "out")
+    requests(tmp_path / "in", 6)
+    assert build("jsonl", source, tmp_path / "out") == 1
+    assert build("jsonl", source, tmp_path / "out", "--overwrite") == 0
+    assert len(all_rows(tmp_path / "out")) == 6
+
+
+def test_two_builds_never_share_a_folder(tmp_path: Path, capsys):
+    import fcntl
+
+    (tmp_path / "out").mkdir()
+    handle = os.open(tmp_path / "out", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    assert build("jsonl", requests(tmp_path / "in", 2), tmp_path / "out") == 1
+    os.close(handle)
+    assert "another build is running in" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, capsys):
+    (tmp_path / "file").write_text("")
+    assert build("jsonl", requests(tmp_path / "in", 2), tmp_path / "file" / "out") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert "Not a directory" in line
+
+
+@pytest.mark.parametrize("kilobytes", [20, 60, 200, 500])
+def test_a_full_disk_is_one_line_and_nothing_half_written_is_left(kilobytes: int, tmp_path: Path):
+    source = requests(tmp_path / "in", 60)
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (kilobytes << 10, kilobytes << 10))
+    done = subprocess.run(
+        command("jsonl", source, tmp_path / "out"), preexec_fn=limit, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert not any((tmp_path / "out" / name).exists() for name in FILES)
+    assert build("jsonl", source, tmp_path / "out") == 0
+    assert len(all_rows(tmp_path / "out")) == 60
+
+
+def test_options_may_stand_in_a_file_and_the_command_line_wins(tmp_path: Path):
+    source = requests(tmp_path / "in", 30, photos=10)
+    config = tmp_path / "build.yaml"
+    config.write_text(
+        f"source: jsonl\ninput: {source}\noutput: {tmp_path / 'out'}\nval-fraction: 0.3\nseed: 3\n"
+        "columns:\n  image: image\n  request: request\nexclude: []\n"
+    )
+    assert main(["--config", str(config), "--seed", "4"]) == 0
+    options = report(tmp_path / "out")["options"]
+    assert (options["val_fraction"], options["seed"]) == (0.3, 4)
+    assert options["columns"] == {"image": "image", "request": "request"}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("sede: 1", "--sede"), ("- a", "holds no options"), ("a: [", "can't be read"), ("seed: x", "--seed")],
+)
+def test_a_wrong_configuration_file_is_one_line(text: str, complaint: str, tmp_path: Path, capsys):
+    config = tmp_path / "build.yaml"
+    config.write_text(text)
+    arguments = ["--config", str(config), "--source", "jsonl", "--input", "x", "--output", str(tmp_path / "out")]
+    try:
+        status = main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert status in (1, 2)
+    assert complaint in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "--source and --output are needed"),
+        (["--source", "jsonl", "--output", "x"], "needs --input"),
+        (["--source", "nothing", "--output", "x"], "'nothing'"),
+        (["--source", "photos", "--output", "x", "--val-fraction", "1.5"], "wanted a share"),
+        (["--source", "photos", "--output", "x", "--limit", "0"], "above 0"),
+        (["--source", "photos", "--output", "x", "--min-pixels", "9", "--max-pixels", "8"], "more than --max-pixels"),
+        (["--source", "photos", "--output", "x", "--columns", "image"], "image=NAME"),
+        (["--config", "/nowhere.yaml"], "there is no file"),
+    ],
+)
+def test_wrong_options_are_one_line(arguments: list[str], complaint: str, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2
+    assert complaint in line
+
+
+def test_a_package_that_is_missing_is_one_line_with_the_cure(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    assert build("jsonl", requests(tmp_path / "in", 1), tmp_path / "out") == 1
+    assert "pip install -e '.[all]'" in capsys.readouterr().err
+
+
+def test_help_lists_every_option(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    for name in ("split", "columns", "val-fraction", "limit", "seed", "annotator", "votes", "exclude", "config"):
+        assert f"--{name}" in said
+    assert SCRIPT.name in said

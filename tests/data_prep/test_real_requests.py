@@ -1,0 +1,223 @@
+"""Real edit requests and real photos through the builder, against an annotator that fails 30 % of the time.
+
+The 737 requests of ImgEdit-Bench and the 3,391 of I2EBench meet the photos of EditEval in turn. The builder and the
+annotator's server are processes of their own; only the model behind the server is fake.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from fakes.annotator_server import gold_of
+
+from data_prep.annotation import read_completion
+from ier1_plugin.task.rows import IMAGE_PLACEHOLDER, neutralise
+from ier1_plugin.task.schema import Decomposition
+
+ROOT = Path(__file__).parents[2]
+SHARED = Path(os.environ.get("IER1_SHARED_DATA") or ROOT / "../shared/data")
+IMGEDIT = SHARED / "imgedit_bench/basic_edit.json"
+I2EBENCH = SHARED / "i2ebench/i2ebench_requests.jsonl"
+PHOTOS = SHARED / "editeval_v1/images"
+CONCURRENCY = 8
+SEED = 20
+RANDOM = random.Random(SEED)
+
+pytestmark = pytest.mark.skipif(
+    not all(path.exists() for path in (IMGEDIT, I2EBENCH, PHOTOS)),
+    reason=f"the shared real data is not in {SHARED}; set IER1_SHARED_DATA",
+)
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """The server process: its address, and what it has counted."""
+
+    url: str
+
+    def count(self) -> int:
+        return self._get("count")
+
+    def stats(self) -> dict[str, dict[str, int]]:
+        return self._get("stats")
+
+    def _get(self, name: str) -> Any:
+        with urlopen(f"{self.url.removesuffix('/v1')}/{name}") as response:
+            return json.load(response)
+
+
+@contextmanager
+def annotator() -> Iterator[Annotator]:
+    command = [sys.executable, ROOT / "tests/annotator_server.py", "--seed", str(SEED), "--slow", "3"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        yield Annotator(process.stdout.readline().strip())
+    finally:
+        process.kill()
+        process.wait()
+
+
+def write_requests(folder: Path, limit: int | None) -> dict[str, str]:
+    """Puts requests.jsonl and its photos into `folder`. -> request by row id"""
+    shutil.copytree(PHOTOS, folder / "images")
+    photos = cycle(sorted(path.name for path in PHOTOS.iterdir()))
+    rows = [
+        {"id": id, "image": f"images/{photo}", "request": request}
+        for (id, request), photo in zip(_requests(), photos, strict=False)
+    ]
+    if limit:
+        rows = random.Random(SEED).sample(rows, limit)
+    (folder / "requests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {row["id"]: row["request"] for row in rows}
+
+
+def _requests() -> Iterator[tuple[str, str]]:
+    imgedit = json.loads(IMGEDIT.read_text())
+    yield from ((f"imgedit-{key}", row["prompt"]) for key, row in imgedit.items())
+    said: set[str] = set()
+    for number, line in enumerate(I2EBENCH.read_text().splitlines()):
+        row = json.loads(line)
+        # a person's wording, and its paraphrase once that wording has been had
+        yield f"i2ebench-{number}", row["div_exp" if row["ori_exp"] in said else "ori_exp"]
+        said.add(row["ori_exp"])
+
+
+def start(folder: Path, output: str, server: Annotator) -> subprocess.Popen[str]:
+    options = {"source": "jsonl", "input": folder / "requests.jsonl", "output": folder / output}
+    options |= {"annotator": "fake-vlm", "base-url": server.url, "concurrency": CONCURRENCY, "max-pixels": 100_000}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+    return subprocess.Popen(
+        [sys.executable, "data_prep/build_rl_dataset.py", *(f"--{name}={value}" for name, value in options.items())],
+        cwd=ROOT,
+        env=environment | {"IER1_ANNOTATOR_BACKOFF": "0", "IER1_ANNOTATOR_TIMEOUT": "2"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    return said
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    return [row for split in ("train", "val") for row in pq.read_table(folder / f"{split}.parquet").to_pylist()]
+
+
+def rejected_in(folder: Path) -> dict[str, str]:
+    lines = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
+    assert len(lines) == len({line["id"] for line in lines})
+    return {line["id"]: line["reason"] for line in lines}
+
+
+def usable(replies: Path) -> dict[str, int]:
+    """Server's key of a question -> which of the requests for it brought the usable reply."""
+    found: dict[str, int] = {}
+    for line in replies.read_text().splitlines():
+        raw = json.loads(line)["raw"]
+        if isinstance(read_completion(raw), Decomposition):
+            _, key, nth = raw["id"].split("-")
+            assert key not in found, "two usable replies to one question"
+            found[key] = int(nth)
+    return found
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build that nothing disturbed, and what its annotator counted."""
+
+    folder: Path
+    requests: dict[str, str]
+    asked: int
+    answered: int
+    kills: int
+    """How often a second build of the same rows is to be killed."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param((200, 3), marks=pytest.mark.slow), pytest.param((None, 20), marks=pytest.mark.full)],
+)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    limit, kills = request.param
+    folder = tmp_path_factory.mktemp("requests")
+    requests = write_requests(folder, limit)
+    with annotator() as server:
+        finish(start(folder, "whole", server))
+        counts = server.stats().values()
+    asked, answered = (sum(count[name] for count in counts) for name in ("asked", "answered"))
+    return Build(folder, requests, asked, answered, kills)
+
+
+def test_every_real_request_ends_annotated_or_rejected_with_its_reason(whole: Build):
+    rows, rejected = rows_of(whole.folder / "whole"), rejected_in(whole.folder / "whole")
+    assert sorted([*(row["id"] for row in rows), *rejected]) == sorted(whole.requests)
+    for row in rows:
+        request = neutralise(whole.requests[row["id"]])
+        assert row["problem"] == IMAGE_PLACEHOLDER + request
+        assert Decomposition.from_json(row["answer"]) == Decomposition.of(**gold_of(request))
+    kinds = Counter(reason.partition(":")[0].partition(" (")[0] for reason in rejected.values())
+    print(f"\n{len(whole.requests)} requests: {len(rows)} annotated, rejected {dict(kinds)}")
+    # the refused questions; an annotator with bad moments costs no other row
+    assert set(kinds) <= {"duplicate", "the annotator refused"}
+    useless = whole.asked - whole.answered
+    print(f"{whole.asked} requests to the annotator, {useless} without a usable reply")
+    assert useless / whole.asked > 0.25
+
+
+def test_kill_9_at_random_moments_changes_no_row_and_repeats_no_answered_request(whole: Build):
+    output = whole.folder / "killed"
+    with annotator() as server:
+        killed = sum(kill_when(reached, start(whole.folder, "killed", server)) for reached in moments(whole, server))
+        finish(start(whole.folder, "killed", server))
+        stats = server.stats()
+    for name in ("train.parquet", "val.parquet", "rejected.jsonl"):
+        assert (whole.folder / "whole" / name).read_bytes() == (output / name).read_bytes(), name
+    # the reply that was kept belongs to the last request for its question: nothing was asked after that
+    kept = usable(output / "replies.jsonl")
+    assert {key: nth + 1 for key, nth in kept.items()} == {key: stats[key]["asked"] for key in kept}
+    # a request under way at the moment of a kill is all that may have been answered in vain
+    lost = sum(count["answered"] for count in stats.values()) - len(kept)
+    print(f"\n{killed} kills: {lost} replies were under way and lost")
+    assert whole.kills <= killed
+    assert lost <= killed * CONCURRENCY
+
+
+def moments(whole: Build, server: Annotator) -> Iterator[Callable[[], bool]]:
+    """When to kill: while rows are read, after so and so many requests to the annotator, while files are written."""
+    work = whole.folder / "killed/.build"
+    yield (work / "rows.sqlite").exists
+    for count in sorted(RANDOM.sample(range(1, whole.asked), whole.kills)):
+        yield lambda count=count: server.count() >= count
+    yield (work / "out/train.parquet").exists
+
+
+def kill_when(reached: Callable[[], bool], process: subprocess.Popen[str]) -> bool:
+    """kill -9 at most 50 ms after the moment was reached; False if the build had ended by then."""
+    while process.poll() is None and not reached():
+        time.sleep(0.002)
+    time.sleep(RANDOM.uniform(0, 0.05))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL

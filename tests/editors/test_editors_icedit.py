@@ -1,0 +1,118 @@
+"""ICEdit: a diptych, a mask, one sentence, and the right half of what FLUX.1-Fill paints."""
+
+import functools
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+from fakes.real_photos import real_photo
+from fakes.tiny_pipelines import build, lora
+from PIL import Image
+
+from ier1_plugin.editors import EditError, make_editor
+from ier1_plugin.editors.local.icedit import diptych, half_diptych
+from ier1_plugin.editors.local.loading import Placement, load
+
+pytest.importorskip("diffusers", reason="diffusers is not installed")
+
+
+@pytest.fixture(scope="module")
+def fill(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("icedit")
+    return build(folder / "fill", "flux-fill")
+
+
+@pytest.fixture(scope="module")
+def weights(fill):
+    return lora(fill.parent / "lora", fill)
+
+
+def test_the_photo_stands_on_both_sides_and_only_the_right_one_is_painted():
+    photo = real_photo(size=(512, 384))
+    pair, mask = diptych(photo)
+    assert pair.size == mask.size == (1024, 384)
+    assert pair.crop((0, 0, 512, 384)).tobytes() == pair.crop((512, 0, 1024, 384)).tobytes() == photo.tobytes()
+    assert mask.crop((0, 0, 512, 384)).getextrema() == (0, 0)
+    assert mask.crop((512, 0, 1024, 384)).getextrema() == (255, 255)
+
+
+@pytest.mark.parametrize(
+    ("size", "canvas"),
+    [((1600, 1200), (512, 384)), ((64, 48), (512, 384)), ((3000, 1000), (512, 160)), ((100, 9000), (512, 2048))],
+)
+def test_the_canvas_is_512_wide(size, canvas):
+    assert half_diptych(size) == canvas
+
+
+@pytest.mark.slow
+def test_the_pipeline_gets_the_diptych_and_the_sentence_and_its_right_half_comes_back(fill, weights, monkeypatch):
+    from diffusers.pipelines.flux.pipeline_flux_fill import FluxFillPipeline
+
+    calls = []
+    own = FluxFillPipeline.__call__
+
+    # its signature is what arguments are checked against
+    @functools.wraps(own)
+    def watched(self, *args, **named):
+        calls.append(named)
+        calls[-1]["result"] = own(self, *args, **named)
+        return calls[-1]["result"]
+
+    monkeypatch.setattr(FluxFillPipeline, "__call__", watched)
+    editor = make_editor(f"icedit:{fill}", lora=str(weights), steps=1)
+    photo = real_photo(size=(320, 60))
+    result = editor(photo, "make the coat red", 0)
+    assert result.size == (320, 60)
+    call = calls[0]
+    assert call["prompt"] == (
+        "A diptych with two side-by-side images of the same scene. On the right, the scene is exactly the same as on "
+        "the left but make the coat red"
+    )
+    assert (call["width"], call["height"], call["guidance_scale"]) == (1024, 96, 50.0)
+    assert call["image"].size == call["mask_image"].size == (1024, 96)
+    painted = call["result"].images[0].crop((512, 0, 1024, 96))
+    assert result.tobytes() == painted.resize((320, 60), Image.Resampling.LANCZOS).tobytes()
+
+
+@pytest.mark.slow
+def test_the_whole_sentence_is_measured_and_not_the_instruction_alone(fill):
+    instruction = "make the coat red"
+    tokens = len(load(str(fill), Placement()).tokenizer_2(instruction).input_ids)
+    photo = real_photo(size=(512, 64))
+    for limit in (tokens, 2 * tokens):
+        editor = make_editor(f"icedit:{fill}", lora="", steps=1, call_kwargs={"max_sequence_length": limit})
+        with pytest.raises(
+            EditError, match=rf"reads {limit} tokens of an instruction and this one has \d+; shorten it"
+        ):
+            editor(photo, instruction, 0)
+
+
+@pytest.mark.slow
+def test_seed_instruction_and_lora_change_the_pixels_and_nothing_else_does(fill, weights):
+    editor, photo = make_editor(f"icedit:{fill}", lora=str(weights), steps=1), real_photo(size=(512, 64))
+    first = editor(photo, "make the coat red", 0).tobytes()
+    assert editor(photo, "make the coat red", 0).tobytes() == first
+    assert editor(photo, "remove the dog", 0).tobytes() != first
+    assert editor(photo, "make the coat red", 1).tobytes() != first
+    plain = make_editor(f"icedit:{fill}", lora="", steps=1)
+    assert plain(photo, "make the coat red", 0).tobytes() != first
+
+
+@pytest.mark.slow
+def test_a_lora_that_is_not_there_is_one_clear_line(fill, tmp_path):
+    for lora_folder, message in (
+        (tmp_path / "none", "after_load: load_lora_weights: "),
+        (tmp_path, r"holds 0 \.safetensors files; set lora_file"),
+    ):
+        editor = make_editor(f"icedit:{fill}", lora=str(lora_folder), steps=1)
+        with pytest.raises(EditError, match=message) as caught:
+            editor(real_photo(size=(512, 64)), "make the coat red", 0)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_fills_nothing_in_is_refused(tmp_path):
+    editor = make_editor(f"icedit:{build(tmp_path / 'kontext', 'flux-kontext')}", lora="", steps=1)
+    with pytest.raises(EditError, match="FluxKontextPipeline paints no masked part"):
+        editor(real_photo(size=(512, 64)), "make the coat red", 0)

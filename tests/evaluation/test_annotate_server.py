@@ -1,0 +1,197 @@
+"""The rating page's server over loopback: what it gives away (nothing), what it keeps, and how it starts and ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fakes.annotate_study import GOOD, SYSTEMS, annotating, edit_again, evaluation_folder, lines, other_rubric, run
+from PIL import Image, ImageChops
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+
+from ier1_plugin.evaluation.agreement.rating_study import Study
+from ier1_plugin.task.images import open_image
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six items, of which one system edited five and the other six."""
+    return evaluation_folder(tmp_path / "evaluation")
+
+
+def post(link: str, place: int, score: Any, seconds: Any = 1.0) -> httpx.Response:
+    return httpx.post(f"{link}/{place}", json={"score": score, "seconds": seconds}, timeout=60)
+
+
+def test_links_lead_to_the_page_and_anything_else_leads_nowhere(folder):
+    with annotating(folder) as (_, links):
+        link = links["rater-1"]
+        base, token = link.rsplit("/r/", 1)
+        assert httpx.get(link).status_code == 200
+        elsewhere = [
+            "", "/", "/r", "/r/", "/r/x", f"/r/{token[:-1]}", f"/r/{token}x", f"/r/{token}/study.json",
+            f"/r/{token}/0", f"/r/{token}/99/source", f"/r/{token}/-1/source", f"/r/{token}/0/gold",
+            f"/r/{token}/0/..%2f..%2fevaluation.json", f"/r/{token}/%2e%2e/%2e%2e/evaluation.json", "/evaluation.json",
+            "/annotation/study.json", "/r/..%2f..%2f..%2fetc%2fpasswd", "//etc/passwd", "/docs", "/openapi.json",
+        ]  # fmt: skip
+        for path in elsewhere:
+            answer = httpx.get(base + path)
+            assert answer.status_code in (404, 405), path
+            assert not any(secret in answer.text for secret in (*SYSTEMS, str(folder), "root:"))
+        assert post(f"{base}/r/wrong", 0, GOOD).status_code == 404
+        assert post(link, 99, GOOD).status_code == 404
+
+
+def test_neither_page_nor_pairs_nor_images_give_a_system_away(folder):
+    with annotating(folder) as (_, links):
+        link = links["rater-1"]
+        page, state = httpx.get(link), httpx.get(f"{link}/pairs")
+        images = [httpx.get(f"{link}/{place}/edited") for place in range(11)]
+        source = httpx.get(f"{link}/0/source")
+    for answer in (page, state, source, *images):
+        assert answer.status_code == 200
+        told = answer.content + str(answer.headers).encode()
+        assert not any(name.encode() in told for name in (*SYSTEMS, "item-", "systems/"))
+        assert "uvicorn" not in str(answer.headers)
+    # both editors made smaller images than they were given
+    assert {Image.open(BytesIO(image.content)).size for image in images} == {Image.open(BytesIO(source.content)).size}
+    assert {tuple(pair) for pair in state.json()["pairs"]} == {("request", "score", "edited")}
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+    assert "https://" not in page.text
+
+
+def test_each_place_shows_the_image_of_its_pair(folder):
+    with annotating(folder, "--raters", "2") as (_, links):
+        study = Study.read(folder)
+        for rater in study.raters:
+            for place, pair in enumerate(study.order(rater)):
+                shown = open_image(httpx.get(f"{links[rater.name]}/{place}/edited").content)
+                edited = open_image(folder / pair.edited).resize(shown.size, Image.Resampling.LANCZOS)
+                assert ImageChops.difference(shown, edited).getbbox() is None
+
+
+def test_a_missing_image_is_said_without_its_name(folder):
+    with annotating(folder) as (_, links):
+        study = Study.read(folder)
+        (folder / study.order(study.raters[0])[0].edited).unlink()
+        answer = httpx.get(f"{links['rater-1']}/0/edited")
+    assert (answer.status_code, answer.text) == (410, "image missing")
+
+
+def test_a_rating_of_an_edit_that_was_made_again_meanwhile_is_refused_and_the_new_one_can_be_rated(folder):
+    with annotating(folder) as (_, links):
+        link, study = links["rater-1"], Study.read(folder)
+        seen = httpx.get(f"{link}/pairs").json()["pairs"][0]["edited"]
+        assert httpx.get(f"{link}/0/edited?{seen}").status_code == 200
+        assert httpx.post(f"{link}/0", json={"score": GOOD, "edited": seen}).status_code == 204
+        edit_again(folder, study.order(study.raters[0])[0])
+        assert httpx.get(f"{link}/0/edited?{seen}").status_code == 410
+        answer = httpx.post(f"{link}/0", json={"score": GOOD, "edited": seen})
+        assert (answer.status_code, answer.text) == (409, "this edit was made again; reload the page to see it")
+        now = httpx.get(f"{link}/pairs").json()["pairs"][0]
+        assert now["score"] is None
+        assert now["edited"] not in ("", seen)
+        assert httpx.post(f"{link}/0", json={"score": GOOD, "edited": now["edited"]}).status_code == 204
+    assert [line["edited_sha256"] for line in lines(folder)] == [seen, now["edited"]]
+
+
+def test_the_page_is_not_served_with_another_rubric_than_that_of_the_judge(folder, tmp_path):
+    other = other_rubric(tmp_path / "other.jinja")
+    done = run("annotate", folder, "--port", "0", "--rubric", other)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "by rubric judge.jinja (" in done.stderr
+    assert "--rubric FILE" in done.stderr
+    assert not (folder / "annotation").exists()
+
+
+def test_bad_ratings_are_refused_by_the_server_and_nothing_is_written(folder):
+    with annotating(folder) as (_, links):
+        link = links["rater-1"]
+        assert post(link, 0, GOOD | {"quality": 9}).status_code == 422
+        assert httpx.post(f"{link}/0", content=b"{").status_code == 422
+        assert httpx.post(f"{link}/0", content=b"[" * 100_000).status_code == 422
+        assert not (folder / "annotation/ratings").exists()
+        assert post(link, 0, GOOD).status_code == 204
+    assert [line["score"] for line in lines(folder)] == [GOOD]
+
+
+def test_many_ratings_at_once_are_all_kept(folder):
+    with annotating(folder, "--raters", "2") as (_, links), ThreadPoolExecutor(8) as pool:
+        work = [(rater, place) for place in range(11) for rater in links]
+        answers = pool.map(lambda job: post(links[job[0]], job[1], GOOD).status_code, work)
+        assert set(answers) == {204}
+    for rater in links:
+        assert len({(line["item"], line["system"]) for line in lines(folder, rater)}) == 11
+
+
+def test_no_rating_that_was_acknowledged_is_lost_when_the_server_is_killed(folder):
+    with annotating(folder) as (process, links):
+        kept = []
+        for place in range(6):
+            assert post(links["rater-1"], place, GOOD | {"fulfilment": place % 5}).status_code == 204
+            kept.append(place % 5)
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
+    with annotating(folder) as (_, again):
+        assert again == {name: again[name] for name in links}
+        assert again["rater-1"].rsplit("/", 1)[1] == links["rater-1"].rsplit("/", 1)[1]
+        said = httpx.get(f"{again['rater-1']}/pairs").json()["pairs"]
+    assert [pair["score"]["fulfilment"] for pair in said[:6]] == kept
+    assert all(pair["score"] is None for pair in said[6:])
+
+
+def test_ctrl_c_ends_the_server_cleanly_and_says_how_far_the_raters_are(folder):
+    with annotating(folder) as (process, links):
+        post(links["rater-2"], 0, GOOD)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[0]
+        assert process.returncode == 0
+    assert "Rated of 11: rater-1 0, rater-2 1, rater-3 0." in said
+    assert "Traceback" not in said
+
+
+def test_a_second_server_on_the_same_study_is_refused_in_one_line(folder):
+    with annotating(folder):
+        done = run("annotate", folder, "--port", "0")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: another server has")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(folder):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = run("annotate", folder, "--port", str(other.getsockname()[1]))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "already in use" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "no edits", "damaged", "unknown system"])
+def test_a_folder_that_cannot_be_rated_is_told_in_one_line_and_left_alone(name, folder, tmp_path):
+    options: list[str] = []
+    if name == "missing":
+        folder = tmp_path / "nowhere"
+    elif name == "empty":
+        folder = tmp_path / "empty"
+        folder.mkdir()
+    elif name == "no edits":
+        for image in (folder / "systems").rglob("*.png"):
+            image.unlink()
+    elif name == "damaged":
+        (folder / "evaluation.json").write_text("{")
+    else:
+        options = ["--system", "nobody"]
+    done = run("annotate", folder, "--port", "0", *options)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert not (folder / "annotation").exists()

@@ -1,0 +1,314 @@
+"""The benchmarks: in the columns of their cards, out of local files and through the hub's streaming."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fakes.builder_inputs import encoded, picture, write_jsonl
+
+from ier1_plugin.data.tables import Rejected
+from ier1_plugin.evaluation.benchmarks import BENCHMARKS, Options, open_benchmark
+from ier1_plugin.evaluation.benchmarks.table import RawItem
+from ier1_plugin.evaluation.records import EvaluationError
+
+PNG, OTHER, THIRD = (encoded(picture(seed)) for seed in range(3))
+
+
+def image(data: bytes = PNG) -> dict[str, Any]:
+    return {"bytes": data, "path": None}
+
+
+def table(folder: Path, rows: list[dict[str, Any]], name: str = "rows.parquet") -> str:
+    pq.write_table(pa.Table.from_pylist(rows), folder / name)
+    return str(folder / name)
+
+
+def drafts(spec: str, options: Options = Options()) -> list[RawItem]:  # noqa: B008
+    """All items of a benchmark in which nothing is broken."""
+    benchmark = open_benchmark(spec, options)
+    ids = list(benchmark.ids())
+    assert not [found for found in ids if isinstance(found, Rejected)]
+    found = list(benchmark.drafts(frozenset(map(str, ids))))
+    assert not [draft for draft in found if isinstance(draft, Rejected)]
+    return [draft for draft in found if isinstance(draft, RawItem)]
+
+
+def psr(post: str, **more: Any) -> dict[str, Any]:
+    return {
+        "post_id": post,
+        "instruction": "remove my ex",
+        "simplified_instruction": "Remove the man.",
+        "model": "m",
+        "creativity_index": "low",
+        "source_image": image(),
+        "ai_edited_image": image(OTHER),
+        "human_edited_image": image(THIRD),
+    } | more
+
+
+def test_the_tuples_of_psr_are_one_item_a_post(tmp_path: Path):
+    rows = [psr(post, model=model) for post in ("1aaa", "2bbb") for model in ("m1", "m2", "m3")]
+    benchmark = open_benchmark("psr", Options(data=table(tmp_path, rows)))
+    assert list(benchmark.ids()) == ["psr-1aaa", "psr-2bbb"]
+    first, *more = benchmark.drafts(frozenset(["psr-2bbb"]))
+    assert first == RawItem("psr-2bbb", "remove my ex", "2bbb", PNG, (), "low", (THIRD,))
+    # the others bring further human edits of the same post
+    assert [draft.id for draft in more if isinstance(draft, RawItem)] == ["psr-2bbb"] * 2
+
+
+def test_columns_may_be_named(tmp_path: Path):
+    options = Options(data=table(tmp_path, [psr("1aaa")]), columns={"request": "simplified_instruction"})
+    assert drafts("psr", options)[0].request == "Remove the man."
+
+
+def test_realedit_is_read_from_the_table_of_its_inference_script(tmp_path: Path):
+    (tmp_path / "4wfxf2.png").write_bytes(PNG)
+    (tmp_path / "test.csv").write_text("input_image_name,instruction,edit\n4wfxf2.png,fix the sky,4wfxf2.png\n")
+    (draft,) = drafts("realedit", Options(data=str(tmp_path / "test.csv"), columns={"human": "edit"}))
+    assert (draft.id, draft.request, draft.image) == ("realedit-4wfxf2.png", "fix the sky", tmp_path / "4wfxf2.png")
+    assert draft.human == (tmp_path / "4wfxf2.png",)
+
+
+def test_realedit_has_its_human_edits_in_the_table_that_its_own_script_writes(tmp_path: Path):
+    for name in ("4wfxf2.png", "c1.png", "c2.jpg"):
+        (tmp_path / name).write_bytes(PNG)
+    lines = ["orig_img,instruction,edit_images", "4wfxf2.png,fix the sky,c1.png|c2.jpg", "4wfxf2.png,x,c1.png|gone.png"]
+    (tmp_path / "dataset.csv").write_text("\n".join(lines) + "\n")
+    first, second = drafts("realedit", Options(data=str(tmp_path / "dataset.csv")))
+    assert (first.id, first.image) == ("realedit-00001", tmp_path / "4wfxf2.png")
+    assert first.human == (tmp_path / "c1.png", tmp_path / "c2.jpg")
+    # a human edit that is missing takes the item away from nobody
+    assert second.human == (tmp_path / "c1.png",)
+    assert second.problems == ("a human edit: image file is missing: gone.png",)
+
+
+def test_a_table_of_other_columns_says_which_to_name(tmp_path: Path):
+    (tmp_path / "test.csv").write_text("input_image,instruction,output_image\na.png,fix it,b.png\n")
+    with pytest.raises(EvaluationError) as error:
+        drafts("realedit", Options(data=str(tmp_path / "test.csv")))
+    assert str(error.value) == (
+        "there is no column input_image_name or orig_img (found: input_image, instruction, output_image); "
+        "name the one: --columns image=NAME"
+    )
+
+
+def test_a_column_that_no_line_of_ones_own_file_has_is_refused(tmp_path: Path):
+    (tmp_path / "in.png").write_bytes(PNG)
+    file = write_jsonl(tmp_path, [{"id": name, "image": "in.png", "request": "x"} for name in "ab"])
+    with pytest.raises(EvaluationError, match="--columns difficulty=grade: none of the 2 rows has grade"):
+        drafts(f"jsonl:{file}", Options(columns={"difficulty": "grade"}))
+
+
+def test_a_split_of_one_file_is_refused(tmp_path: Path):
+    with pytest.raises(EvaluationError, match=r"--split is for .*rows\.parquet is one file"):
+        open_benchmark("psr", Options(data=table(tmp_path, [psr("1")]), split="test"))
+
+
+def test_imgedit_takes_columns_and_rows_that_count(tmp_path: Path):
+    (tmp_path / "1.jpg").write_bytes(PNG)
+    rows = {key: {"id": "1.jpg", "prompt": "x", "kind": kind} for key, kind in (("1", "alter"), ("2", "add"))}
+    (tmp_path / "basic_edit.json").write_text(json.dumps(rows))
+    options = Options(data=str(tmp_path / "basic_edit.json"), columns={"actions": "kind"}, where={"kind": "add"})
+    assert [(draft.id, draft.actions) for draft in drafts("imgedit", options)] == [("imgedit-2", ("add",))]
+    with pytest.raises(EvaluationError, match="there is no action; known: id"):
+        open_benchmark("imgedit", Options(data=str(tmp_path / "basic_edit.json"), columns={"action": "kind"}))
+
+
+def test_ultraedit_and_magicbrush_are_read_in_the_columns_of_their_cards(tmp_path: Path):
+    ultra = {"idx": 7, "edit_prompt": "add rain", "source_caption": "a street", "source_image": image()}
+    (draft,) = drafts("ultraedit", Options(data=table(tmp_path, [ultra])))
+    assert (draft.id, draft.request, draft.cluster) == ("ultraedit-7", "add rain", "a street")
+    turns = [
+        {"img_id": "24", "turn_index": turn, "instruction": "x", "source_img": image(), "target_img": image(OTHER)}
+        for turn in (1, 2)
+    ]
+    found = drafts("magicbrush", Options(data=table(tmp_path, turns, "dev.parquet")))
+    assert [(draft.id, draft.cluster, draft.human) for draft in found] == [
+        ("magicbrush-24-1", "24", (OTHER,)),
+        ("magicbrush-24-2", "24", (OTHER,)),
+    ]
+
+
+def test_local_copies_of_ultraedits_splits_have_the_ids_of_the_hub(tmp_path: Path):
+    for split in (3, 12):
+        rows = [{"idx": 7, "edit_prompt": f"edit {split}", "source_image": image()}]
+        table(tmp_path, rows, f"FreeForm_{split}-00000-of-00001.parquet")
+    found = drafts("ultraedit", Options(data=str(tmp_path)))
+    assert [(draft.id, draft.request) for draft in found] == [
+        ("ultraedit-FreeForm_12-7", "edit 12"),
+        ("ultraedit-FreeForm_3-7", "edit 3"),
+    ]
+    benchmark = open_benchmark("ultraedit", Options(data=str(tmp_path), split="FreeForm_3"))
+    assert list(benchmark.ids()) == ["ultraedit-FreeForm_3-7"]
+    assert benchmark.splits() == ()
+
+
+def gedit(key: str, language: str, intersection: bool) -> dict[str, Any]:
+    return {
+        "key": key,
+        "task_type": "subject-add",
+        "instruction": f"add a cat ({language})",
+        "instruction_language": language,
+        "input_image": image(OTHER),
+        "input_image_raw": image(),
+        "Intersection_exist": intersection,
+    }
+
+
+def test_gedit_counts_its_english_half_unless_told_otherwise(tmp_path: Path):
+    data = table(tmp_path, [gedit("k1", "en", True), gedit("k1", "cn", True), gedit("k2", "en", False)])
+    found = drafts("gedit", Options(data=data))
+    assert [(draft.id, draft.actions, draft.image) for draft in found] == [
+        ("gedit-k1", ("subject-add",), PNG),
+        ("gedit-k2", ("subject-add",), PNG),
+    ]
+    assert [draft.id for draft in drafts("gedit", Options(data=data, where={"Intersection_exist": "True"}))] == [
+        "gedit-k1"
+    ]
+    (chinese,) = drafts("gedit", Options(data=data, where={"instruction_language": "cn"}))
+    assert chinese.request == "add a cat (cn)"
+
+
+def test_imgedit_is_read_from_its_json_and_the_photos_beside_it(tmp_path: Path):
+    (tmp_path / "animal").mkdir()
+    (tmp_path / "animal" / "1.jpg").write_bytes(PNG)
+    rows = {"1082": {"id": "animal/1.jpg", "prompt": "make the shell smooth", "edit_type": "alter"}}
+    (tmp_path / "basic_edit.json").write_text(json.dumps(rows))
+    (draft,) = drafts("imgedit", Options(data=str(tmp_path / "basic_edit.json")))
+    assert draft == RawItem(
+        "imgedit-1082", "make the shell smooth", "animal/1.jpg", tmp_path / "animal/1.jpg", ("alter",)
+    )
+
+
+def complex_edits(folder: Path) -> str:
+    compound = [{"compound_instruction": f"{level} things"} for level in range(1, 9)]
+    return table(folder, [{"image": image(), "edit": {"sequence": ["add rain"], "compound": compound}}] * 2)
+
+
+@pytest.mark.parametrize(("level", "wanted"), [("", "8 things"), (":3", "3 things"), (":C1", "1 things")])
+def test_complex_edit_has_eight_levels(tmp_path: Path, level: str, wanted: str):
+    found = drafts(f"complex-edit{level}", Options(data=complex_edits(tmp_path)))
+    assert [draft.request for draft in found] == [wanted] * 2
+    assert [draft.id for draft in found] == ["complex-edit-00001", "complex-edit-00002"]
+
+
+def test_a_level_that_complex_edit_has_not_is_refused(tmp_path: Path):
+    with pytest.raises(EvaluationError, match="no such level; wanted C1 to C8"):
+        open_benchmark("complex-edit:9", Options(data=complex_edits(tmp_path)))
+
+
+def test_ones_own_file_may_say_everything_that_an_item_has(tmp_path: Path):
+    for name in ("in.png", "gold.png", "h1.png"):
+        (tmp_path / name).write_bytes(PNG)
+    whole = {"id": "a", "image": "in.png", "request": "remove it", "cluster": "c", "actions": ["Delete", "Add"]}
+    whole |= {"difficulty": "high", "human_images": ["h1.png"], "gold_image": "gold.png"}
+    file = write_jsonl(tmp_path, [whole, {"image": "in.png", "instruction": "flip it"}], "mine.jsonl")
+    first, second = drafts(f"jsonl:{file}")
+    assert first == RawItem(
+        "a",
+        "remove it",
+        "c",
+        tmp_path / "in.png",
+        ("Delete", "Add"),
+        "high",
+        (tmp_path / "h1.png",),
+        tmp_path / "gold.png",
+    )
+    assert (second.id, second.request, second.cluster) == ("jsonl-00002", "flip it", "jsonl-00002")
+    assert open_benchmark(f"jsonl:{file}", Options()).name == "mine"
+
+
+def test_two_items_of_one_id_are_told_apart_the_same_way_in_both_passes(tmp_path: Path):
+    (tmp_path / "in.png").write_bytes(PNG)
+    rows = [{"id": "a", "image": "in.png", "request": words} for words in ("one", "two", "three")]
+    file = write_jsonl(tmp_path, rows)
+    assert [(draft.id, draft.request) for draft in drafts(f"jsonl:{file}")] == [
+        ("a", "one"),
+        ("a-2", "two"),
+        ("a-3", "three"),
+    ]
+    (second,) = open_benchmark(f"jsonl:{file}", Options()).drafts(frozenset(["a-2"]))
+    assert isinstance(second, RawItem)
+    assert second.request == "two"
+
+
+def test_a_broken_line_is_told_and_the_rest_is_read(tmp_path: Path):
+    (tmp_path / "in.png").write_bytes(PNG)
+    rows = [
+        "{oops",
+        {"id": "b", "image": "in.png", "request": "flip it"},
+        {"id": "c", "image": "gone.png", "request": "x"},
+    ]
+    benchmark = open_benchmark(f"jsonl:{write_jsonl(tmp_path, [*rows, {'id': 'd', 'image': 'in.png'}])}", Options())
+    broken, *ids = benchmark.ids()
+    assert isinstance(broken, Rejected)
+    assert "line 1 is not JSON" in broken.reason
+    assert ids == ["b", "c", "d"]
+    good, *bad = benchmark.drafts(frozenset("bcd"))
+    assert isinstance(good, RawItem)
+    assert [(draft.id, getattr(draft, "reason", "")) for draft in bad] == [
+        ("c", "image file is missing: gone.png"),
+        ("d", "no request: request or instruction is missing"),
+    ]
+
+
+def test_a_column_that_a_table_has_not_is_one_line_with_those_that_it_has(tmp_path: Path):
+    data = table(tmp_path, [{"post_id": "1", "wish": "x", "source_image": image()}])
+    with pytest.raises(EvaluationError, match=r"no column instruction \(found: .*wish.*\); .*--columns request=NAME"):
+        drafts("psr", Options(data=data))
+    with pytest.raises(
+        EvaluationError, match=r"no column grade \(found: .*creativity_index.*--columns difficulty=NAME"
+    ):
+        drafts("psr", Options(data=table(tmp_path, [psr("1")]), columns={"difficulty": "grade"}))
+    with pytest.raises(EvaluationError, match="there is no column nothing"):
+        drafts("psr", Options(data=table(tmp_path, [psr("1")]), where={"nothing": "1"}))
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "wanted"),
+    [
+        ("psrr", {}, "no benchmark 'psrr'; known: psr, realedit"),
+        ("psr:1", {}, "psr takes nothing after a colon"),
+        ("imgedit:1", {"data": "basic_edit.json"}, "imgedit takes nothing after a colon"),
+        ("small-world", {"data": "x.csv"}, "small-world takes no --data; its items are made"),
+        ("small-world:400-410", {"split": "foo"}, "small-world takes no --split"),
+        ("small-world", {"columns": {"a": "b"}, "where": {"c": "1"}}, "small-world takes no --columns, --where"),
+        ("imgedit", {"data": "basic_edit.json", "split": "test"}, "imgedit takes no --split; it is one JSON file"),
+        ("jsonl:x.jsonl", {"data": "y.jsonl"}, "jsonl takes no --data; the file is named after the colon"),
+        ("jsonl:x.jsonl", {"split": "val"}, "jsonl takes no --split"),
+        ("psr", {"columns": {"picture": "x"}}, "--columns: there is no picture; known: id, cluster, image"),
+        ("ultraedit:0", {}, "is no number of splits"),
+        ("ultraedit:many", {}, "is no number of splits; wanted one such as ultraedit:40"),
+        ("ultraedit:9", {"split": "FreeForm_1"}, "leave --split and --data out"),
+        ("jsonl:nowhere.jsonl", {}, "jsonl:nowhere.jsonl is no file"),
+        ("imgedit", {}, "unpack it"),
+        ("small-world:9", {}, "is no range"),
+        ("small-world:600-400", {}, "is no range"),
+        ("small-world:0-2000", {}, "at most to 1000"),
+        ("psr", {"data": "no/such/set/here"}, "there is no file or folder"),
+    ],
+)
+def test_what_names_no_benchmark_is_one_line(spec: str, options: dict[str, Any], wanted: str):
+    with pytest.raises(EvaluationError) as error:
+        list(open_benchmark(spec, Options(**options)).ids())
+    assert wanted in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_table_is_one_line(tmp_path: Path):
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1 nothing of the kind")
+    with pytest.raises(EvaluationError, match="can't be read after row 0"):
+        list(open_benchmark("psr", Options(data=str(tmp_path / "rows.parquet"))).ids())
+    (tmp_path / "basic_edit.json").write_text("[1, 2]")
+    with pytest.raises(EvaluationError, match="wanted an object of objects"):
+        list(open_benchmark("imgedit", Options(data=str(tmp_path / "basic_edit.json"))).ids())
+
+
+def test_every_benchmark_of_the_paper_and_the_others_are_there():
+    public = {"psr", "realedit", "ultraedit", "gedit", "imgedit", "magicbrush", "complex-edit"}
+    assert set(BENCHMARKS) == public | {"jsonl", "small-world"}

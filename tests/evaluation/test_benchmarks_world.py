@@ -1,0 +1,117 @@
+"""The small world as a benchmark: nothing of it was trained on, its gold is exact, its editor does what it can."""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+
+import pytest
+from PIL import Image, ImageChops
+
+from ier1_plugin.editors.base import EditError, join
+from ier1_plugin.evaluation.benchmarks.small_world import ITEMS, VALIDATED, WORLD_SEED, small_world, small_world_editor
+from ier1_plugin.evaluation.benchmarks.table import Options, RawItem
+from ier1_plugin.pipeline.agents import rule
+from ier1_plugin.small_world.pictures import photos
+from ier1_plugin.small_world.wordings import WORDINGS
+from ier1_plugin.small_world.world import edits_of, gold_of, samples
+
+pytest.importorskip("skimage", reason="the photographs are scikit-image's, which is not installed")
+
+
+def drafts(argument: str) -> list[RawItem]:
+    benchmark = small_world(argument, Options())
+    found = list(benchmark.drafts(frozenset(map(str, benchmark.ids()))))
+    return [draft for draft in found if isinstance(draft, RawItem)]
+
+
+def same(one: Image.Image, other: Image.Image) -> bool:
+    return one.size == other.size and ImageChops.difference(one, other).getbbox() is None
+
+
+def test_it_has_its_items_in_numbered_stretches():
+    everything = list(small_world(f"0-{ITEMS}", Options()).ids())
+    assert len(set(everything)) == len(everything) == ITEMS
+    assert list(small_world("400-403", Options()).ids()) == everything[400:403]
+    assert small_world("400-403", Options()).origin == "validation split, items 400 to 402"
+
+
+def test_without_a_range_it_has_none_of_the_rows_that_trainings_validate_on():
+    everything = list(small_world(f"0-{ITEMS}", Options()).ids())
+    assert VALIDATED == 400
+    assert list(small_world("", Options()).ids()) == everything[VALIDATED:]
+    assert small_world("", Options()).origin == "validation split, items 400 to 999"
+
+
+def test_it_needs_no_package_of_the_builder(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    photos.cache_clear()
+    (draft,) = drafts("400-401")
+    assert isinstance(draft.gold, Image.Image)
+    photos.cache_clear()
+
+
+def test_its_first_items_are_the_rows_that_a_training_validates_on():
+    from pathlib import Path
+
+    from data_prep.settings import Settings
+    from data_prep.sources.small_world import rows
+
+    settings = Settings(source="photos", inputs=(), output=Path("nowhere"), limit=60)
+    validated = [row.id for row in rows(settings) if row.split == "val"]
+    assert validated == list(small_world("0-6", Options()).ids())
+
+
+def test_no_crop_and_no_wording_of_it_is_one_that_is_trained_on():
+    trained = {(photo.picture, photo.crop) for photo in photos("train", WORLD_SEED)}
+    known = {f"{key}: {text}" for key, wording in WORDINGS.items() for text in (*wording.asked, *wording.hinted)}
+    for sample in islice(samples("val", WORLD_SEED), ITEMS):
+        assert (sample.photo.picture, sample.photo.crop) not in trained
+        assert not known & set(sample.wordings)
+
+
+def test_an_item_says_what_is_asked_and_holds_the_exact_edit():
+    for draft in drafts("400-420"):
+        assert isinstance(draft.image, Image.Image)
+        assert isinstance(draft.gold, Image.Image)
+        edits = edits_of(draft.id)
+        made = draft.image
+        for edit in edits:
+            made = edit.apply(made)
+        assert same(made, draft.gold)
+        assert draft.actions == gold_of(edits).actions
+        assert draft.difficulty == f"{len(edits)} edit{'s' if len(edits) > 1 else ''}"
+        assert draft.cluster.partition(":")[0].endswith((".png", ".jpg"))
+
+
+def test_its_editor_makes_the_gold_edit_of_every_gold_decomposition_of_one_or_two_edits():
+    editor = small_world_editor("")
+    tried = 0
+    for draft in drafts("400-460"):
+        edits = edits_of(draft.id)
+        if len(edits) <= 2 and editor.for_item:
+            made = editor.for_item(draft.id)(draft.image, join(rule(gold_of(edits))), 0)  # type: ignore[arg-type]
+            assert same(made, draft.gold), draft.id  # type: ignore[arg-type]
+            tried += 1
+    assert tried > 20
+
+
+def test_its_editor_leaves_out_what_it_does_not_understand_and_does_the_rest():
+    (draft,) = drafts("400-401")
+    editor = small_world_editor("")
+    assert editor.for_item
+    assert isinstance(draft.image, Image.Image)
+    edit = editor.for_item(draft.id)
+    mirrored = edit(draft.image, "Transform photo to flipped horizontally", 0)
+    assert not same(mirrored, draft.image)
+    assert same(edit(draft.image, "Make the sofa navy.\nTransform photo to flipped horizontally.", 0), mirrored)
+    assert same(edit(draft.image, "make the sofa navy", 0), draft.image)
+
+
+def test_its_editor_takes_no_items_of_other_benchmarks():
+    editor = small_world_editor("")
+    assert editor.for_item
+    with pytest.raises(EditError, match="edits items of its own benchmark only"):
+        editor.for_item("psr-1aaa")
+    with pytest.raises(EditError, match="takes no argument"):
+        small_world_editor("x")

@@ -1,0 +1,159 @@
+"""`ier1 report --agreement`: what `ier1 agreement --json` wrote, as a table like the paper's Table 3; broken files."""
+
+from __future__ import annotations
+
+import csv
+import json
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.chain_helpers import ier1
+from fakes.evaluation_folders import GEMINI, GPT, items, settings, write_evaluation
+
+from ier1_plugin.evaluation.agreement.agreement import agreement
+from ier1_plugin.evaluation.agreement.ratings import Rating
+from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError, Score
+from ier1_plugin.evaluation.report.agreement import agreement_grid, agreement_rows, read_agreement
+
+
+def ratings(count: int = 24) -> list[Rating]:
+    """Three people who mostly agree, a judge that follows them and one that always says the same."""
+    made = []
+    for dimension, highest in DIMENSIONS.items():
+        for number in range(count):
+            truth = number % (highest + 1)
+            said = {f"rater-{one}": min(highest, truth + (number % (7 + one) == 0)) for one in range(3)}
+            said |= {f"judge:{GPT}": max(0, truth - (number % 5 == 0)), f"judge:{GEMINI}": 2}
+            made += [Rating(f"item-{number}", who, dimension, float(score), "") for who, score in said.items()]
+    return made
+
+
+@pytest.fixture(scope="module")
+def found() -> Any:
+    pytest.importorskip("krippendorff")
+    return agreement(ratings(), number=200, seed=0)
+
+
+@pytest.fixture(scope="module")
+def file(found: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("agreement") / "agreement.json"
+    file.write_text(json.dumps(found, allow_nan=False))
+    return file
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path) -> Path:
+    systems = {"Original": settings("original"), "Chain": settings()}
+    return write_evaluation(tmp_path / "psr", "psr", systems, [GPT], items(8), lambda *_: Score(3, 2, 2))
+
+
+def test_the_table_has_the_layout_of_table_3_with_every_value_and_interval(file: Path, found: Any):
+    grid = agreement_grid(read_agreement(file))
+    assert [(head.top, head.sub) for head in grid.heads] == [
+        ("Fulfilment", "0–4"),
+        ("Quality", "0–3"),
+        ("Preservation", "0–3"),
+    ]
+    lines = {(line.group, line.label): [str(text) for text in line.texts] for line in grid.lines}
+
+    def shown(rater: str, measure: str) -> list[str]:
+        entries = [found[dimension][rater][measure] for dimension in DIMENSIONS]
+        return [f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}] n = {one['n']}" for one in entries]
+
+    assert lines["Mean rating", "Human"] == shown("humans", "mean")
+    assert lines["Mean rating", "gpt-4o-2024-11-20"] == shown(f"judge:{GPT}", "mean")
+    with_people = "Correlation of gpt-4o-2024-11-20 with people"
+    assert lines[with_people, "Pearson"] == shown(f"judge:{GPT}", "pearson")
+    assert lines[with_people, "Spearman"] == shown(f"judge:{GPT}", "spearman")
+    assert lines[with_people, "Kendall's tau-b"] == shown(f"judge:{GPT}", "kendall")
+    ceiling = "Humans with one another: the ceiling"
+    assert lines[ceiling, "Spearman"] == shown("humans", "ceiling_spearman")
+    assert lines[ceiling, "Krippendorff's alpha, ordinal"] == shown("humans", "krippendorff_alpha")
+
+
+def test_what_is_undefined_stays_undefined(file: Path):
+    grid = agreement_grid(read_agreement(file))
+    constant = next(line for line in grid.lines if line.group == "Correlation of gemini-2.5-flash with people")
+    assert [str(text) for text in constant.texts] == ["n/a"] * 3
+    rows = agreement_rows(read_agreement(file))
+    assert ["fulfilment", f"judge:{GEMINI}", "pearson", "", "", "", 24] in rows
+
+
+def test_it_stands_in_every_file_and_beside_the_papers_table_3(file: Path, evaluated: Path, found: Any):
+    result = ier1("report", evaluated, "--agreement", file, "--paper", "--examples", 0)
+    assert result.exit_code == 0, result.output
+    out = evaluated / "report"
+    value = f"{found['quality'][f'judge:{GPT}']['pearson']['value']:.2f}"
+    for name in ("index.html", "report.md", "tables.tex"):
+        text = unescape((out / name).read_text())
+        # a title of ours, then the paper's
+        ours, quoted = text.index("Agreement of the judges with people"), text.index("The paper's Table 3")
+        assert value in text[ours:quoted]
+        assert "The paper's Table 4" not in text[ours:quoted]
+    with (out / "agreement.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    one = next(r for r in rows if (r["dimension"], r["rater"], r["measure"]) == ("quality", f"judge:{GPT}", "pearson"))
+    assert float(one["value"]) == pytest.approx(found["quality"][f"judge:{GPT}"]["pearson"]["value"], abs=1e-5)
+
+
+def test_a_report_without_it_leaves_none_of_an_earlier_one(file: Path, evaluated: Path):
+    assert ier1("report", evaluated, "--agreement", file, "--examples", 0).exit_code == 0
+    assert ier1("report", evaluated, "--examples", 0).exit_code == 0
+    assert not (evaluated / "report" / "agreement.csv").exists()
+    assert "Can the judges be trusted?" not in (evaluated / "report" / "index.html").read_text()
+
+
+def test_measures_that_the_table_does_not_know_are_left_alone(file: Path, found: Any, tmp_path: Path):
+    more = json.loads(json.dumps(found))
+    more["quality"]["humans"] |= {"ceiling_spearman_by_group": {"value": 0.1, "groups": 3}, "new": "anything"}
+    (tmp_path / "more.json").write_text(json.dumps(more))
+    assert agreement_grid(read_agreement(tmp_path / "more.json")) == agreement_grid(read_agreement(file))
+
+
+ENTRY = '{"value": 1.0, "low": 0.5, "high": 1.5, "n": 3}'
+BROKEN = {
+    "gone": (None, "can't be read: No such file"),
+    "no JSON": ("{", "is not JSON; wanted what `ier1 agreement --json FILE` writes"),
+    "bytes": ("\x00\xff", "is not JSON"),
+    "a list": ("[]", "it names no dimension"),
+    "empty": ("{}", "it names no dimension"),
+    "a score file": ('{"quality": 3}', "'quality' has no humans and their measures"),
+    "no humans": ('{"quality": {"judge:x": {}}}', "'quality' has no humans"),
+    "a stranger": (
+        f'{{"quality": {{"humans": {{"mean": {ENTRY}}}, "x": {{}}}}}}',
+        "'quality' has 'x' among its raters",
+    ),
+    "a bare number": ('{"quality": {"humans": {"mean": 2.5}}}', "'quality' has mean of humans without a value and n"),
+    "not a number": (
+        f'{{"quality": {{"humans": {{"mean": {ENTRY.replace("1.5", "NaN")}}}}}}}',
+        "'quality' has mean of humans without a value and n",
+    ),
+    "text for a number": (
+        f'{{"quality": {{"humans": {{}}, "judge:x": {{"pearson": {ENTRY.replace("0.5", chr(34) * 2)}}}}}}}',
+        "'quality' has pearson of judge:x without a value and n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_is_one_line(tmp_path: Path, case: str):
+    text, reason = BROKEN[case]
+    at = tmp_path / "agreement.json"
+    if text is not None:
+        at.write_text(text, encoding="latin-1")
+    with pytest.raises(EvaluationError) as caught:
+        read_agreement(at)
+    assert reason in str(caught.value)
+    assert str(at) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_says_so_too_and_writes_nothing(evaluated: Path, tmp_path: Path):
+    (tmp_path / "agreement.json").write_text("{}")
+    result = ier1("report", evaluated, "--agreement", tmp_path / "agreement.json")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert not (evaluated / "report").exists()

@@ -1,0 +1,134 @@
+"""A small evaluation on disk for tests of the rating page: photos, two systems, a judge; and the page's server.
+
+folder = evaluation_folder(tmp_path / "evaluation", items=6)
+with annotating(folder, "--raters", "2") as (process, links): ...
+# links: {"rater-1": "http://127.0.0.1:40123/r/...", "rater-2": ...}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fakes.real_photos import real_photo
+from PIL import ImageOps
+
+from ier1_plugin import prompts
+from ier1_plugin.data.items import Item
+from ier1_plugin.evaluation.agreement.annotate_pairs import RatedPair
+from ier1_plugin.evaluation.judges.prompt import JudgePrompt
+from ier1_plugin.evaluation.records import BenchmarkItem, Judgement, Score
+from ier1_plugin.runs.folder import write
+from ier1_plugin.task.images import png_bytes
+
+SYSTEMS = ("secret-alpha", "secret-beta")
+JUDGE = "openai:gpt-4o-2024-11-20"
+REQUESTS = ("make it black and white", "turn it upside down", "mirror it and make it a negative")
+PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png")
+RUBRIC = JudgePrompt.read().sha256
+GOOD = {"fulfilment": 4, "quality": 2, "preservation": 3}
+
+
+def evaluation_folder(folder: Path, items: int = 6, judged: bool = True) -> Path:
+    """An evaluation of SYSTEMS on `items` requests; the first system failed on the last item."""
+    listed = []
+    for number in range(items):
+        item = BenchmarkItem(f"item-{number}", REQUESTS[number % 3], f"inputs/item-{number}.png", f"post-{number // 2}")
+        listed.append(item)
+        photo = real_photo(PHOTOS[number % 3], (320, 240))
+        write(folder / item.image, png_bytes(photo))
+        for system, change in zip(SYSTEMS, (ImageOps.grayscale, ImageOps.flip), strict=True):
+            if not (system == SYSTEMS[0] and number == items - 1):
+                edited = change(photo).convert("RGB").resize((160, 120))
+                write(_edited(folder, system, item.id), png_bytes(edited, json.dumps({"made by": system})))
+    write(folder / "items.jsonl", "".join(json.dumps(item.as_dict()) + "\n" for item in listed))
+    judges = [{"name": JUDGE, "rubric_sha256": RUBRIC, "rubric": "judge.jinja"}] if judged else []
+    systems = [{"name": name, "folder": f"systems/{name}", "settings": {}} for name in SYSTEMS]
+    facts = {"benchmark": {"name": "tiny"}, "systems": systems, "judges": judges, "prices": None}
+    write(folder / "evaluation.json", json.dumps(facts))
+    if judged:
+        _judge(folder, listed)
+    return folder
+
+
+def verdict(number: int, system: str, sample: int) -> Score | None:
+    """What the judge of these evaluations says; nothing of every fifth item."""
+    if number % 5 == 4:
+        return None
+    return Score((number + sample) % 5, number % 4, 3 if system == SYSTEMS[0] else 1)
+
+
+def lines(folder: Path, rater: str = "rater-1") -> list[dict[str, Any]]:
+    """What the server wrote for a rater."""
+    file = folder / f"annotation/ratings/{rater}.jsonl"
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """`ier1 agreement ...` or `ier1 annotate ...`, to its end."""
+    return subprocess.run(_command(arguments), capture_output=True, text=True, timeout=300)
+
+
+@contextmanager
+def annotating(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
+    """`ier1 annotate` on a free port, and the links that it shows; interrupted at the end if it still runs."""
+    command = _command(("annotate", folder, "--port", "0", *options))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield process, _links(process)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=60)
+
+
+def edit_again(folder: Path, pair: RatedPair) -> None:
+    """Another edit in the place of the one of a pair, as a later run of the editor may leave it."""
+    photo = ImageOps.posterize(real_photo(PHOTOS[0], (160, 120)), 2)
+    write(folder / pair.edited, png_bytes(photo))
+
+
+def other_rubric(file: Path) -> Path:
+    """The judge's own rubric in other words."""
+    write(file, prompts.path("judge").read_text(encoding="utf-8").replace("4: all of it", "4: all"))
+    return file
+
+
+def _command(arguments: tuple[str | Path, ...]) -> list[str]:
+    return [sys.executable, "-u", "-m", "ier1_plugin.cli.main", *map(str, arguments)]
+
+
+def _links(process: subprocess.Popen[str]) -> dict[str, str]:
+    assert process.stdout is not None
+    links, said = {}, ""
+    for line in process.stdout:
+        said += line
+        if found := re.search(r"(rater-\d+)\s+(http://\S+)", line):
+            links[found[1]] = found[2]
+        if line.startswith("Ctrl-C"):
+            return links
+    raise AssertionError(f"the server ended: {said}")
+
+
+def _edited(folder: Path, system: str, item: str) -> Path:
+    return folder / "systems" / system / "images" / f"{Item(item).name}.png"
+
+
+def _judge(folder: Path, items: list[BenchmarkItem]) -> None:
+    lines = []
+    for number, item in enumerate(items):
+        for system in SYSTEMS:
+            for sample in (0, 1):
+                score = verdict(number, system, sample)
+                judgement = Judgement(
+                    item.id, system, JUDGE, sample, "s", "e", "q", RUBRIC, score, "" if score else "refusal: no"
+                )
+                lines.append(json.dumps(judgement.as_dict()) + "\n")
+    write(folder / "judgements" / f"{Item(JUDGE).name}.jsonl", "".join(lines))

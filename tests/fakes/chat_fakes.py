@@ -1,0 +1,143 @@
+"""Agents, editors and servers for tests of the inference chain: ordinary callables that remember what they were asked.
+
+chat = FakeChat([reply(GOLD)])
+with chat_server(lambda body, number: reply(GOLD)) as server:
+    openai_chat("m", [server.url])(Question(...)); server.bodies[0]["messages"]
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from PIL import Image, ImageDraw
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from ier1_plugin.chat import ChatRequest
+from ier1_plugin.task.parsing import render_response
+from ier1_plugin.task.schema import Decomposition
+
+GOLD = Decomposition(("Delete", "Recoloring"), ("lamp", "sofa"), ("navy",))
+NONSENSE = "Sure! I removed the lamp for you."
+
+
+def reply(decomposition: Decomposition = GOLD) -> str:
+    return render_response(decomposition, "I look at the photo.")
+
+
+def photo(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
+    """A picture whose pixels differ from each other and for each seed."""
+    image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
+    box = (seed % max(1, width // 2), seed % max(1, height // 2), width - 1, height - 1)
+    ImageDraw.Draw(image).rectangle(box, outline=(37 * seed % 256, 91 * seed % 256, 200))
+    return image
+
+
+class FakeChat:
+    """Answers with the given replies one after another, the last one for ever; raises those that are exceptions."""
+
+    name = "fake"
+    budget: tuple[int, int] = (16, 10**6)
+
+    def __init__(self, replies: Iterable[str | Exception]) -> None:
+        self.replies = list(replies)
+        self.asked: list[ChatRequest] = []
+        self.closed = False
+
+    def __call__(self, question: ChatRequest) -> str:
+        self.asked.append(question)
+        answer = self.replies[min(len(self.asked), len(self.replies)) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeEditor:
+    """Writes a mark that depends on instruction and seed into the picture, and remembers both."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Image.Image, str, int]] = []
+
+    def __call__(self, image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        self.calls.append((image.copy(), instruction, seed))
+        edited = image.copy()
+        edited.putpixel((0, 0), (sum(instruction.encode()) % 256, seed % 256, len(self.calls)))
+        return edited
+
+
+Answer = str | Response | Callable[[], Any]
+
+
+class ChatServer:
+    """A loopback server that speaks OpenAI's chat protocol; `answer(body, number)` is a reply's text or a Response."""
+
+    def __init__(self, answer: Callable[[dict[str, Any], int], Any]) -> None:
+        self.answer = answer
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self._http = HTTPServer(host="127.0.0.1", port=0, threaded=True)
+        self._http.expect_request("/v1/chat/completions").respond_with_handler(self._handle)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.port}/v1"
+
+    def start(self) -> None:
+        self._http.start()
+
+    def stop(self) -> None:
+        if self._http.is_running():
+            self._http.stop()
+
+    def _handle(self, request: Request) -> Response:
+        body = json.loads(request.get_data())
+        number = len(self.bodies)
+        self.bodies.append(body)
+        self.headers.append(dict(request.headers))
+        answer = self.answer(body, number)
+        return answer if isinstance(answer, Response) else completion(answer)
+
+
+@contextmanager
+def chat_server(answer: Callable[[dict[str, Any], int], Any]) -> Iterator[ChatServer]:
+    server = ChatServer(answer)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def completion(text: str | None, refusal: str | None = None) -> Response:
+    message = {"role": "assistant", "content": text, "refusal": refusal}
+    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    return Response(
+        json.dumps({"id": "x", "object": "chat.completion", "choices": [choice]}), mimetype="application/json"
+    )
+
+
+def error(status: int, message: str = "no luck", code: str = "", **headers: str) -> Response:
+    body = {"error": {"message": message, "type": "error", "code": code or None}}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(json.dumps(body), status, named, mimetype="application/json")
+
+
+def slow(seconds: float) -> Response:
+    time.sleep(seconds)
+    return completion("too late")
+
+
+def free_port() -> int:
+    """A port on which nobody listens."""
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

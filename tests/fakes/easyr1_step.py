@@ -1,0 +1,224 @@
+"""GRPO by EasyR1's own dataset, worker, reward manager and loss in one process, without Ray and without a GPU.
+
+    python tests/easyr1_step.py MODEL ROWS.parquet REPORT.json key=value ...
+
+takes one step on the plugin's reward and one on a reward that a random model can earn, saves a checkpoint beside the
+report and writes what happened. `verl` is the one that the environment offers: the installed one, or the source on
+PYTHONPATH. A process of its own, since the stand-ins can't be taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGIN_REWARD = ROOT / "reward_fns" / "decomposition.py"
+LETTERS_REWARD = '''
+"""Share of lower-case letters: a random model can earn it, and samples differ in it."""
+REWARD_TYPE = "batch"
+
+
+def compute_score(reward_inputs):
+    shares = [sum(map(str.islower, row["response"])) / max(1, len(row["response"])) for row in reward_inputs]
+    return [{"overall": share, "letters": share} for share in shares]
+'''
+PROMPTS, SAMPLES = 4, 4
+SETTINGS: dict[str, Any] = {
+    "data.prompt_key": "problem",
+    "data.answer_key": "answer",
+    "data.image_key": "images",
+    "data.format_prompt": str(ROOT / "ier1_plugin" / "prompts" / "decompose.jinja"),
+    "data.max_prompt_length": 480,
+    "data.max_response_length": 16,
+    "data.rollout_batch_size": PROMPTS,
+    "data.min_pixels": 784,
+    "data.max_pixels": 50176,
+    "algorithm.adv_estimator": "grpo",
+    "algorithm.use_kl_loss": True,
+    "algorithm.kl_penalty": "low_var_kl",
+    "worker.actor.global_batch_size": PROMPTS,
+    "worker.actor.micro_batch_size_per_device_for_update": 16,
+    "worker.actor.micro_batch_size_per_device_for_experience": 16,
+    # packed, sdpa would need one mask over the tokens of all sequences
+    "worker.actor.padding_free": False,
+    "worker.actor.optim.lr": 1e-3,
+    "worker.actor.fsdp.mp_param_dtype": "fp32",
+    "worker.ref.fsdp.mp_param_dtype": "fp32",
+    "worker.ref.fsdp.torch_dtype": "fp32",
+    "worker.rollout.dtype": "fp32",
+    "worker.rollout.n": SAMPLES,
+    "worker.rollout.disable_tqdm": True,
+    "worker.reward.reward_function": f"{PLUGIN_REWARD}:compute_score",
+}
+
+
+def start() -> None:
+    """Arms the stand-ins and plays rank 0 of 1."""
+    from ier1_plugin.training import cpu
+
+    cpu.install()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rank = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(rank)
+
+
+def load_config(model: str, overrides: list[str]) -> Any:
+    """EasyR1's PPOConfig with SETTINGS, the values that the CPU needs, and `key=value` overrides."""
+    from omegaconf import OmegaConf
+    from verl.trainer.config import PPOConfig
+
+    from ier1_plugin.training.cpu.guard import REQUIRED_CONFIG
+
+    settings = SETTINGS | REQUIRED_CONFIG | {"worker.actor.model.model_path": model}
+    config = OmegaConf.structured(PPOConfig())
+    for key, value in settings.items():
+        OmegaConf.update(config, key, value)
+    config: Any = OmegaConf.to_object(OmegaConf.merge(config, OmegaConf.from_dotlist(overrides)))
+    config.deep_post_init()
+    config.worker.actor.optim.training_steps = 2
+    return config
+
+
+def make_loader(config: Any, rows: str) -> Any:
+    """Batches of EasyR1's dataset over a parquet file of rows, in the file's order."""
+    from torch.utils.data import DataLoader
+    from verl.utils.dataset import RLHFDataset, collate_fn
+    from verl.utils.tokenizer import get_processor, get_tokenizer
+
+    data, model = config.data, config.worker.actor.model.model_path
+    dataset = RLHFDataset(
+        data_path=rows,
+        tokenizer=get_tokenizer(model, use_fast=True),
+        processor=get_processor(model, use_fast=True),
+        prompt_key=data.prompt_key,
+        answer_key=data.answer_key,
+        image_key=data.image_key,
+        max_prompt_length=data.max_prompt_length,
+        truncation="error",
+        format_prompt=data.format_prompt,
+        min_pixels=data.min_pixels,
+        max_pixels=data.max_pixels,
+        filter_overlong_prompts=False,
+    )
+    return DataLoader(dataset, batch_size=data.rollout_batch_size, drop_last=True, collate_fn=collate_fn)
+
+
+def make_worker(config: Any) -> Any:
+    from verl.workers.fsdp_workers import FSDPWorker
+
+    worker = FSDPWorker(config=config.worker, role="actor_rollout_ref")
+    worker.init_model()
+    return worker
+
+
+def make_reward(config: Any, file: Path | None = None) -> Any:
+    """The reward manager of this EasyR1, for the config's function or for `compute_score` in `file`."""
+    from copy import copy
+
+    from verl.utils.tokenizer import get_tokenizer
+    from verl.workers import reward
+
+    settings = copy(config.worker.reward)
+    if file is not None:
+        settings.reward_function, settings.reward_function_name = str(file), "compute_score"
+    manager = getattr(reward, "AutoRewardManager", None) or reward.BatchFunctionRewardManager
+    return manager(settings, get_tokenizer(config.worker.actor.model.model_path, use_fast=True))
+
+
+def grpo_step(worker: Any, reward: Any, config: Any, rows: dict[str, Any]) -> dict[str, float]:
+    """One step as in EasyR1's trainer: rollout, old and reference log probabilities, reward, advantage, update."""
+    import numpy as np
+    from verl.protocol import DataProto
+    from verl.trainer.core_algos import AdvantageEstimator
+    from verl.trainer.metrics import reduce_metrics
+    from verl.trainer.ray_trainer import compute_advantage
+
+    pixels = {"min_pixels": config.data.min_pixels, "max_pixels": config.data.max_pixels, "video_fps": 2.0}
+    batch: Any = DataProto.from_single_dict(dict(rows), meta_info=dict(pixels))
+    batch.non_tensor_batch["uid"] = np.array([str(index) for index in range(len(batch))], dtype=object)
+    responses = _rollout(worker, batch, list(pixels))
+    batch = batch.repeat(config.worker.rollout.n, interleave=True).union(responses)
+    batch.meta_info["global_token_num"] = batch.batch["attention_mask"].sum(-1).tolist()
+    batch = batch.union(worker.compute_log_probs(batch))
+    batch = batch.union(worker.compute_ref_log_probs(batch))
+    scores, metrics = reward.compute_reward(batch)
+    batch.batch["token_level_scores"] = batch.batch["token_level_rewards"] = scores
+    batch = compute_advantage(batch, adv_estimator=AdvantageEstimator.GRPO)
+    update = reduce_metrics(worker.update_actor(batch).non_tensor_batch)
+    rewards = {f"reward/{name}": values for name, values in reduce_metrics(metrics).items()}
+    return {name: float(value) for name, value in (rewards | update).items()}
+
+
+def synchronisation(worker: Any, model: str) -> dict[str, float]:
+    """Largest change of a weight since `model`, and largest difference between actor and rollout after a sync."""
+    from safetensors.torch import load_file
+    from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
+
+    worker.prepare_rollout_engine()
+    worker.release_rollout_engine()
+    rollout = worker.rollout.inference_engine.model.state_dict()
+    start = load_file(Path(model) / "model.safetensors")
+    with FSDP.summon_full_params(worker.fsdp_module, writeback=False):
+        actor = worker.fsdp_module._fsdp_wrapped_module
+        if hasattr(actor, "merge_adapter"):
+            actor.merge_adapter()
+        weights = {_plain(name): weight.detach().float() for name, weight in actor.named_parameters()}
+        weights = {name: weight for name, weight in weights.items() if name in rollout}
+        moved = max(_distance(weights[name], weight) for name, weight in _module_names(worker, start).items())
+        return {"moved": moved, "apart": max(_distance(weights[name], rollout[name]) for name in weights)}
+
+
+def main(model: str, rows: str, report: str, overrides: list[str]) -> None:
+    start()
+    config = load_config(model, overrides)
+    worker = make_worker(config)
+    batches = list(make_loader(config, rows))
+    letters = Path(report).with_name("letters_reward.py")
+    letters.write_text(LETTERS_REWARD)
+    began = time.perf_counter()
+    found: dict[str, Any] = {"plugin": grpo_step(worker, make_reward(config), config, batches[0])}
+    found["letters"] = grpo_step(worker, make_reward(config, letters), config, batches[1])
+    found["seconds"] = time.perf_counter() - began
+    worker.save_checkpoint(str(Path(report).with_name("actor")))
+    found["weights"] = synchronisation(worker, model)
+    Path(report).write_text(json.dumps(found))
+
+
+def _rollout(worker: Any, batch: Any, meta: list[str]) -> Any:
+    prompts = batch.pop(
+        batch_keys=["input_ids", "attention_mask", "position_ids"],
+        non_tensor_batch_keys=["raw_prompt_ids", "multi_modal_data"],
+        meta_info_keys=meta,
+    )
+    worker.prepare_rollout_engine()
+    responses = worker.generate_sequences(prompts)
+    worker.release_rollout_engine()
+    return responses
+
+
+def _distance(left: Any, right: Any) -> float:
+    return float((left.float() - right.float()).abs().max())
+
+
+def _module_names(worker: Any, weights: dict[str, Any]) -> dict[str, Any]:
+    """Names as in the checkpoint -> names as in the model."""
+    rename = worker.rollout.inference_engine._weights._module_name
+    return {rename(name): weight for name, weight in weights.items()}
+
+
+def _plain(name: str) -> str:
+    for part in ("_fsdp_wrapped_module.", "base_model.model.", "base_layer."):
+        name = name.replace(part, "")
+    return name
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4], overrides=sys.argv[4:])

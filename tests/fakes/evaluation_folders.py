@@ -1,0 +1,222 @@
+"""Folders as `ier1 evaluate` leaves them, with known scores, for tests of what reads them.
+
+    write_evaluation(tmp_path / "psr", "psr", {"Original": settings("original")}, ["openai:judge"], items(12), score)
+
+`score(item, system, judge, sample)` is a Score, or why there is none. `realistic` has real photographs, edited by the
+`pillow` editor: systems that carry out more of a request get higher scores.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from fakes.real_photos import real_photo
+from PIL import Image
+
+from ier1_plugin.data.items import Item
+from ier1_plugin.editors import EditError, make_editor
+from ier1_plugin.evaluation.records import BenchmarkItem, Judgement, Score
+from ier1_plugin.pipeline.batch_folder import Store
+from ier1_plugin.pipeline.chain import ImageEditR1
+from ier1_plugin.pipeline.system import System
+from ier1_plugin.task.schema import CHAIN, ORIGINAL, Plan
+
+GPT, GEMINI = "openai:gpt-4o-2024-11-20", "gemini:gemini-2.5-flash"
+RUBRIC = "5f" * 32
+DATE = "2026-11-24T10:00:00+00:00"
+Scorer = Callable[[str, str, str, int], Score | str]
+
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+REQUESTS: tuple[tuple[str, tuple[str, ...], str, tuple[str, ...]], ...] = (
+    (
+        "could someone make this black and white and mirror it? it's for my mum's birthday",
+        ("Adjust", "Transform"),
+        "low",
+        ("Adjust photo: black and white", "Transform photo to flipped horizontally"),
+    ),
+    ("brighten it up, it came out far too dark", ("Relighting",), "low", ("Relighting photo to brighter",)),
+    (
+        "blur it a little, warm the light and turn it upside down please",
+        ("Apply", "Relighting", "Transform"),
+        "high",
+        ("Apply blur to photo", "Relighting photo to warmer", "Transform photo to flipped vertically"),
+    ),
+    (
+        "give it an old-time sepia look and more contrast",
+        ("Apply", "Adjust"),
+        "medium",
+        ("Apply sepia to photo", "Adjust photo: more contrast"),
+    ),
+)
+
+
+def settings(method: str = CHAIN, editor: str = "flux-kontext", **more: Any) -> dict[str, Any]:
+    """Of a system, as evaluation.json holds them."""
+    system = System(method=method, editor=editor, **more)
+    return {name: value for name, value in vars(system).items() if name != "name"}
+
+
+def items(count: int, each: int = 1) -> list[BenchmarkItem]:
+    """`each` of them in a cluster."""
+    made = []
+    for number in range(count):
+        request, actions, difficulty, _ = REQUESTS[number % len(REQUESTS)]
+        name = f"item-{number:04d}"
+        image = f"inputs/{name}.png"
+        made.append(BenchmarkItem(name, request, image, f"post-{number // each}", actions, difficulty))
+    return made
+
+
+def write_evaluation(
+    out: Path,
+    benchmark: str,
+    systems: Mapping[str, Mapping[str, Any]],
+    judges: Sequence[str],
+    made: Sequence[BenchmarkItem],
+    score: Scorer,
+    samples: int = 1,
+    date: str = DATE,
+) -> Path:
+    """The folder, without pictures."""
+    out.mkdir(parents=True, exist_ok=True)
+    named = [
+        {"name": name, "folder": f"systems/{Item(name).name}", "settings": dict(given)}
+        for name, given in systems.items()
+    ]
+    facts = {
+        "benchmark": {"name": benchmark, "origin": "tests", "revision": "1", "seed": 0, "sampled": len(made)},
+        "systems": named,
+        "judges": [
+            {"name": judge, "rubric_sha256": RUBRIC, "max_side": 1024, "samples": samples, "date": date}
+            for judge in judges
+        ],
+        "prices": None,
+        "imageedit_r1": "0.1.0",
+    }
+    (out / "evaluation.json").write_text(json.dumps(facts))
+    (out / "sample.txt").write_text("".join(f"{item.id}\n" for item in made))
+    (out / "items.jsonl").write_text("".join(json.dumps(item.as_dict()) + "\n" for item in made))
+    (out / "judgements").mkdir(exist_ok=True)
+    for judge in judges:
+        lines = (
+            judgement(item, system, judge, sample, score(item.id, system, judge, sample), date)
+            for system in systems
+            for item in made
+            for sample in range(samples)
+        )
+        write_judgements(out, judge, lines)
+    return out
+
+
+def write_judgements(out: Path, judge: str, judgements: Iterable[Judgement], mode: str = "w") -> Path:
+    file = out / "judgements" / f"{Item(judge).name}.jsonl"
+    with file.open(mode) as stream:
+        stream.writelines(json.dumps(one.as_dict()) + "\n" for one in judgements)
+    return file
+
+
+def judgement(
+    item: BenchmarkItem, system: str, judge: str, sample: int, score: Score | str, date: str = DATE, **more: Any
+) -> Judgement:
+    hashes = [sha256(text.encode()).hexdigest() for text in (item.id, f"{item.id} {system}", item.request)]
+    there = isinstance(score, Score)
+    words = f"Fulfilment {score.fulfilment}, quality {score.quality}." if there else ""
+    one = Judgement(
+        item.id,
+        system,
+        judge,
+        sample,
+        *hashes,
+        rubric_sha256=RUBRIC,
+        score=score if there else None,
+        unscored="" if there else str(score),
+        reply=words,
+        seconds=0.2,
+        date=date,
+    )
+    return replace(one, **more)
+
+
+PAPER_LIKE: dict[str, tuple[dict[str, Any], float]] = {
+    "Step1X-Edit": (settings(ORIGINAL, "folder:step1x"), 0.5),
+    "SeedEdit": (settings(ORIGINAL, "folder:seededit"), 0.8),
+    "FLUX.1-Kontext-dev": (settings(ORIGINAL), 0.45),
+    "ImageEdit-R1 without RL, FLUX.1-Kontext-dev": (settings(decomposer="openai:http://127.0.0.1:8001/v1#base"), 0.55),
+    "ImageEdit-R1, FLUX.1-Kontext-dev": (settings(decomposer="openai:http://127.0.0.1:8000/v1#rl"), 0.9),
+    "ImageEdit-R1, FLUX.1-Kontext-dev, multi-turn": (
+        settings(decomposer="openai:http://127.0.0.1:8000/v1#rl", mode="multi-turn"),
+        0.7,
+    ),
+    "Nano Banana": (settings(ORIGINAL, "nano-banana"), 0.7),
+    "ImageEdit-R1, Nano Banana": (
+        settings(editor="nano-banana", decomposer="openai:http://127.0.0.1:8000/v1#rl"),
+        0.85,
+    ),
+}
+"""Settings, and the share of sub-requests that the system carries out."""
+COMPARISONS = """\
+With and without RL:
+  without RL: ImageEdit-R1 without RL, FLUX.1-Kontext-dev
+  with RL: ImageEdit-R1, FLUX.1-Kontext-dev
+Training rows:
+  0: ImageEdit-R1 without RL, FLUX.1-Kontext-dev
+  500: ImageEdit-R1, FLUX.1-Kontext-dev, multi-turn
+  4000: ["ImageEdit-R1, FLUX.1-Kontext-dev", "ImageEdit-R1, Nano Banana"]
+"""
+
+
+def realistic(out: Path, benchmark: str, count: int, side: int = 320) -> Path:
+    """PAPER_LIKE systems on real photographs; some edits fail, some judgements are refused."""
+    made = items(count, each=2)
+    done: dict[tuple[str, str], float] = {}
+    for number, item in enumerate(made):
+        photo = real_photo(PHOTOS[number % len(PHOTOS)])
+        photo.thumbnail((side, side))
+        (out / "inputs").mkdir(parents=True, exist_ok=True)
+        photo.save(out / item.image)
+        for name, (_, skill) in PAPER_LIKE.items():
+            share = _edited(out / "systems" / Item(name).name, item, name, photo, skill, f"{benchmark}{number}{name}")
+            if share is not None:
+                done[item.id, name] = share
+
+    def score(item: str, system: str, judge: str, sample: int) -> Score | str:
+        luck = random.Random(f"{benchmark}{item}{system}{judge}{sample}")
+        if (item, system) not in done:
+            return "missing image: the editor gave up"
+        if luck.random() < 0.02:
+            return "refusal: I can't help with that"
+        best = round(4 * done[item, system] - (luck.random() < 0.3))
+        return Score(max(0, best), luck.choice((2, 3, 3)), luck.choice((1, 2, 3) if judge == GPT else (2, 3)))
+
+    return write_evaluation(
+        out, benchmark, {name: one for name, (one, _) in PAPER_LIKE.items()}, [GPT, GEMINI], made, score
+    )
+
+
+def _edited(folder: Path, item: BenchmarkItem, name: str, photo: Image.Image, skill: float, seed: str) -> float | None:
+    """Edits as well as the system can and keeps it as a batch does; the share carried out, None where it failed."""
+    luck = random.Random(seed)
+    wanted = next(row[3] for row in REQUESTS if row[0] == item.request)
+    carried_out = tuple(one for one in wanted if luck.random() < skill)
+    with Store(folder).opened({"name": name}) as store:
+        job = Item(item.id, str(folder.parent.parent / item.image), item.request)
+        if luck.random() < 0.03:
+            store.keep_error(job, "edit", "the editor gave up")
+            return None
+        chain = ImageEditR1(None, None, _editor)
+        result = chain.edit(photo, Plan(item.request, carried_out or ("Leave photo as it is",)), mode="multi-turn")
+        store.keep_result(job, result)
+    return len(carried_out) / len(wanted)
+
+
+def _editor(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+    with suppress(EditError):
+        return make_editor("pillow")(image, instruction, seed)
+    return image.copy()

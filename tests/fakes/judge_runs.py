@@ -1,0 +1,115 @@
+"""How the judge's tests run it: pairs whose scores are known, no waits, a key that must not be seen again.
+
+As a program it judges what another process has prepared, until it is done or killed:
+
+    python tests/judge_runs.py FOLDER SPEC --samples 2 --jobs 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.judge_server import colour
+from PIL import Image
+
+from ier1_plugin.evaluation.judges import make_judge
+from ier1_plugin.evaluation.judges.judging import Case, Judge, Pair, Reply, judge_all
+from ier1_plugin.evaluation.judges.store import JudgementStore, judgements_file
+from ier1_plugin.evaluation.records import BenchmarkItem, Judgement, Score
+from ier1_plugin.runs.folder import write
+from ier1_plugin.task.images import png_bytes
+
+KEY = "sk-test-0123456789abcdef"
+SIZE = (24, 16)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+
+def image(folder: Path, name: str, fill: tuple[int, int, int], size: tuple[int, int] = SIZE) -> Path:
+    file = folder / f"{name}.png"
+    write(file, png_bytes(Image.new("RGB", size, fill)))
+    return file
+
+
+def item(folder: Path, id: str = "lamp", request: str = "remove the lamp", **more: Any) -> BenchmarkItem:
+    """An item with a grey source of its own."""
+    shade = sum(id.encode()) % 200 + 5
+    source = image(folder, f"{id}-source", (shade, shade, shade))
+    return BenchmarkItem(id, request, str(source), cluster=id, **more)
+
+
+def pair(folder: Path, id: str = "lamp", system: str = "flux", score: Score | None = None) -> Pair:
+    """A pair whose edited image shows the loopback judge its score."""
+    edited = image(folder, f"{id}-{system}", colour(score or Score(4, 2, 3)))
+    return Pair(item(folder, id, f"remove the {id}"), system, edited)
+
+
+def known_scores(systems: int, items: int, seed: int = 0) -> dict[tuple[str, str], Score]:
+    """(system, item) -> a score; no two systems have the same for an item."""
+    rng = random.Random(seed)
+    every = [Score(f, q, p) for f in range(5) for q in range(4) for p in range(4)]
+    drawn = {f"item-{number:03}": rng.sample(every, systems) for number in range(items)}
+    return {(f"system-{number}", id): scores[number] for id, scores in drawn.items() for number in range(systems)}
+
+
+def pairs_of(folder: Path, scores: dict[tuple[str, str], Score]) -> list[Pair]:
+    return [pair(folder, id, system, score) for (system, id), score in scores.items()]
+
+
+def fake(
+    *replies: Reply | BaseException | Callable[[Case], Reply], **more: Any
+) -> tuple[Judge, list[tuple[Case, int, int]]]:
+    """A judge that gives these replies, the last one for ever, and what it was asked."""
+    asked: list[tuple[Case, int, int]] = []
+
+    def ask(case: Case, sample: int, attempt: int) -> Reply:
+        asked.append((case, sample, attempt))
+        reply = replies[min(len(asked), len(replies)) - 1]
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply if isinstance(reply, Reply) else reply(case)
+
+    return Judge("fake", ask, "rubric", **{"backoff": 0.0, **more}), asked
+
+
+def ask(judge: Judge, case: Case, sample: int = 0, attempt: int = 0) -> Reply:
+    return judge.ask(judge.show(case), sample, attempt)
+
+
+def run(judge: Judge, folder: Path, pairs: list[Pair], samples: int = 1, jobs: int = 4, **more: Any) -> list[Judgement]:
+    with JudgementStore(judgements_file(folder, judge.name), **more) as store:
+        return list(judge_all(pairs, judge, store, samples, jobs))
+
+
+def lines(folder: Path, judge: str = "fake") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in judgements_file(folder, judge).read_text().splitlines()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("spec")
+    parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=4)
+    options = parser.parse_args()
+    saved = json.loads((options.folder / "pairs.json").read_text())
+    pairs = [Pair(BenchmarkItem.from_dict(asked), system, Path(edited)) for asked, system, edited in saved]
+    judge = replace(make_judge(options.spec, temperature=0.0), backoff=0.0)
+    print("begins", flush=True)
+    run(judge, options.folder, pairs, options.samples, options.jobs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

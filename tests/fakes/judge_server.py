@@ -1,0 +1,138 @@
+"""A loopback judge: the model is fake, the HTTP is real, and the score of an edit is written into its first pixel.
+
+    with serve_judge(flaky(seed=7)) as server:
+        judge = make_judge(f"openai:{server.url}#fake-vlm")
+    server.log[0] -> Asked(key="remove the lamp|4-2-3|0", request="remove the lamp", nth=0, body={...}, headers={...})
+
+Run as a program it outlives the client that it serves, which a test may then kill:
+
+    python tests/judge_server.py --seed 7 --failures 0.33     # prints http://127.0.0.1:PORT/v1
+    curl http://127.0.0.1:PORT/stats     # {"remove the lamp|4-2-3|0": {"asked": 2, "answered": 1}, ...}
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from fakes.annotator_server import CLOSE, AnnotatorServer, Answer, Asked, Respond, _draw, completion, error
+from PIL import Image
+
+from ier1_plugin.evaluation.records import DIMENSIONS, Score
+from ier1_plugin.task.images import open_image
+
+# far enough apart that no encoding takes one for another
+STEP = 40
+MOST_FAILURES = 2
+
+
+def colour(score: Score) -> tuple[int, int, int]:
+    return STEP * score.fulfilment, STEP * score.quality, STEP * score.preservation
+
+
+def score_of(image: Image.Image) -> Score:
+    """The inverse of `colour`, read from the first pixel of an image."""
+    pixel: Any = image.getpixel((0, 0))
+    return Score(*(min(round(value / STEP), most) for value, most in zip(pixel, DIMENSIONS.values(), strict=True)))
+
+
+def picture(body: dict[str, Any], number: int) -> Image.Image:
+    """The first (0) or second (1) image of a request."""
+    parts = [part for part in body["messages"][0]["content"] if part["type"] == "image_url"]
+    return open_image(base64.b64decode(parts[number]["image_url"]["url"].partition(",")[2]))
+
+
+def verdict(score: Score) -> str:
+    return json.dumps({"reasoning": "I looked.", **{name: getattr(score, name) for name in DIMENSIONS}})
+
+
+def honest(asked: Asked) -> Answer:
+    return replace(completion(verdict(score_of(picture(asked.body, 1))), id=asked.key), usable=True)
+
+
+def flaky(seed: int, failures: float = 0.33) -> Respond:
+    """Each question fails up to MOST_FAILURES times before it is answered: 30 % of all requests for 0.33."""
+
+    def respond(asked: Asked) -> Answer:
+        draws = (_draw(seed, asked.key, number) < failures for number in range(MOST_FAILURES))
+        first = next((number for number, fails in enumerate(draws) if not fails), MOST_FAILURES)
+        return _fault(asked, seed) if asked.nth < first else honest(asked)
+
+    return respond
+
+
+FAULTS = {
+    "429": lambda text: error(429, "slow down", headers={"Retry-After": "0"}),
+    "500": lambda text: error(500),
+    "closed": lambda text: Answer(trouble=CLOSE),
+    "HTML": lambda text: Answer(body=b"<html><h1>Bad gateway</h1></html>", headers={"Content-Type": "text/html"}),
+    "cut": lambda text: completion(text[:-9], "length"),
+    "cut in silence": lambda text: completion(text[:-9]),
+    "refusal": lambda text: completion(None, refusal="I can't help with this image."),
+    "other scale": lambda text: completion("Fulfilment: 4/5\nQuality: 3/5\nPreservation: 3/5"),
+    "out of range": lambda text: completion('{"fulfilment": 9, "quality": 9, "preservation": 9}'),
+    "bare number": lambda text: completion("**4**"),
+}
+
+
+def _fault(asked: Asked, seed: int) -> Answer:
+    names = sorted(FAULTS)
+    kind = names[int(_draw(seed, asked.key, asked.nth, "kind") * len(names))]
+    return FAULTS[kind](verdict(score_of(picture(asked.body, 1))))
+
+
+class JudgeServer(AnnotatorServer):
+    """Counts every question: a request, the score in the edited image, a sample number."""
+
+    delay = 0.0
+
+    def take(self, body: dict[str, Any], headers: dict[str, str]) -> Asked:
+        time.sleep(self.delay)
+        request = body["messages"][0]["content"][-1]["text"].split('"""')[1].strip()
+        key = question_key(request, score_of(picture(body, 1)), body.get("seed", 0) % 1000)
+        with self._lock:
+            asked = Asked(key, request, self.asked[key], body, headers)
+            self.asked[key] += 1
+            if self._keep:
+                self.log.append(asked)
+        return asked
+
+
+def question_key(request: str, score: Score, sample: int) -> str:
+    return f"{request}|{score.fulfilment}-{score.quality}-{score.preservation}|{sample}"
+
+
+@contextmanager
+def serve_judge(respond: Respond = honest) -> Iterator[JudgeServer]:
+    """A server in a thread of this process."""
+    server = JudgeServer(respond, slow=1.0, keep=True)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.close()
+        thread.join()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A loopback judge that fails a share of the time.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--failures", type=float, default=0.0)
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds that a request takes at least")
+    options = parser.parse_args()
+    server = JudgeServer(flaky(options.seed, options.failures), slow=1.0, keep=False)
+    server.delay = options.delay
+    print(server.url, flush=True)
+    server.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Random Qwen-VL models of about 0.2 M parameters, for tests that need a model and not what it knows.
+
+    build(tmp_path / "model", "qwen2_5_vl")   -> the folder, which AutoProcessor and AutoModelForImageTextToText load
+
+Attention heads are 32 wide. The tokenizer is trained on the decomposition prompt, so that a prompt has a few hundred
+tokens. Also rows for EasyR1: `write_rows(tmp_path / "train.parquet", 8)`.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from ier1_plugin.prompts import path as prompt_path
+from ier1_plugin.small_world.tiny_model import qwen_words
+from ier1_plugin.task.actions import ACTIONS
+from ier1_plugin.task.parsing import render_response
+from ier1_plugin.task.rows import format_row
+from ier1_plugin.task.schema import Decomposition
+
+FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+END, STOP, IMAGE, VIDEO, VISION = "<|endoftext|>", "<|im_end|>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>"
+SPECIAL_TOKENS = [END, "<|im_start|>", STOP, VISION, "<|vision_end|>", IMAGE, VIDEO]
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content -%}
+{%- if part.type == "image" %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif -%}
+{%- endfor %}{% endif %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+HIDDEN = 64
+GOLD = Decomposition(("Recoloring",), ("coat",), ("red",))
+
+
+def build(folder: Path, family: str, seed: int = 0) -> Path:
+    """Writes a model of `family` (one of FAMILIES) with random weights, its tokenizer and its image processor."""
+    import torch
+
+    from ier1_plugin.chat import torchvision_ops
+
+    torchvision_ops.define_missing_schemas(torch)
+    from transformers import GenerationConfig
+
+    tokenizer = _tokenizer()
+    ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in SPECIAL_TOKENS}
+    torch.manual_seed(seed)
+    model = {"qwen2_5_vl": _qwen2_5_vl, "qwen3_vl": _qwen3_vl}[family](ids, len(tokenizer))
+    ends = [ids[STOP], ids[END]]
+    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ids[END], do_sample=True)
+    model.save_pretrained(folder)
+    _processor(family, tokenizer).save_pretrained(folder)
+    return folder
+
+
+def photo(index: int, size: tuple[int, int] = (84, 56)) -> Any:
+    """A picture that differs for each index."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", size, (37 * index % 256, 91 * index % 256, 53 * index % 256))
+    ImageDraw.Draw(image).rectangle((5, 5, 20 + index % 40, 40), fill=(200, 11 * index % 256, 30))
+    return image
+
+
+def write_rows(file: Path, count: int) -> Path:
+    """RL rows with a photo each, in the columns of the builder."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.Table.from_pylist([_row(index) for index in range(count)]), file)
+    return file
+
+
+def _row(index: int) -> dict[str, Any]:
+    buffer = BytesIO()
+    photo(index).save(buffer, "PNG")
+    request = f"make the coat {'red' if index % 2 else 'navy'}"
+    return format_row(id=f"row-{index}", source="test", request=request, image=buffer.getvalue(), gold=GOLD)
+
+
+def _tokenizer() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import Qwen2TokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = qwen_words()
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    corpus = [prompt_path("decompose").read_text(), render_response(GOLD, "The coat changes."), *ACTIONS] * 10
+    backend.train_from_iterator(
+        corpus, trainers.BpeTrainer(vocab_size=768, initial_alphabet=alphabet, show_progress=False)
+    )
+    options = {"unk_token": None, "bos_token": None, "eos_token": STOP, "pad_token": END}
+    tokenizer = Qwen2TokenizerFast(
+        tokenizer_object=backend, additional_special_tokens=SPECIAL_TOKENS[1:], model_max_length=4096, **options
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _processor(family: str, tokenizer: Any) -> Any:
+    import transformers
+
+    # transformers resolves these names when asked, which a type checker can't follow
+    hf: Any = transformers
+    patch = {"qwen2_5_vl": 14, "qwen3_vl": 16}[family]
+    side = 2 * patch
+    image_processor = hf.Qwen2VLImageProcessorFast(
+        min_pixels=side**2, max_pixels=16 * side**2, patch_size=patch, merge_size=2, temporal_patch_size=2
+    )
+    parts = {"image_processor": image_processor, "tokenizer": tokenizer, "chat_template": CHAT_TEMPLATE}
+    if family == "qwen3_vl":
+        return hf.Qwen3VLProcessor(**parts, video_processor=hf.Qwen3VLVideoProcessor())
+    return hf.Qwen2_5_VLProcessor(**parts, video_processor=hf.Qwen2VLVideoProcessor())
+
+
+def _text(ids: dict[str, int], vocabulary: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": HIDDEN,
+        "intermediate_size": 2 * HIDDEN,
+        "num_hidden_layers": 2,
+        "num_attention_heads": HIDDEN // 32,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 4096,
+        # ten times the usual width: with tied embeddings a narrow random model only repeats its last token
+        "initializer_range": 0.2,
+        "tie_word_embeddings": True,
+        "eos_token_id": ids[STOP],
+        "pad_token_id": ids[END],
+        "bos_token_id": None,
+    }
+
+
+def _top(ids: dict[str, int]) -> dict[str, Any]:
+    return {
+        "image_token_id": ids[IMAGE],
+        "video_token_id": ids[VIDEO],
+        "vision_start_token_id": ids[VISION],
+        "vision_end_token_id": ids["<|vision_end|>"],
+        "tie_word_embeddings": True,
+        "eos_token_id": ids[STOP],
+        "pad_token_id": ids[END],
+        "bos_token_id": None,
+    }
+
+
+def _vision(**own: Any) -> dict[str, Any]:
+    return {"depth": 2, "hidden_size": 64, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": HIDDEN, **own}
+
+
+def _qwen2_5_vl(ids: dict[str, int], vocabulary: int) -> Any:
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    # 16 pairs of a 32 wide head, shared out between time, height and width
+    text = _text(ids, vocabulary) | {"rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]}}
+    vision = _vision(window_size=112, fullatt_block_indexes=[1])
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **_top(ids))
+    return Qwen2_5_VLForConditionalGeneration(config).float()
+
+
+def _qwen3_vl(ids: dict[str, int], vocabulary: int) -> Any:
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    rope = {"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True}
+    text = _text(ids, vocabulary) | {"head_dim": 32, "rope_scaling": rope}
+    vision = _vision(num_position_embeddings=64, deepstack_visual_indexes=[0])
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, **_top(ids))
+    return Qwen3VLForConditionalGeneration(config).float()

@@ -1,0 +1,357 @@
+"""Batches with plain functions for agents and editors."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes.chain_helpers import results, write_photos
+from fakes.chat_fakes import GOLD, NONSENSE, FakeChat, FakeEditor, photo, reply
+from PIL import Image
+
+from ier1_plugin.chat import ChatError, RequestRejected, TransientError
+from ier1_plugin.data.items import BatchError, Item, count_items, read_items
+from ier1_plugin.editors import EditError, Editor
+from ier1_plugin.pipeline.agents import decompose, rule
+from ier1_plugin.pipeline.batch import MAX_FAILURES_IN_A_ROW, PLAN, Batch, Worker, run
+from ier1_plugin.pipeline.batch_folder import Store
+from ier1_plugin.task.schema import Decomposition
+
+
+class Planner:
+    """A decomposer that counts what it is asked."""
+
+    def __init__(self, answer: Callable[[str], Any] = lambda request: GOLD) -> None:
+        self.answer = answer
+        self.asked: Counter[str] = Counter()
+
+    def __call__(self, image: Image.Image, request: str) -> Decomposition:
+        self.asked[request] += 1
+        return self.answer(request)
+
+
+def batch_of(items: list[Item], out: Path, planner: Any = None, editor: Any = None, **more: Any) -> Batch:
+    return Batch(
+        items=lambda: iter(items),
+        store=Store(out),
+        make_agents=lambda: (planner or Planner(), rule),
+        make_editor=lambda: editor or FakeEditor(),
+        **more,
+    )
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_every_item_becomes_an_image_a_trace_and_a_line(tmp_path: Path, overlap: bool):
+    items = write_photos(tmp_path / "in", 5)
+    counts = run(batch_of(items, tmp_path / "out", overlap=overlap))
+    assert counts == {"open": 0, "edited": 5, "failed": 0}
+    lines = results(tmp_path / "out")
+    assert [line["id"] for line in lines] == [item.id for item in items]
+    for line in lines:
+        trace = json.loads((tmp_path / "out" / line["trace"]).read_text(encoding="utf-8"))
+        with Image.open(tmp_path / "out" / line["image"]) as image:
+            inside: Any = image
+            assert json.loads(inside.text["imageedit_r1"])["plan"] == trace["plan"]
+        assert line["sub_requests"] == ["Delete lamp", "Recoloring sofa to navy"]
+        assert trace["plan"]["request"] == line["request"]
+
+
+def test_an_item_that_the_end_of_a_run_cut_short_is_open_and_not_failed(tmp_path: Path):
+    (item,) = write_photos(tmp_path / "in", 1)
+
+    def cut_short(image: Image.Image, request: str) -> Decomposition:
+        worker.close()
+        raise TransientError("closed while it waited")
+
+    batch = batch_of([item], tmp_path / "out", cut_short)
+    worker = Worker(batch, PLAN, None, print)
+    with batch.store.opened(batch.settings):
+        assert worker(item).failed
+    assert batch.store.status(item) == ("open", "")
+    assert run(batch_of([item], tmp_path / "out"))["edited"] == 1
+
+
+def test_an_odd_row_costs_no_other_row_anything(tmp_path: Path):
+    (item,) = write_photos(tmp_path / "in", 1)
+    rows = [
+        {"id": 0, "image": item.image, "request": "zero"},
+        {"id": "odd", "image": item.image, "request": "a\ud800b"},
+        {"id": "bad", "image": "\ud800.png", "request": "x"},
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    batch = batch_of(list(read_items(tmp_path / "in.jsonl", "")), tmp_path / "out")
+    assert run(batch) == {"open": 0, "edited": 2, "failed": 1}
+    assert [(line["id"], line["status"]) for line in results(tmp_path / "out")] == [
+        ("0", "edited"),
+        ("odd", "edited"),
+        ("bad", "failed"),
+    ]
+
+
+def test_one_image_is_no_list_of_images(tmp_path: Path):
+    (item,) = write_photos(tmp_path / "in", 1)
+    with pytest.raises(BatchError, match="is one image; edit it with ier1 edit, or name its folder"):
+        count_items(Path(item.image))
+
+
+def test_everything_is_planned_before_anything_is_edited(tmp_path: Path):
+    seen: list[str] = []
+    items = write_photos(tmp_path / "in", 6)
+    planner = Planner(lambda request: seen.append("plan") or GOLD)
+    run(batch_of(items, tmp_path / "out", planner, lambda image, instruction, seed: seen.append("edit") or image))
+    assert seen == ["plan"] * 6 + ["edit"] * 6
+
+
+def test_the_planner_is_freed_before_the_first_edit(tmp_path: Path):
+    chat = FakeChat([reply()])
+    closed_at_edits: list[bool] = []
+    batch = batch_of(
+        write_photos(tmp_path / "in", 3),
+        tmp_path / "out",
+        partial(decompose, chat=chat),
+        lambda image, instruction, seed: closed_at_edits.append(chat.closed) or image,
+    )
+    run(batch)
+    assert closed_at_edits == [True] * 3
+
+
+def test_a_local_editor_gets_one_image_at_a_time_and_a_remote_one_several(tmp_path: Path):
+    items = write_photos(tmp_path / "in", 8)
+    for local in (True, False):
+        together, most, lock = [0], [0], threading.Lock()
+
+        def edit(
+            image: Image.Image, instruction: str, seed: int, counters: Any = (together, most, lock)
+        ) -> Image.Image:
+            now, top, guard = counters
+            with guard:
+                now[0] += 1
+                top[0] = max(top[0], now[0])
+            time.sleep(0.05)
+            with guard:
+                now[0] -= 1
+            return image
+
+        run(batch_of(items, tmp_path / f"out-{local}", editor=Editor("fake", edit, local=local), jobs=4))
+        assert (most[0] == 1) == local
+
+
+def test_a_second_run_does_nothing_again(tmp_path: Path):
+    items, planner, editor = write_photos(tmp_path / "in", 4), Planner(), FakeEditor()
+    batch = batch_of(items, tmp_path / "out", planner, editor)
+    assert run(batch) == run(batch) == {"open": 0, "edited": 4, "failed": 0}
+    assert len(editor.calls) == 4
+    assert set(planner.asked.values()) == {1}
+
+
+def test_what_is_planned_is_not_planned_again_after_a_failure(tmp_path: Path):
+    items, planner = write_photos(tmp_path / "in", 3), Planner()
+    broken = batch_of(items, tmp_path / "out", planner, failing(EditError("out of paint")))
+    assert run(broken)["failed"] == 3
+    assert run(batch_of(items, tmp_path / "out", planner, retry_failed=True))["edited"] == 3
+    assert set(planner.asked.values()) == {1}
+
+
+def failing(error: Exception, times: int = 10**6) -> Any:
+    left = [times]
+
+    def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise error
+        return image
+
+    return edit
+
+
+def test_an_item_that_fails_says_why_and_holds_nobody_up(tmp_path: Path):
+    items = write_photos(tmp_path / "in", 4)
+    Path(items[1].image).write_text("no photo", encoding="utf-8")
+    Path(items[2].image).unlink()
+    items.append(Item("item-4", items[0].image, " "))
+    items.append(Item("line-6", problem="not JSON: oops"))
+    counts = run(batch_of(items, tmp_path / "out"))
+    assert counts == {"open": 0, "edited": 2, "failed": 4}
+    errors = {line["id"]: line["error"] for line in results(tmp_path / "out") if line["status"] == "failed"}
+    assert "not an image" in errors["item-1"]
+    assert "can't be read: No such file" in errors["item-2"]
+    assert "the request is empty" in errors["item-4"]
+    assert errors["line-6"] == "not JSON: oops"
+
+
+def test_failed_items_are_left_alone_until_they_are_to_be_tried_again(tmp_path: Path):
+    items = write_photos(tmp_path / "in", 3)
+    editor = failing(EditError("refused"), times=2)
+    first = batch_of(items, tmp_path / "out", editor=editor)
+    assert run(first) == {"open": 0, "edited": 1, "failed": 2}
+    assert run(first) == {"open": 0, "edited": 1, "failed": 2}
+    again = batch_of(items, tmp_path / "out", editor=editor, retry_failed=True)
+    assert run(again) == {"open": 0, "edited": 3, "failed": 0}
+    assert not list((tmp_path / "out" / "errors").iterdir())
+
+
+def test_an_editor_that_is_broken_ends_the_run_soon(tmp_path: Path):
+    items = write_photos(tmp_path / "in", 3 * MAX_FAILURES_IN_A_ROW)
+    with pytest.raises(BatchError, match="10 images in a row failed, the last one so: no paint; see to that"):
+        run(batch_of(items, tmp_path / "out", editor=failing(EditError("no paint")), jobs=1))
+    assert len(results(tmp_path / "out")) < len(items)
+    assert run(batch_of(items, tmp_path / "out", retry_failed=True))["edited"] == len(items)
+
+
+def test_bad_photos_in_a_row_are_no_sign_of_a_broken_editor(tmp_path: Path):
+    items = write_photos(tmp_path / "in", 2 * MAX_FAILURES_IN_A_ROW)
+    for item in items[:-1]:
+        Path(item.image).write_bytes(b"")
+    assert run(batch_of(items, tmp_path / "out")) == {"open": 0, "edited": 1, "failed": len(items) - 1}
+
+
+def test_a_question_that_the_server_refuses_is_an_item_that_failed(tmp_path: Path):
+    chat = FakeChat([RequestRejected("too long"), reply()])
+    counts = run(batch_of(write_photos(tmp_path / "in", 3), tmp_path / "out", partial(decompose, chat=chat), jobs=1))
+    assert counts == {"open": 0, "edited": 2, "failed": 1}
+
+
+def test_a_wrong_key_ends_the_run_and_no_item_has_failed(tmp_path: Path):
+    items = write_photos(tmp_path / "in", 4)
+    chat = FakeChat([ChatError("the key in OPENAI_API_KEY was not accepted")])
+    with pytest.raises(BatchError, match="OPENAI_API_KEY"):
+        run(batch_of(items, tmp_path / "out", partial(decompose, chat=chat), jobs=1))
+    assert results(tmp_path / "out") == []
+    assert run(batch_of(items, tmp_path / "out"))["edited"] == 4
+
+
+def test_a_fallback_is_told_with_the_id_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    batch = batch_of(write_photos(tmp_path / "in", 1), tmp_path / "out", partial(decompose, chat=FakeChat([NONSENSE])))
+    assert run(batch)["edited"] == 1
+    assert "item-0: no readable decomposition in 2 replies" in capsys.readouterr().err
+    assert "no readable decomposition" in results(tmp_path / "out")[0]["notes"][0]
+
+
+def test_two_items_with_one_id_do_not_pass_for_each_other(tmp_path: Path):
+    first, second = write_photos(tmp_path / "in", 2)
+    items = [first, Item(first.id, second.image, second.request), first]
+    for jobs in (1, 4):
+        out = tmp_path / f"out-{jobs}"
+        assert run(batch_of(items, out, jobs=jobs)) == {"open": 0, "edited": 2, "failed": 1}
+        assert "is taken by another item" in results(out)[1]["error"]
+
+
+@pytest.mark.parametrize(
+    "id", ["../../etc/passwd", "/abs", ".hidden", "a/b", "ü 漢字", "x" * 400, "a%2Fb", "CON:1@2", ".."]
+)
+def test_any_id_makes_a_safe_file_name(tmp_path: Path, id: str):
+    (item,) = write_photos(tmp_path / "in", 1)
+    out = tmp_path / "deep" / "out"
+    assert run(batch_of([Item(id, item.image, item.request)], out))["edited"] == 1
+    (image,) = (out / "images").iterdir()
+    assert image.parent == out / "images"
+    assert results(out)[0]["id"] == id
+
+
+def test_different_ids_never_share_a_file():
+    ids = ["a/b", "a%2Fb", "a b", ".a", "%2Ea", "x" * 400, "x" * 401, "ü", "u"]
+    assert len({Item(id).name for id in ids}) == len(ids)
+
+
+def test_other_settings_or_a_second_run_at_the_same_time_are_refused(tmp_path: Path):
+    items = write_photos(tmp_path / "in", 1)
+    run(batch_of(items, tmp_path / "out", settings={"seed": 1, "editor": "pillow"}))
+    with pytest.raises(BatchError, match=r"begun with other settings \(seed 1, now 2\)"):
+        run(batch_of(items, tmp_path / "out", settings={"seed": 2, "editor": "pillow"}))
+    with (
+        Store(tmp_path / "out").opened({"seed": 1, "editor": "pillow"}),
+        pytest.raises(BatchError, match="another run is writing into"),
+    ):
+        run(batch_of(items, tmp_path / "out", settings={"seed": 1, "editor": "pillow"}))
+
+
+def test_a_torn_line_of_a_killed_run_is_no_obstacle(tmp_path: Path):
+    items = write_photos(tmp_path / "in", 2)
+    run(batch_of(items[:1], tmp_path / "out"))
+    (tmp_path / "out" / "images" / f".item-1.png.1-2{'.part'}").write_bytes(b"half")
+    (tmp_path / "out" / "results.jsonl").write_text('{"id": "ite', encoding="utf-8")
+    (tmp_path / "out" / "plans" / "item-1.json").write_text("{", encoding="utf-8")
+    assert run(batch_of(items, tmp_path / "out"))["edited"] == 2
+    assert not list((tmp_path / "out").rglob("*.part"))
+    assert len(results(tmp_path / "out")) == 2
+
+
+def test_json_lines_are_read_with_paths_beside_the_file(tmp_path: Path):
+    photo().save(tmp_path / "a.png")
+    lines = [
+        {"id": "first", "image": "a.png", "request": "make it red"},
+        {"image": str(tmp_path / "a.png"), "instruction": "make it blue"},
+        {"id": 7, "image": "a.png"},
+        {"image": None, "request": "x"},
+        {"image": "a.png", "request": 3},
+        "not an object",
+    ]
+    text = "\n".join(map(json.dumps, lines)) + "\n\n{torn\n"
+    (tmp_path / "in.jsonl").write_text(text, encoding="utf-8")
+    items = list(read_items(tmp_path / "in.jsonl"))
+    assert count_items(tmp_path / "in.jsonl") == len(items) == 7
+    assert items[0] == Item("first", str(tmp_path / "a.png"), "make it red")
+    assert items[1] == Item("line-000002", str(tmp_path / "a.png"), "make it blue")
+    reasons = [item.problem for item in items[2:]]
+    assert [reason[:12] for reason in reasons] == [
+        "no request: ",
+        "image is Non",
+        "no request: ",
+        "not a JSON o",
+        "not JSON: Ex",
+    ]
+    assert items[6].id == "line-000008"
+    assert list(read_items(tmp_path / "in.jsonl", "make it grey"))[2].request == "make it grey"
+
+
+def test_a_folder_is_read_in_the_order_of_names_with_the_request_beside_each_photo(tmp_path: Path):
+    for name in ("b.png", "a.PNG", "c.jpg", "c.png"):
+        photo().save(tmp_path / name)
+    (tmp_path / "notes.md").write_text("x", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("make it blue\n", encoding="utf-8")
+    items = list(read_items(tmp_path, "make it red"))
+    assert [(item.id, item.request) for item in items] == [
+        ("a", "make it red"),
+        ("b", "make it blue"),
+        ("c.jpg", "make it red"),
+        ("c.png", "make it red"),
+    ]
+    assert next(read_items(tmp_path)).problem == "no request: write one into a.txt, or give --request"
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty file", "empty folder"])
+def test_an_input_with_nothing_in_it_says_so(tmp_path: Path, kind: str):
+    source = tmp_path / "in"
+    if kind == "empty file":
+        source.write_text("\n\n", encoding="utf-8")
+    elif kind == "empty folder":
+        source.mkdir()
+    with pytest.raises(
+        BatchError, match="neither a folder nor a file" if kind == "missing" else "holds nothing to edit"
+    ):
+        count_items(source)
+
+
+def test_the_input_is_never_held(tmp_path: Path):
+    (item,) = write_photos(tmp_path / "in", 1)
+    ahead, done = [0], [0]
+
+    def items() -> Iterator[Item]:
+        for number in range(200):
+            ahead[0] = max(ahead[0], number - done[0])
+            yield Item(f"item-{number}", item.image, item.request)
+
+    def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        done[0] += 1
+        return image
+
+    batch = Batch(items, Store(tmp_path / "out"), lambda: (Planner(), rule), lambda: edit, jobs=2, overlap=True)
+    assert run(batch)["edited"] == 200
+    assert ahead[0] <= 8

@@ -1,0 +1,233 @@
+"""Requests, photos and gold of the small world, and the rows that the builder gets from it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from data_prep.settings import Settings
+from data_prep.sources.small_world import ROWS, VAL_EVERY, rows
+from ier1_plugin.small_world import pictures, wordings
+from ier1_plugin.small_world.operations import OPERATIONS, PART, WHOLE
+from ier1_plugin.small_world.pictures import MIN_DISTANCE, PICTURES, Photo, perceptual_hash, photos
+from ier1_plugin.small_world.wordings import (
+    GREETING,
+    JOINERS,
+    MAIN_SUBJECT,
+    POLITE,
+    REGIONS,
+    STATEMENT_JOINERS,
+    WORDINGS,
+)
+from ier1_plugin.small_world.world import (
+    PICTURE_SHARE,
+    WHOLE_SUBJECT,
+    Edit,
+    Sample,
+    Split,
+    edits_of,
+    is_picture_told,
+    sample_id,
+    samples,
+)
+from ier1_plugin.task.parsing import render_response
+from ier1_plugin.task.schema import Decomposition
+from ier1_plugin.task.scoring import Gold, score_response
+
+ROOT = Path(__file__).parent.parent
+SEED = 0
+EVERYTHING_ELSE = (
+    *wordings.WHOLE_PHOTO,
+    *(name for names, _ in REGIONS.values() for name in names),
+    *(text for phrases in (MAIN_SUBJECT, POLITE, GREETING, JOINERS, STATEMENT_JOINERS) for text in phrases.train),
+)
+
+
+def drawn(split: Split, count: int, seed: int = SEED) -> list[Sample]:
+    return list(islice(samples(split, seed), count))
+
+
+@pytest.fixture(scope="module")
+def train() -> list[Sample]:
+    return drawn("train", ROWS * (VAL_EVERY - 1) // VAL_EVERY)
+
+
+@pytest.fixture(scope="module")
+def val() -> list[Sample]:
+    return drawn("val", ROWS // VAL_EVERY)
+
+
+def test_every_gold_scores_full_marks(train: list[Sample], val: list[Sample]):
+    for sample in train + val:
+        scores = score_response(render_response(sample.gold, sample.think), Gold.of(sample.gold))
+        assert set(scores.values()) == {1.0}, sample
+
+
+def test_every_operation_has_wordings_for_both_splits_and_none_in_both():
+    assert set(WORDINGS) == set(OPERATIONS)
+    for key, wording in WORDINGS.items():
+        trained, held_out = (
+            {*wording.asked, *wording.hinted},
+            {*wording.held_out_asked, *wording.held_out_hinted},
+        )
+        assert len(trained) >= 5
+        assert len(held_out) >= 3, key
+        assert not trained & held_out, key
+
+
+def test_wordings_mean_one_operation_each():
+    known = [text for wording in WORDINGS.values() for group in vars(wording).values() for text in group]
+    assert len(known) == len(set(known))
+
+
+def test_held_out_wordings_use_only_words_that_training_knows():
+    def words(text: str) -> set[str]:
+        return set(text.replace("{it}", "").replace("{x}", "").replace('"', "").strip(" .,;!?").split())
+
+    trained = set().union(*(words(text) for w in WORDINGS.values() for text in (*w.asked, *w.hinted)))
+    held_out = [text for w in WORDINGS.values() for text in (*w.held_out_asked, *w.held_out_hinted)]
+    assert not {word for text in held_out for word in words(text)} - trained
+
+
+def test_validation_uses_only_wordings_that_training_does_not(train: list[Sample], val: list[Sample]):
+    assert not {used for sample in train for used in sample.wordings} & {used for s in val for used in s.wordings}
+    assert not {sample.request for sample in train} & {sample.request for sample in val}
+
+
+def test_validation_photos_are_far_from_training_photos():
+    known = photos("train", SEED), photos("val", SEED)
+    assert not set(known[0]) & set(known[1])
+    train, val = ([perceptual_hash(photo) for photo in split] for split in known)
+    assert min((one ^ other).bit_count() for one in train for other in val) > MIN_DISTANCE
+
+
+def test_a_fifth_of_the_rows_is_told_by_the_picture_alone(train: list[Sample], val: list[Sample]):
+    assert PICTURE_SHARE == 0.2
+    for split in (train, val):
+        assert sum(is_picture_told(sample.id) for sample in split) == PICTURE_SHARE * len(split)
+
+
+def test_what_the_picture_tells_is_not_in_the_request(train: list[Sample]):
+    for sample in train:
+        if is_picture_told(sample.id):
+            assert sample.gold.subjects == (sample.photo.subject,)
+            assert sample.photo.subject not in sample.request
+
+
+def test_requests_are_direct_indirect_polite_and_misspelt(train: list[Sample]):
+    hinted = {f"{key}: {text}" for key, wording in WORDINGS.items() for text in wording.hinted}
+    indirect = [bool(hinted & set(sample.wordings)) for sample in train]
+    polite = [any(word in sample.request for word in ("please", "could you", "kindly")) for sample in train]
+    known = {word for sample in train for text in sample.wordings for word in re.findall("[a-z]+", text)}
+    known |= {word for text in EVERYTHING_ELSE for word in re.findall("[a-z]+", text)}
+    misspelt = [bool(set(re.findall("[a-z]+", sample.request)) - known) for sample in train]
+    for kind in (indirect, polite, misspelt):
+        assert 0.05 < sum(kind) / len(train) < 0.6
+
+
+def test_one_to_four_edits_some_on_a_region(train: list[Sample]):
+    counts = [len(sample.edits) for sample in train]
+    assert {1, 2, 3, 4} == set(counts)
+    regional = sum(any(edit.subject in REGIONS for edit in sample.edits) for sample in train)
+    assert 0.15 < regional / len(train) < 0.6
+
+
+def test_an_edit_does_not_undo_another_and_fits_its_subject(train: list[Sample]):
+    for sample in train:
+        families = [OPERATIONS[edit.operation].family for edit in sample.edits]
+        assert len(set(families)) == len(families)
+        for edit in sample.edits:
+            wanted = {WHOLE: edit.subject == WHOLE_SUBJECT, PART: edit.subject != WHOLE_SUBJECT}
+            assert wanted.get(OPERATIONS[edit.operation].scope, True)
+            assert not (sample.photo.grey and OPERATIONS[edit.operation].needs_colour)
+
+
+def test_the_gold_edit_can_be_made_from_the_id_alone(train: list[Sample]):
+    for sample in train[:60]:
+        image = sample.photo.open()
+        for edit in edits_of(sample.id):
+            image = edit.apply(image)
+        assert image.size != (0, 0)
+        assert [(edit.operation, edit.subject) for edit in edits_of(sample.id)] == [
+            (edit.operation, edit.subject) for edit in sample.edits
+        ]
+
+
+def test_an_id_gives_back_its_edits():
+    edits = (Edit("brighter", "photo"), Edit("erase", "coffee cup", (0.04, 0.0, 0.86, 1.0)), Edit("red", "top half"))
+    written = sample_id("val", 7, edits)
+    assert written == "val-00007.brighter@photo.erase@coffee_cup:4,0,86,100.red@top_half"
+    assert edits_of(written) == (*edits[:2], Edit("red", "top half", (0.0, 0.0, 1.0, 0.5)))
+
+
+@pytest.mark.parametrize("id", ["val-00007", "", "psr-1f3k", "val-00001.fly@photo", "val-00001.red@top_half:1,2"])
+def test_an_id_without_edits_is_an_error_that_shows_it(id: str):
+    with pytest.raises(ValueError, match="row id"):
+        edits_of(id)
+
+
+def test_the_same_seed_gives_the_same_samples_and_another_seed_others():
+    assert drawn("train", 50) == drawn("train", 50)
+    assert [sample.request for sample in drawn("train", 50)] != [sample.request for sample in drawn("train", 50, 1)]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_is_installed_and_has_a_licence(name: str):
+    picture = PICTURES[name]
+    assert picture.licence in {"CC0 1.0", "public domain", "no known copyright restrictions", "CC BY 2.0"}
+    assert picture.credit
+    left, top, right, bottom = picture.box
+    assert 0 <= left < right <= 1
+    assert 0 <= top < bottom <= 1
+
+
+def test_the_subject_is_in_every_photo():
+    for photo in (*photos("train", SEED), *photos("val", SEED)):
+        left, top, right, bottom = photo.subject_box
+        assert right - left > 0.1
+        assert bottom - top > 0.1
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
+    pictures._source.cache_clear()
+    with pytest.raises(ModuleNotFoundError, match=r"skimage.*small-world"):
+        pictures._source("coffee.png")
+
+
+def test_the_examples_in_the_documentation_are_real():
+    photo = photos("val", SEED)[0]
+    assert photo == Photo(picture="astronaut.png", crop=(3, 15, 474, 486), mirrored=False, light=0.96)
+    assert photo.open().size == (224, 224)
+    sample = drawn("val", 5)[4]
+    assert sample.id == "val-00004.brighter@astronaut:12,0,95,100"
+    assert sample.request == "I want you to brighten up what you see in the picture, please"
+    assert sample.gold == Decomposition(("Relighting",), ("astronaut",), ("brighter",))
+    row = next(rows(Settings(source="photos", inputs=(), output=Path("unused"))))
+    assert (row.id, row.group) == ("train-00000.green@left_half", "astronaut.png:51,65,496,510")
+    assert row.request == "hi, I would like the left side in green"
+
+
+@pytest.mark.slow
+def test_the_builder_loses_no_row_of_the_small_world(tmp_path: Path):
+    command = [sys.executable, "data_prep/build_rl_dataset.py", "--source", "photos", "--limit", "600"]
+    budget = ["--min-pixels", "3136", "--max-pixels", "3136"]
+    subprocess.run([*command, *budget, "--output", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    assert json.loads((tmp_path / "report.json").read_text())["rows"] == {"train": 540, "val": 60, "rejected": 0}
+
+
+def test_the_builder_gets_thousands_of_distinct_rows_with_both_splits():
+    found = list(rows(Settings(source="photos", inputs=(), output=Path("unused"), limit=200)))
+    assert len(found) == 200
+    assert len({row.id for row in found}) == 200
+    assert len({(row.group, row.request) for row in found}) == 200
+    assert [row.split for row in found].count("val") == 20
+    # no photo stands in both splits
+    assert not {row.group for row in found if row.split == "val"} & {row.group for row in found if row.split == "train"}
+    assert ROWS >= 4000

@@ -1,0 +1,242 @@
+"""The tiny model of the small world: its tokenizer, its size, what the warm-up teaches it, and its prompts."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ier1_plugin.prompts import path as prompt_path
+from ier1_plugin.small_world import warm_up as warming
+from ier1_plugin.small_world.model_io import MAX_NEW_TOKENS, PIXELS, encode, generate, load
+from ier1_plugin.small_world.tiny_model import build, prompt_tail
+from ier1_plugin.small_world.warm_up import MISTAKES, NOISE, target, warm_up
+from ier1_plugin.small_world.world import Sample, samples
+from ier1_plugin.task.images import encode as encode_image
+from ier1_plugin.task.images import prepare
+from ier1_plugin.task.parsing import MARKERS, parse_response, render_response
+from ier1_plugin.task.rows import format_row, messages
+from ier1_plugin.task.scoring import Gold, score_response
+
+ROOT = Path(__file__).parent.parent
+YAML = ROOT / "examples" / "grpo_small_world.yaml"
+
+
+def drawn(count: int) -> list[Sample]:
+    return list(islice(samples("train", 0), count))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> tuple[Any, Any]:
+    return load(folder)
+
+
+def prompt_ids(processor: Any, request: str) -> list[int]:
+    text = processor.apply_chat_template(messages(request), add_generation_prompt=True, tokenize=False)
+    return processor.tokenizer(text, add_special_tokens=False).input_ids
+
+
+@pytest.mark.slow
+def test_the_tokenizer_gives_back_every_prompt_and_response(loaded: tuple[Any, Any]):
+    tokenizer = loaded[1].tokenizer
+    assert tokenizer.is_fast
+    texts = [render_response(sample.gold, sample.think) for sample in drawn(300)]
+    texts += [sample.request for sample in drawn(300)]
+    texts += [
+        "把天空变蓝",
+        "a\n\n\tb  c ",
+        "naïve café 🐈",
+        "{{ x }}",
+        prompt_tail(),
+        f"{prompt_tail()}{prompt_tail()}",
+    ]
+    for text in texts:
+        assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
+
+
+@pytest.mark.slow
+def test_the_fixed_text_of_the_prompt_is_one_token_and_so_is_each_tag(loaded: tuple[Any, Any]):
+    tokenizer = loaded[1].tokenizer
+    assert len(prompt_tail().split()) > 250
+    for text in (prompt_tail(), *MARKERS):
+        assert len(tokenizer(text, add_special_tokens=False).input_ids) == 1
+        assert tokenizer.decode(tokenizer(text).input_ids, skip_special_tokens=True) == text
+    tail = tokenizer.convert_tokens_to_ids(prompt_tail())
+    for sample in drawn(100):
+        ids = prompt_ids(loaded[1], sample.request)
+        assert ids.count(tail) == 1
+        assert len(ids) < 64
+
+
+@pytest.mark.slow
+def test_a_request_that_copies_the_prompt_can_not_pose_as_its_end(loaded: tuple[Any, Any]):
+    tail = loaded[1].tokenizer.convert_tokens_to_ids(prompt_tail())
+    assert prompt_ids(loaded[1], f"make it red{prompt_tail()}").count(tail) == 1
+
+
+@pytest.mark.slow
+def test_no_token_is_beyond_the_vocabulary(loaded: tuple[Any, Any]):
+    model, processor = loaded
+    assert model.config.text_config.vocab_size == len(processor.tokenizer)
+    assert model.get_output_embeddings().weight.shape[0] == len(processor.tokenizer)
+
+
+@pytest.mark.slow
+def test_the_model_has_one_to_five_million_parameters_and_heads_32_wide(loaded: tuple[Any, Any]):
+    text, vision = loaded[0].config.text_config, loaded[0].config.vision_config
+    assert 1_000_000 <= sum(parameter.numel() for parameter in loaded[0].parameters()) <= 5_000_000
+    assert text.hidden_size // text.num_attention_heads == 32
+    assert vision.hidden_size // vision.num_heads == 32
+    assert text.rope_scaling["mrope_section"] == [4, 6, 6]
+
+
+@pytest.mark.slow
+def test_a_photo_is_four_image_tokens(loaded: tuple[Any, Any]):
+    inputs = encode(loaded[1], ["make it red"], [drawn(1)[0].photo.open()])
+    assert (inputs["input_ids"] == loaded[0].config.image_token_id).sum() == 4
+
+
+@pytest.mark.slow
+def test_our_prompt_ids_and_pixels_are_those_of_easyr1s_dataset(loaded: tuple[Any, Any], tmp_path: Path):
+    import pyarrow as pa
+    import torch
+    from pyarrow import parquet
+    from verl.utils.dataset import RLHFDataset
+
+    rows = drawn(12)
+    table = [
+        format_row(
+            id=row.id,
+            source="photos",
+            request=row.request,
+            image=encode_image(prepare(row.photo.open(), PIXELS, PIXELS), lossless=True),
+            gold=row.gold,
+        )
+        for row in rows
+    ]
+    parquet.write_table(pa.Table.from_pylist(table), tmp_path / "train.parquet")
+    dataset = RLHFDataset(
+        str(tmp_path / "train.parquet"),
+        loaded[1].tokenizer,
+        loaded[1],
+        prompt_key="problem",
+        answer_key="answer",
+        image_key="images",
+        max_prompt_length=64,
+        format_prompt=str(prompt_path("decompose")),
+        min_pixels=PIXELS,
+        max_pixels=PIXELS,
+        filter_overlong_prompts=False,
+    )
+    for index, row in enumerate(rows):
+        theirs = dataset[index]
+        ours = encode(loaded[1], [row.request], [row.photo.open()])
+        assert theirs["input_ids"][theirs["attention_mask"].bool()].tolist() == ours["input_ids"][0].tolist()
+        image = loaded[1].image_processor([prepare(row.photo.open(), PIXELS, PIXELS)], return_tensors="pt")[
+            "pixel_values"
+        ]
+        assert torch.equal(ours["pixel_values"], image)
+
+
+@pytest.mark.slow
+def test_the_same_seed_builds_the_same_model(folder: Path, tmp_path: Path):
+    again = build(tmp_path / "again")
+    for name in ("model.safetensors", "tokenizer.json", "config.json", "preprocessor_config.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_few_warm_up_steps_lower_the_loss(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(warming, "ROWS", 256)
+    model, processor = load(folder)
+    losses = warm_up(model, processor, seed=0, steps=25)
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+
+
+@pytest.mark.slow
+def test_left_padding_does_not_change_a_greedy_answer(loaded: tuple[Any, Any]):
+    rows = drawn(4)
+    photos = [row.photo.open() for row in rows]
+    together = generate(*loaded, encode(loaded[1], [row.request for row in rows], photos), sampled=False)
+    alone = [
+        generate(*loaded, encode(loaded[1], [row.request], [photo]), sampled=False)[0]
+        for row, photo in zip(rows, photos, strict=True)
+    ]
+    assert together == alone
+
+
+def test_three_of_four_targets_hold_a_mistake():
+    rng = random.Random(0)
+    rows = drawn(1500)
+    wrong = [target(row, rng) != render_response(row.gold, row.think) for row in rows]
+    # a mistake can hit what was right by chance, or forget the only edit
+    assert NOISE - 0.12 < sum(wrong) / len(rows) <= NOISE + 0.03
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_spoils_one_thing_and_leaves_the_rest(mistake: Callable[..., str]):
+    hurt: Counter[str] = Counter()
+    for row in drawn(200):
+        scores = score_response(mistake(row, random.Random(row.id)), Gold.of(row.gold))
+        hurt.update(part for part, value in scores.items() if value < 1)
+    allowed = {
+        "_other_operation": {"action", "goal"},
+        "_other_subject": {"subject"},
+        "_forgotten": {"action", "subject", "goal"},
+        "_other_goal": {"goal"},
+        "_swapped": {"format"},
+        "_no_json": {"format", "action", "subject", "goal"},
+        "_unclosed": {"format", "action", "subject", "goal"},
+    }
+    assert hurt
+    assert set(hurt) <= allowed[mistake.__name__]
+
+
+def test_without_noise_the_target_is_right():
+    for row in drawn(20):
+        assert parse_response(target(row, random.Random(0), noise=0.0)).well_formed
+
+
+def test_a_missing_model_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        load(tmp_path)
+
+
+def test_the_config_and_the_code_agree_on_lengths_and_pixels():
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.load(YAML)
+    select = partial(OmegaConf.select, config)
+    assert select("data.min_pixels") == select("data.max_pixels") == PIXELS
+    assert select("data.max_response_length") == MAX_NEW_TOKENS
+    assert select("worker.rollout.val_override_config.temperature") == 1.0
+    assert select("worker.rollout.val_override_config.top_p") == 1.0
+    assert (ROOT / select("data.format_prompt")).is_file()
+    assert (ROOT / select("worker.reward.reward_function").split(":")[0]).is_file()
+
+
+@pytest.mark.slow
+def test_the_tokenizer_cuts_digits_one_by_one_as_qwens_does(loaded: tuple[Any, Any]):
+    tokenizer = loaded[1].tokenizer
+    assert [tokenizer.decode(token) for token in tokenizer("turn 90 degrees")["input_ids"]][-4:-1] == [" ", "9", "0"]
+
+
+@pytest.mark.slow
+def test_no_gold_response_is_longer_than_training_allows(loaded: tuple[Any, Any]):
+    tokenizer = loaded[1].tokenizer
+    for split in ("train", "val"):
+        for row in islice(samples(split, 0), 800):
+            ids = tokenizer(render_response(row.gold, row.think), add_special_tokens=False).input_ids
+            # and the token that ends it
+            assert len(ids) + 1 <= MAX_NEW_TOKENS

@@ -1,0 +1,109 @@
+"""The page that a quickstart leaves."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from fakes.tiny_models import build
+from PIL import Image
+
+from ier1_plugin.prompts import path
+from ier1_plugin.small_world import page
+from ier1_plugin.small_world.evaluate import read_rows
+from ier1_plugin.small_world.pictures import PHOTO_SIDE
+from ier1_plugin.small_world.world import Sample, edits_of, samples
+from ier1_plugin.task.decomposer import Decomposer
+from ier1_plugin.task.images import encode
+from ier1_plugin.task.rows import format_row
+from ier1_plugin.task.schema import Plan
+
+ROWS = 30
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A val.parquet with the small world's own rows."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pytest.importorskip("skimage")
+    file = tmp_path_factory.mktemp("rows") / "val.parquet"
+    parquet.write_table(pa.Table.from_pylist([row_of(sample) for sample in islice(samples("val", 0), ROWS)]), file)
+    return file
+
+
+def row_of(sample: Sample) -> dict[str, object]:
+    image = encode(sample.photo.open(56), lossless=True)
+    return format_row(id=sample.id, source="photos", request=sample.request, image=image, gold=sample.gold)
+
+
+def merged(folder: Path) -> Path:
+    """A tiny model that learnt nothing, as merging leaves it."""
+    build(folder, "qwen2_5_vl")
+    (folder / "decompose.jinja").write_bytes(path("decompose").read_bytes())
+    facts = Decomposer(3136, 3136, 3136, 3136, 28**2, "decompose.jinja", "", "cpu-standin", "float32", "0.1.0")
+    replace(facts, max_response_length=72).write(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_three_rows_of_two_edits_are_chosen_with_a_picture_each(rows: Path):
+    chosen = page.chosen(read_rows(rows), seed=0)
+    assert [len(edits_of(row.id)) for row, _ in chosen] == [2, 2, 2]
+    assert len({photo.picture for _, photo in chosen if photo}) == 3
+    assert all(photo and photo.open().size == (PHOTO_SIDE, PHOTO_SIDE) for _, photo in chosen)
+
+
+@pytest.mark.slow
+def test_rows_of_another_seed_show_their_own_photo(rows: Path):
+    assert [photo for _, photo in page.chosen(read_rows(rows), seed=1)] == [None] * 3
+
+
+@pytest.mark.slow
+def test_a_model_that_learnt_nothing_still_gives_a_page_and_its_fallbacks_are_stated(rows: Path, tmp_path: Path):
+    pytest.importorskip("transformers")
+    model, curves, out = merged(tmp_path / "model"), tmp_path / "curves.png", tmp_path / "new" / "index.html"
+    Image.new("RGB", (30, 20), "teal").save(curves)
+    options = ["--model", str(model), "--rows", str(rows), "--curves", str(curves), "--out", str(out)]
+    assert page.main(options) == 0
+    text = out.read_text(encoding="utf-8")
+    assert text.count("no readable decomposition") == 3
+    assert text.count("unreadable</span>") == 9
+    # curves, three before, three gold, and whatever pillow made of the words themselves
+    assert text.count("data:image/") >= 7
+    assert re.findall(r"(?:src|href)=\"(?!data:)", text) == []
+    for row, _ in page.chosen(read_rows(rows), 0):
+        assert row.request.split(";")[0].replace('"', "&#34;").replace("'", "&#39;") in text
+
+
+@pytest.mark.slow
+def test_without_curves_or_rows_or_model_the_page_or_one_line_says_so(
+    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("transformers")
+    model, out = merged(tmp_path / "model"), tmp_path / "index.html"
+    assert page.main(["--model", str(model), "--rows", str(rows), "--curves", "gone.png", "--out", str(out)]) == 0
+    assert "There are no curves: gone.png is missing" in out.read_text(encoding="utf-8")
+    out.unlink()
+    capsys.readouterr()
+    for given_model, given_rows in ((model, tmp_path / "gone.parquet"), (tmp_path / "gone", rows)):
+        assert page.main(["--model", str(given_model), "--rows", str(given_rows), "--out", str(out)]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+        assert not out.exists()
+
+
+def test_a_sub_request_that_cannot_be_made_is_left_out_and_told():
+    def editor(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        if "Delete" in instruction:
+            raise page.EditError("can't")
+        return Image.new("RGB", image.size, "white")
+
+    chain = page.ImageEditR1(None, None, editor)
+    black = Image.new("RGB", (4, 4))
+    image, left_out = page._carried_out(chain, black, Plan("r", ("Delete photo", "Relighting photo to brighter")))
+    assert image
+    assert image.getpixel((0, 0)) == (255, 255, 255)
+    assert left_out == ["left out: can't"]
+    assert page._carried_out(chain, black, Plan("r", ("Delete photo",)))[0] is None

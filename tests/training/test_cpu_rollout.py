@@ -1,0 +1,268 @@
+"""The rollout stand-in: the same tokens as transformers' own generate, honest sampling, real weight synchronisation."""
+
+from __future__ import annotations
+
+import functools
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from fakes import tiny_models
+
+PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>make it red<|im_end|>\n<|im_start|>assistant\n"
+
+
+@functools.cache
+def vllm(module: str = "") -> Any:
+    """The stand-in under its own name: nothing else in this process gets to see a `vllm`."""
+    from ier1_plugin.chat import torchvision_ops
+
+    torchvision_ops.define_missing_schemas(torch)
+    return import_module(f"ier1_plugin.training.cpu.site.vllm{module}")
+
+
+def sampling(**params: Any) -> Any:
+    return vllm().SamplingParams(**params)
+
+
+def greedy() -> Any:
+    return sampling(temperature=0, max_tokens=24)
+
+
+@pytest.fixture(scope="session", params=tiny_models.FAMILIES)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_models.build(tmp_path_factory.mktemp("models") / request.param, request.param))
+
+
+@pytest.fixture(scope="session")
+def other_model(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    family = Path(model).name
+    return str(tiny_models.build(tmp_path_factory.mktemp("others") / family, family, seed=7))
+
+
+@pytest.fixture(scope="session")
+def llm(model: str) -> Any:
+    return vllm().LLM(model)
+
+
+def image_request(llm: Any, index: int) -> dict[str, Any]:
+    """Photos of different sizes, so that prompts have different lengths."""
+    photo = tiny_models.photo(index, (84 + 32 * index, 64))
+    return {"prompt_token_ids": llm.tokenizer(PROMPT)["input_ids"], "multi_modal_data": {"image": [photo]}}
+
+
+def text_request(llm: Any) -> dict[str, Any]:
+    return {"prompt_token_ids": llm.tokenizer("make the coat red")["input_ids"]}
+
+
+def tokens(llm: Any, requests: list[dict[str, Any]], params: Any) -> list[list[list[int]]]:
+    return [[sample.token_ids for sample in output.outputs] for output in llm.generate(requests, params)]
+
+
+def generate_with_transformers(model: Any, llm: Any, request: dict[str, Any]) -> list[int]:
+    """One request on its own through the processor and `generate`."""
+    images = request.get("multi_modal_data", {}).get("image")
+    if images:
+        inputs = dict(llm.processor(text=[PROMPT], images=images, return_tensors="pt"))
+    else:
+        inputs = {"input_ids": torch.tensor([request["prompt_token_ids"]])}
+    written = model.generate(**inputs, do_sample=False, max_new_tokens=greedy().max_tokens)
+    return written[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+def test_greedy_tokens_equal_those_of_transformers_for_images_of_all_sizes_and_for_text(llm: Any):
+    requests = [*(image_request(llm, index) for index in range(4)), text_request(llm)]
+    wanted = [[generate_with_transformers(llm.model, llm, request)] for request in requests]
+    assert tokens(llm, requests, greedy()) == wanted
+    assert len({str(sample) for sample in wanted}) == len(requests)
+
+
+def test_a_batch_that_is_decoded_in_parts_gives_the_same_tokens(llm: Any, monkeypatch: pytest.MonkeyPatch):
+    requests = [image_request(llm, index) for index in range(3)]
+    whole = tokens(llm, requests, greedy())
+    monkeypatch.setattr(vllm(".engine"), "MAX_CACHED_TOKENS", 1)
+    assert tokens(llm, requests, greedy()) == whole
+
+
+def test_finished_rows_leave_the_batch_and_the_others_go_on_undisturbed(llm: Any):
+    prompts = [llm._read(image_request(llm, index)) for index in range(3)]
+    alone = vllm(".decoding").generate(llm.model, prompts, greedy(), [], 0, torch.Generator())
+    end = alone[1][4]
+    widths: list[int] = []
+
+    def recording(**inputs: Any) -> Any:
+        widths.append(len(inputs["input_ids"]))
+        return llm.model(**inputs)
+
+    spy: Any = SimpleNamespace(model=llm.model.model, dtype=llm.model.dtype)
+    spy = type("Spy", (), {"__call__": staticmethod(recording), **vars(spy)})()
+    written = vllm(".decoding").generate(spy, prompts, greedy(), [end], 0, torch.Generator())
+    cut = [row[: row.index(end) + 1] if end in row else row for row in alone]
+    assert written == cut
+    # the step after a token was written still carries every row that has not ended
+    assert widths == [3] + [sum(len(row) > step for row in cut) for step in range(1, max(map(len, cut)))]
+    assert widths[-1] < 3
+
+
+def test_each_prompt_gets_n_different_samples_no_longer_than_asked(llm: Any):
+    requests = [image_request(llm, 0), text_request(llm)]
+    samples = tokens(llm, requests, sampling(n=5, max_tokens=7))
+    assert [len(group) for group in samples] == [5, 5]
+    for group in samples:
+        assert all(1 <= len(sample) <= 7 for sample in group)
+        assert len({str(sample) for sample in group}) > 1
+
+
+def test_a_sample_ends_with_its_end_token_unless_told_to_ignore_it(llm: Any):
+    end = llm.end_tokens[0]
+    likely = {end: 8.0}
+    samples = tokens(llm, [text_request(llm)], sampling(n=32, max_tokens=20, logit_bias=likely))[0]
+    assert any(len(sample) < 20 for sample in samples)
+    for sample in samples:
+        assert end not in sample[:-1]
+        assert sample[-1] in llm.end_tokens or len(sample) == 20
+    on = sampling(n=32, max_tokens=20, logit_bias=likely, ignore_eos=True)
+    assert all(len(sample) == 20 for sample in tokens(llm, [text_request(llm)], on)[0])
+
+
+def test_the_first_token_is_drawn_from_the_models_own_distribution(llm: Any):
+    request = image_request(llm, 2)
+    inputs = llm.processor(text=[PROMPT], images=request["multi_modal_data"]["image"], return_tensors="pt")
+    with torch.no_grad():
+        logits = llm.model(**inputs).logits[0, -1] / 1.5
+    likeliest = logits.topk(4)
+    wanted = dict(zip(likeliest.indices.tolist(), likeliest.values.softmax(-1).tolist(), strict=True))
+    params = sampling(n=4000, max_tokens=1, temperature=1.5, top_k=4, seed=3)
+    drawn = [sample[0] for sample in tokens(llm, [request], params)[0]]
+    assert set(drawn) == set(wanted)
+    # 4,000 draws: five standard errors are below 0.04
+    assert all(abs(drawn.count(token) / 4000 - share) < 0.04 for token, share in wanted.items())
+
+
+def test_a_seed_makes_a_run_repeatable_but_not_its_steps_alike(model: str):
+    params = sampling(n=2, max_tokens=12, seed=1)
+    first, again = vllm().LLM(model), vllm().LLM(model)
+    runs = [[tokens(llm, [text_request(llm)], params) for _ in range(2)] for llm in (first, again)]
+    assert runs[0] == runs[1]
+    assert runs[0][0] != runs[0][1]
+    other = vllm().LLM(model)
+    assert tokens(other, [text_request(other)], sampling(n=2, max_tokens=12, seed=2)) != runs[0][0]
+
+
+def test_ranks_with_the_same_seed_draw_different_noise(model: str, monkeypatch: pytest.MonkeyPatch):
+    drawn = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        llm = vllm().LLM(model)
+        drawn.append(tokens(llm, [text_request(llm)], sampling(n=2, max_tokens=12, seed=1)))
+    assert drawn[0] != drawn[1]
+
+
+def draw(probabilities: list[float], count: int = 2000, **params: Any) -> set[int]:
+    logits = torch.tensor([probabilities] * count).log()
+    return set(vllm(".sampling").choose(logits, sampling(**params), torch.Generator().manual_seed(0)).tolist())
+
+
+def test_top_p_keeps_the_likeliest_tokens_up_to_the_one_that_reaches_it():
+    assert draw([0.2, 0.5, 0.3], top_p=1.0) == {0, 1, 2}
+    assert draw([0.2, 0.5, 0.3], top_p=0.6) == {1, 2}
+    assert draw([0.2, 0.5, 0.3], top_p=0.45) == {1}
+    assert draw([0.2, 0.5, 0.3], top_p=1e-9) == {1}
+
+
+def test_top_k_keeps_k_tokens_and_comes_before_top_p():
+    assert draw([0.2, 0.5, 0.3], top_k=2) == {1, 2}
+    assert draw([0.2, 0.5, 0.3], top_k=-1) == draw([0.2, 0.5, 0.3], top_k=0) == {0, 1, 2}
+    # of the two that are left the first has 0.625 of the mass
+    assert draw([0.2, 0.5, 0.3], top_k=2, top_p=0.6) == {1}
+
+
+def test_temperature_sharpens_and_zero_is_greedy():
+    assert draw([0.2, 0.5, 0.3], temperature=0.02) == draw([0.2, 0.5, 0.3], temperature=0) == {1}
+
+
+def test_logit_bias_forbids_a_token_and_leaves_the_logits_alone():
+    logits = torch.tensor([[0.2, 0.5, 0.3]] * 500).log()
+    before = logits.clone()
+    chosen = vllm(".sampling").choose(logits, sampling(logit_bias={1: -100}), torch.Generator().manual_seed(0))
+    assert set(chosen.tolist()) == {0, 2}
+    assert torch.equal(logits, before)
+
+
+def test_a_dummy_rollout_writes_what_the_trained_model_would_after_the_weights_are_synchronised(
+    model: str, other_model: str
+):
+    llm, trained = vllm().LLM(model, load_format="dummy"), vllm().LLM(other_model)
+    requests = [image_request(llm, index) for index in range(2)]
+    wanted = tokens(trained, requests, greedy())
+    assert tokens(llm, requests, greedy()) != wanted
+    runner = llm.llm_engine.model_executor.driver_worker.worker.model_runner
+    runner.model.load_weights(trained.model.state_dict().items())
+    assert tokens(llm, requests, greedy()) == wanted
+
+
+def test_weights_arrive_under_the_names_that_checkpoints_use(model: str, other_model: str):
+    from safetensors.torch import load_file
+
+    llm = vllm().LLM(model)
+    llm._weights.load_weights(load_file(Path(other_model) / "model.safetensors").items())
+    trained = vllm().LLM(other_model).model.state_dict()
+    assert all(torch.equal(weight, trained[name]) for name, weight in llm.model.state_dict().items())
+
+
+def test_a_weight_that_is_missing_or_unknown_stops_the_synchronisation(model: str):
+    llm = vllm().LLM(model)
+    weights = dict(llm.model.state_dict())
+    with pytest.raises(KeyError, match="unknown: \\['mystery'\\]"):
+        llm._weights.load_weights([*weights.items(), ("mystery", torch.zeros(1))])
+    name = next(name for name in weights if "q_proj" in name)
+    del weights[name]
+    with pytest.raises(KeyError, match=f"not sent: \\['{name}'\\]"):
+        llm._weights.load_weights(weights.items())
+
+
+def adapter(model: str, seed: int) -> tuple[Any, dict[str, torch.Tensor], dict[str, Any]]:
+    """A model with a random LoRA adapter on its language part, and the adapter as EasyR1 hands it over."""
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+
+    torch.manual_seed(seed)
+    layers = r".*language_model.*(q_proj|v_proj|down_proj)"
+    config = LoraConfig(r=4, lora_alpha=16, target_modules=layers, init_lora_weights=False)
+    adapted = get_peft_model(vllm().LLM(model).model, config)
+    return adapted, get_peft_model_state_dict(adapted), {"r": 4, "lora_alpha": 16}
+
+
+def test_a_lora_adapter_is_merged_and_the_next_one_replaces_it(model: str):
+    pytest.importorskip("peft")
+    llm = vllm().LLM(model)
+    request = image_request(llm, 1)
+    for seed in (1, 2):
+        adapted, tensors, config = adapter(model, seed)
+        wanted = generate_with_transformers(adapted, llm, request)
+        assert tokens(llm, [request], greedy()) != [[wanted]]
+        llm.llm_engine.add_lora(SimpleNamespace(lora_tensors=tensors, peft_config=config, lora_int_id=seed))
+        assert tokens(llm, [request], greedy()) == [[wanted]]
+        assert llm.llm_engine.list_loras() == {seed}
+
+
+def test_an_adapter_without_tensors_is_refused_since_it_would_train_nothing(llm: Any):
+    with pytest.raises(ValueError, match=r"peft<0\.21"):
+        llm.llm_engine.add_lora(SimpleNamespace(lora_tensors={}, peft_config={}, lora_int_id=1))
+
+
+def test_requests_that_the_model_could_not_have_read_are_refused(llm: Any, model: str):
+    request = image_request(llm, 0)
+    with pytest.raises(ValueError, match="1 image tokens for 2 images"):
+        llm.generate([request | {"multi_modal_data": {"image": [tiny_models.photo(0)] * 2}}], greedy())
+    with pytest.raises(ValueError, match="reads images only, got video"):
+        llm.generate([request | {"multi_modal_data": {"video": []}}], greedy())
+    with pytest.raises(ValueError, match="max_model_len is 8"):
+        vllm().LLM(model, max_model_len=8).generate([request], greedy())
+
+
+def test_the_rollout_says_what_it_is(model: str, capsys: pytest.CaptureFixture[str]):
+    vllm().LLM(model)
+    assert capsys.readouterr().out.startswith("rollout=cpu-standin:")

@@ -1,0 +1,292 @@
+"""Curves out of real log files: TensorBoard's, written as EasyR1 writes them, and EasyR1's JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ier1_plugin.training import curves, reward_figure
+from ier1_plugin.training.logs import REWARDS, LogError, RunLog, join, read_runs
+
+Rewards = dict[str, float]
+
+
+def rewards(step: int, shift: float = 0.0) -> Rewards:
+    parts = {"format": 0.6, "action": 0.5, "subject": 0.4, "goal": 0.3}
+    parts = {name: min(1.0, start + 0.01 * step + shift) for name, start in parts.items()}
+    return {"overall": sum(parts.values()) / 4, **parts}
+
+
+def logged(step: int, shift: float = 0.0, validation: bool = False) -> Rewards:
+    """The metrics of a step under the tags of EasyR1's trainer, and some that have nothing to do with rewards."""
+    if not validation:
+        return {f"reward/{name}": value for name, value in rewards(step, shift).items()} | {"actor/lr": 1e-6}
+    values = rewards(step, shift - 0.1)
+    return {"val/reward_score": values["overall"], **{f"val/{name}_reward": value for name, value in values.items()}}
+
+
+def write_events(folder: Path, steps: Iterable[int], shift: float = 0.0, rollout: str | None = None) -> None:
+    """One start of a run: EasyR1's TensorBoard logger writes its config as hyperparameters, then the metrics."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(folder))
+    config = {"trainer/experiment_name": "run", **({"rollout": rollout} if rollout else {})}
+    writer.add_hparams(config, {"placeholder": 0})
+    for step in steps:
+        for tag, value in logged(step, shift).items():
+            writer.add_scalar(tag, value, step)
+        if step % 5 == 0:
+            for tag, value in logged(step, shift, validation=True).items():
+                writer.add_scalar(tag, value, step)
+    writer.close()
+
+
+def write_lines(file: Path, steps: Iterable[int], shift: float = 0.0) -> None:
+    """As EasyR1's file logger: tags nested at the slashes, training and validation in lines of their own."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as stream:
+        for step in steps:
+            for validation in (False, True) if step % 5 == 0 else (False,):
+                entry: dict[str, Any] = {"step": step}
+                for tag, value in logged(step, shift, validation).items():
+                    group, name = tag.split("/")
+                    entry.setdefault(group, {})[name] = value
+                stream.write(json.dumps(entry) + "\n")
+
+
+def draw(out: Path, *runs: Any) -> list[dict[str, str]]:
+    """Draws the runs; returns the rows of the CSV after a look at the picture."""
+    from PIL import Image
+
+    curves.main([*map(str, runs), "--out", str(out)])
+    with Image.open(out / "reward_curves.png") as image:
+        assert image.format == "PNG"
+        assert image.width > 1000
+        assert len(image.convert("RGB").getcolors(1 << 20) or []) > 50
+    with (out / "reward_curves.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def refusal(*arguments: Any) -> str:
+    with pytest.raises(SystemExit) as exit:
+        curves.main([*map(str, arguments)])
+    assert str(exit.value).startswith("error: ")
+    assert "\n" not in str(exit.value)
+    return str(exit.value)
+
+
+def test_tensorboard_logs_become_a_figure_and_a_table(tmp_path: Path, capsys: Any):
+    write_events(tmp_path / "tb" / "easy_r1" / "with_goal", range(1, 11))
+    rows = draw(tmp_path / "out", tmp_path / "tb")
+    assert list(rows[0]) == ["run", "split", "step", *REWARDS]
+    assert [row["step"] for row in rows if row["split"] == "train"] == [str(step) for step in range(1, 11)]
+    assert [row["step"] for row in rows if row["split"] == "val"] == ["5", "10"]
+    assert float(rows[0]["overall"]) == pytest.approx(rewards(1)["overall"])
+    assert {row["run"] for row in rows} == {"with_goal"}
+    printed = capsys.readouterr().out
+    assert (
+        "with_goal: overall reward, training 0.460 at step 1, 0.550 at step 10; validation 0.400 at step 5" in printed
+    )
+    assert "rollout" not in printed
+
+
+def test_json_lines_give_the_same_table_as_tensorboard(tmp_path: Path):
+    write_events(tmp_path / "tb" / "run", range(1, 11))
+    write_lines(tmp_path / "checkpoints" / "run" / "experiment_log.jsonl", range(1, 11))
+    for event, line in zip(
+        draw(tmp_path / "a", tmp_path / "tb"), draw(tmp_path / "b", tmp_path / "checkpoints"), strict=True
+    ):
+        assert (event["split"], event["step"]) == (line["split"], line["step"])
+        assert [float(event[name]) for name in REWARDS] == pytest.approx([float(line[name]) for name in REWARDS])
+
+
+def test_the_later_part_of_a_resumed_run_wins_and_what_it_threw_away_is_gone():
+    # saved at step 4, killed after step 6, resumed, and as far as step 5 by now
+    first = {"reward/overall": {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4, 5: 0.5, 6: 0.6}, "val/overall_reward": {4: 0.41}}
+    second = {"reward/overall": {5: 0.9}, "val/overall_reward": {4: 0.42}}
+    joined, repeated = join([first, second])
+    assert joined["reward/overall"] == {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4, 5: 0.9}
+    assert joined["val/overall_reward"] == {4: 0.42}
+    assert repeated == 2
+
+
+def test_event_files_of_a_resumed_run_are_joined(tmp_path: Path, capsys: Any):
+    write_events(tmp_path / "run", range(1, 9))
+    write_events(tmp_path / "run", range(6, 11), shift=0.2)
+    rows = [row for row in draw(tmp_path / "out", tmp_path / "run") if row["split"] == "train"]
+    assert [int(row["step"]) for row in rows] == list(range(1, 11))
+    assert float(rows[4]["overall"]) == pytest.approx(rewards(5)["overall"])
+    assert float(rows[5]["overall"]) == pytest.approx(rewards(6, 0.2)["overall"])
+    assert "3 steps were trained again after a resume; the later ones count" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["experiment_log.part{}.jsonl", "experiment_log.{}.jsonl"])
+def test_numbered_logs_of_a_resumed_run_are_joined_in_their_order(tmp_path: Path, name: str):
+    # ten parts: the order is that of numbers, not of letters
+    for part in range(1, 11):
+        write_lines(tmp_path / "run" / name.format(part), [part], shift=part / 100)
+    write_lines(tmp_path / "run" / "experiment_log.jsonl", [10, 11], shift=0.2)
+    rows = [row for row in draw(tmp_path / "out", tmp_path / "run") if row["split"] == "train"]
+    assert [int(row["step"]) for row in rows] == list(range(1, 12))
+    assert float(rows[1]["format"]) == pytest.approx(rewards(2, 0.02)["format"])
+    assert float(rows[9]["format"]) == pytest.approx(rewards(10, 0.2)["format"])
+
+
+def test_runs_overlay_under_their_names(tmp_path: Path, capsys: Any):
+    write_events(tmp_path / "tb" / "a" / "run", range(1, 6))
+    write_events(tmp_path / "tb" / "b" / "run", range(1, 9))
+    write_lines(tmp_path / "c" / "experiment_log.jsonl", range(1, 4))
+    rows = draw(tmp_path / "out", tmp_path / "tb", f"without goal={tmp_path / 'c'}")
+    assert list(dict.fromkeys(row["run"] for row in rows)) == ["run (1)", "run (2)", "without goal"]
+    assert "without goal: overall reward" in capsys.readouterr().out
+
+
+def test_a_run_with_the_cpu_standin_says_so_in_figure_and_output(tmp_path: Path, capsys: Any):
+    write_events(tmp_path / "tb" / "run", range(1, 4), rollout="cpu-standin")
+    write_lines(tmp_path / "jsonl" / "experiment_log.jsonl", range(1, 4))
+    (tmp_path / "jsonl" / "experiment_config.json").write_text(json.dumps({"rollout": "cpu-standin"}))
+    draw(tmp_path / "out", tmp_path / "tb", tmp_path / "jsonl")
+    assert capsys.readouterr().out.count("(rollout=cpu-standin)") == 2
+    runs = [run for path in ("tb", "jsonl") for run in read_runs(tmp_path / path)]
+    assert {run.rollout for run in runs} == {"cpu-standin"}
+    assert "rollout=cpu-standin" in texts(runs)
+    write_events(tmp_path / "gpu" / "run", range(1, 4))
+    assert "rollout" not in texts(read_runs(tmp_path / "gpu"))
+
+
+def texts(runs: list[RunLog]) -> str:
+    """All that a reader can read in the figure."""
+    from matplotlib.text import Text
+
+    return "\n".join(str(text.get_text()) for text in reward_figure.draw(runs, 1).findobj(Text))  # pyright: ignore
+
+
+def test_a_torn_line_is_skipped_with_a_note(tmp_path: Path, capsys: Any):
+    log = tmp_path / "run" / "experiment_log.jsonl"
+    write_lines(log, range(1, 7))
+    log.write_text(log.read_text()[:-25])
+    rows = draw(tmp_path / "out", log)
+    assert [int(row["step"]) for row in rows if row["split"] == "train"] == [1, 2, 3, 4, 5]
+    assert f"note: {log}: line 7 is not a whole log entry and was skipped" in capsys.readouterr().out
+
+
+def test_a_torn_event_file_gives_the_steps_before_the_tear(tmp_path: Path):
+    write_events(tmp_path / "run", range(1, 7))
+    (file,) = (tmp_path / "run").glob("events.out.tfevents.*")
+    os.truncate(file, file.stat().st_size - 40)
+    steps = [int(row["step"]) for row in draw(tmp_path / "out", tmp_path / "run") if row["split"] == "train"]
+    assert steps[:5] == [1, 2, 3, 4, 5]
+
+
+def test_what_is_not_a_number_is_left_out(tmp_path: Path):
+    log = tmp_path / "run" / "experiment_log.jsonl"
+    write_lines(log, range(1, 4))
+    odd = [
+        '{"step": 4, "reward": {"overall": NaN, "format": 0.5, "goal": "high"}}',
+        '{"step": "x"}',
+        "[]",
+        '{"step": 5}',
+    ]
+    log.write_text(log.read_text() + "\n".join(odd) + "\n")
+    last = [row for row in draw(tmp_path / "out", log) if row["split"] == "train"][-1]
+    assert (last["step"], last["overall"], last["format"], last["goal"]) == ("4", "", "0.5", "")
+
+
+def test_a_run_without_training_steps_or_without_some_rewards_still_draws(tmp_path: Path, capsys: Any):
+    (tmp_path / "experiment_log.jsonl").write_text('{"step": 0, "val": {"overall_reward": 0.4, "other_reward": 1}}\n')
+    rows = draw(tmp_path / "out", tmp_path)
+    assert rows == [
+        {"run": tmp_path.name, "split": "val", "step": "0", "overall": "0.4"}
+        | dict.fromkeys(("format", "action", "subject", "goal"), "")
+    ]
+    assert "validation 0.400 at step 0" in capsys.readouterr().out
+
+
+def test_missing_and_empty_logs_are_one_clear_line(tmp_path: Path):
+    assert "does not exist" in refusal(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "looked for events.out.tfevents.* and experiment_log.jsonl" in refusal(tmp_path / "empty")
+    (tmp_path / "empty" / "experiment_log.jsonl").touch()
+    assert "the run logged no step yet" in refusal(tmp_path / "empty")
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
+    assert "no logs at or below" in refusal(tmp_path / "binary.jsonl")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "events.out.tfevents.1.host").write_bytes(b"\xff" * 100)
+    assert "no rewards in" in refusal(tmp_path / "broken")
+
+
+def test_more_runs_than_can_be_told_apart_are_refused(tmp_path: Path):
+    for number in range(7):
+        write_lines(tmp_path / str(number) / "experiment_log.jsonl", [1])
+    assert "7 runs" in refusal(tmp_path)
+
+
+def test_smoothing_is_the_mean_over_the_last_steps_and_zero_is_refused(tmp_path: Path, capsys: Any):
+    assert reward_figure.smooth({1: 0.0, 2: 1.0, 3: 0.5}, 2) == {1: 0.0, 2: 0.5, 3: 0.75}
+    with pytest.raises(SystemExit):
+        curves.main([str(tmp_path), "--smooth", "0"])
+    assert "wanted a number of steps, at least 1" in capsys.readouterr().err
+
+
+def test_a_failed_drawing_leaves_the_earlier_figure(tmp_path: Path, monkeypatch: Any):
+    write_lines(tmp_path / "run" / "experiment_log.jsonl", range(1, 4))
+    draw(tmp_path / "out", tmp_path / "run")
+    before = (tmp_path / "out" / "reward_curves.png").read_bytes()
+
+    def no_space(figure: Any, file: Path, **_: Any) -> None:
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", no_space)
+    assert "No space left on device" in refusal(tmp_path / "run", "--out", tmp_path / "out")
+    assert (tmp_path / "out" / "reward_curves.png").read_bytes() == before
+
+
+def test_labels_that_would_cover_each_other_move_apart():
+    places = reward_figure._spread([0.98, 0.97, 0.5], 0.1, 1.0)
+    assert places == pytest.approx([1.0, 0.9, 0.5])
+    assert reward_figure._spread([], 0.1, 1.0) == []
+
+
+def test_logs_without_rewards_raise_for_callers_too(tmp_path: Path):
+    with pytest.raises(LogError, match="no logs at or below"):
+        read_runs(tmp_path)
+
+
+LOGGERS = """
+import sys
+from verl.utils.logger import Tracker
+loggers, folder = sys.argv[1].split(","), sys.argv[2]
+config = {"trainer": {"project_name": "easy_r1", "experiment_name": "own", "save_checkpoint_path": folder}}
+tracker = Tracker(loggers, config)
+for step in (1, 2):
+    tracker.log({"reward/overall": step / 4, "actor/lr": 1e-6}, step)
+tracker.log({"val/overall_reward": 0.25, "val/reward_score": 0.25}, 2)
+# closes the writer while its thread still runs; left to the end of the interpreter, closing can wait for ever
+del tracker
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("loggers", "from_source"), [("tensorboard", False), ("tensorboard,file", True)])
+def test_what_easyr1s_own_loggers_write_is_read(tmp_path: Path, loggers: str, from_source: bool):
+    source = os.environ.get("EASYR1_SOURCE", "")
+    if from_source and not Path(source, "verl").is_dir():
+        pytest.skip("EASYR1_SOURCE does not name EasyR1's source")
+    if not from_source:
+        pytest.importorskip("verl", reason="EasyR1 is not installed")
+    places = {"TENSORBOARD_DIR": str(tmp_path / "tb")} | ({"PYTHONPATH": source} if from_source else {})
+    command = [sys.executable, "-c", LOGGERS, loggers, str(tmp_path / "checkpoints")]
+    subprocess.run(command, env=os.environ | places, check=True, cwd=tmp_path, timeout=120, capture_output=True)
+    for place in ["tb", *(["checkpoints"] if from_source else [])]:
+        (run,) = read_runs(tmp_path / place)
+        assert run.points("train", "overall") == {1: 0.25, 2: 0.5}
+        assert run.points("val", "overall") == {2: 0.25}

@@ -1,0 +1,270 @@
+"""`python -m ier1_plugin.training.easyr1`: what it fills in, what it refuses, and how it hands over to EasyR1."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import tiny_models
+from omegaconf import OmegaConf
+
+from ier1_plugin.training import easyr1
+from ier1_plugin.training.cpu import guard
+
+ROOT = Path(__file__).resolve().parents[2]
+needs_no_gpu = pytest.mark.skipif(guard.has_gpu(), reason="this machine has a GPU: the CPU stand-ins refuse to run")
+# a run of the tiny model, with nothing wrong in it
+CONFIG = """
+data: {max_prompt_length: 640, max_response_length: 16, rollout_batch_size: 4, min_pixels: 784, max_pixels: 50176,
+       filter_overlong_prompts: false}
+worker:
+  actor: {global_batch_size: 4, micro_batch_size_per_device_for_update: 4, padding_free: false,
+          micro_batch_size_per_device_for_experience: 4, use_torch_compile: false, fsdp: {enable_rank0_init: false}}
+  rollout: {n: 4, tensor_parallel_size: 1, val_override_config: {n: 1}}
+  ref: {fsdp: {enable_rank0_init: false}}
+trainer: {max_steps: 1, n_gpus_per_node: 1, logger: [console], save_checkpoint_path: checkpoints}
+"""
+
+
+def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The launcher in a process of its own, started from `folder`."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "ier1_plugin.training.easyr1", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A folder with config, rows and model, that a run can be started in."""
+    (tmp_path / "run.yaml").write_text(CONFIG)
+    tiny_models.write_rows(tmp_path / "train.parquet", 8)
+    tiny_models.write_rows(tmp_path / "val.parquet", 2)
+    tiny_models.build(tmp_path / "model", "qwen2_5_vl")
+    return tmp_path
+
+
+FILES = (
+    "data.train_files=train.parquet@train[:4]",
+    "data.val_files=val.parquet",
+    "worker.actor.model.model_path=model",
+)
+
+
+def test_the_launcher_loads_neither_torch_nor_easyr1_before_it_knows_what_to_do():
+    code = "import sys, ier1_plugin.training.easyr1; print(sorted({'torch', 'verl', 'ray', 'ier1_plugin.training.cpu'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_what_the_project_registers_exists():
+    filled = OmegaConf.create(easyr1.defaults())
+    assert Path(filled.data.format_prompt).is_file()
+    assert Path(filled.worker.reward.reward_function.removesuffix(":compute_score")).is_file()
+    assert [filled.data[key] for key in ("prompt_key", "answer_key", "image_key")] == ["problem", "answer", "images"]
+
+
+def test_a_missing_config_file_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]):
+    assert easyr1.main(["config=nowhere.yaml", "--check"]) == 1
+    assert capsys.readouterr().err.startswith("config=nowhere.yaml: No such file")
+
+
+def given(*overrides: str) -> Any:
+    from ier1_plugin.training.preflight import configuration
+
+    raw, problems = configuration.given(list(overrides), easyr1.defaults())
+    assert not problems
+    easyr1._make_absolute(raw)
+    return raw
+
+
+def test_later_settings_win_over_the_file_and_the_file_over_what_is_filled_in(tmp_path: Path):
+    (tmp_path / "run.yaml").write_text("data: {prompt_key: question, answer_key: gold}")
+    raw = given(f"config={tmp_path}/run.yaml", "data.answer_key=label")
+    assert (raw.data.prompt_key, raw.data.answer_key, raw.data.image_key) == ("question", "label", "images")
+
+
+def test_data_files_become_absolute_and_keep_their_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "train.parquet").touch()
+    monkeypatch.chdir(tmp_path)
+    raw = given("data.train_files=train.parquet@train[:4]", "data.val_files=none.parquet")
+    assert raw.data.train_files == f"{tmp_path}/train.parquet@train[:4]"
+    assert raw.data.val_files == "none.parquet"
+
+
+def test_reward_and_prompt_of_the_project_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    keys = ["data.format_prompt", "worker.reward.reward_function"]
+    values = ["ier1_plugin/prompts/decompose.jinja", "reward_fns/decomposition.py:compute_score"]
+    raw = given(*(f"{key}={value}" for key, value in zip(keys, values, strict=True)))
+    assert [OmegaConf.select(raw, key) for key in keys] == [f"{ROOT}/{value}" for value in values]
+    # a file of the user's goes first
+    (tmp_path / "reward_fns").mkdir()
+    (tmp_path / "reward_fns" / "decomposition.py").touch()
+    own = given("worker.reward.reward_function=reward_fns/decomposition.py:compute_score")
+    assert own.worker.reward.reward_function == f"{tmp_path}/reward_fns/decomposition.py:compute_score"
+
+
+@pytest.mark.slow
+@needs_no_gpu
+def test_check_says_that_there_is_no_problem_and_starts_nothing(run_folder: Path):
+    done = start(run_folder, "config=run.yaml", *FILES, "--check", "--cpu")
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+    assert "data.train_files: 4 rows checked" in done.stdout
+    assert done.stdout.endswith("preflight: no problems\n")
+    assert not (run_folder / "checkpoints").exists()
+
+
+@pytest.mark.slow
+@needs_no_gpu
+def test_check_lists_every_problem_one_a_line(run_folder: Path):
+    wrong = [
+        "data.val_files=gone.parquet",
+        "worker.rollout.n=1",
+        "trainer.logger=[consol]",
+        "data.rollout_batch_size=6",
+    ]
+    done = start(run_folder, "--cpu", "config=run.yaml", *FILES, *wrong, "--check")
+    lines = [line for line in done.stderr.splitlines() if line]
+    assert done.returncode == 1
+    for told in (
+        "gone.parquet: there is no such file",
+        "worker.rollout.n=1: grpo",
+        "no logger 'consol'",
+        "data.rollout_batch_size = 6 is",
+    ):
+        assert sum(told in line for line in lines) == 1, done.stderr
+    assert all(line[0].isalpha() for line in lines)
+
+
+@pytest.mark.slow
+@needs_no_gpu
+def test_a_config_for_gpus_can_be_checked_where_there_is_none(run_folder: Path):
+    paper = f"config={ROOT}/examples/grpo_qwen25vl.yaml"
+    big = run_folder / "big"
+    big.mkdir()
+    # 8 B parameters by its config; there are no weights
+    settings = {"model_type": "qwen2", "hidden_size": 4096, "num_hidden_layers": 36, "intermediate_size": 12288}
+    (big / "config.json").write_text(json.dumps(settings))
+    done = start(run_folder, paper, *FILES[:2], "worker.actor.model.model_path=big", "--check", "--cpu")
+    assert done.returncode == 1
+    assert "the CPU stand-ins take models under 100,000,000" in done.stderr
+    assert "worker.rollout.tensor_parallel_size=2" in done.stderr
+    assert "4 usable rows are less than a batch of 128" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@needs_no_gpu
+def test_without_the_flag_the_stand_ins_are_never_imported(run_folder: Path):
+    code = (
+        "import sys; from ier1_plugin import easyr1; code = easyr1.main(sys.argv[1:]);"
+        "print([name for name in sys.modules if name.startswith('ier1_plugin.training.cpu')], code)"
+    )
+    command = [sys.executable, "-c", code, "config=run.yaml", *FILES, "--check"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=run_folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("[] 1\n"), done.stderr
+    assert "vllm is not installed" in done.stderr
+
+
+@pytest.mark.slow
+@needs_no_gpu
+def test_a_model_that_is_too_large_for_the_stand_ins_is_refused(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(run_folder)
+    monkeypatch.setattr(guard, "MAX_PARAMETERS", 1000)
+    assert easyr1.main(["config=run.yaml", *FILES, "--cpu"]) == 1
+    assert "the CPU stand-ins take models under 1,000" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_machine_with_a_gpu_is_refused_with_the_stand_ins(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(run_folder)
+    monkeypatch.setattr(guard, "_has_nvidia", lambda: True)
+    assert easyr1.main(["config=run.yaml", *FILES, "--cpu"]) == 1
+    assert "--cpu on a cluster with a GPU" in capsys.readouterr().err
+
+
+@pytest.fixture
+def easyr1_main(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """EasyR1's own main replaced by a record of what it was called with."""
+    from ier1_plugin.training import cpu
+
+    cpu.install()
+    from verl.trainer import main
+
+    seen: list[Any] = []
+    monkeypatch.chdir(run_folder)
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    monkeypatch.delenv("TENSORBOARD_DIR", raising=False)
+    monkeypatch.setattr(main, "main", lambda: seen.append(OmegaConf.load(sys.argv[1].removeprefix("config="))))
+    yield seen
+    os.environ.pop("TENSORBOARD_DIR", None)
+
+
+def launch(*overrides: str) -> int:
+    from ier1_plugin.training.preflight import configuration
+
+    raw = given("config=run.yaml", *FILES, *overrides)
+    config, problems = configuration.typed(raw)
+    assert not problems
+    return easyr1.launch(raw, config, cpu=False)
+
+
+@pytest.mark.slow
+@needs_no_gpu
+def test_easyr1s_main_gets_the_settings_as_they_were_given_and_no_more(easyr1_main: list[Any], run_folder: Path):
+    assert launch("trainer.experiment_name='a: b #1'") == 0
+    (passed,) = easyr1_main
+    assert passed.data.train_files == f"{run_folder}/train.parquet@train[:4]"
+    assert passed.trainer.experiment_name == "a: b #1"
+    assert passed.worker.reward.reward_function == f"{ROOT}/reward_fns/decomposition.py:compute_score"
+    # EasyR1's defaults stay EasyR1's
+    assert "seed" not in passed.data
+    assert os.environ["TENSORBOARD_DIR"] == f"{run_folder}/tensorboard_log"
+
+
+WRITTEN_AFTER_EASYR1 = """
+import sys
+from ier1_plugin.training.cpu import install
+install()
+import verl.trainer.main
+from omegaconf import OmegaConf
+from ier1_plugin.training.easyr1 import as_yaml
+print(OmegaConf.create(as_yaml(OmegaConf.create({"lr": float(sys.argv[1])}))).lr)
+"""
+
+
+@pytest.mark.slow
+@needs_no_gpu
+@pytest.mark.parametrize("rate", ["0.00015", "0.0005", "1e-06", "3.25e-05"])
+def test_a_learning_rate_reaches_easyr1_to_its_last_digit(rate: str):
+    """EasyR1, once imported, makes PyYAML round floats: 1.5e-4 became 0.0, and nothing was learnt."""
+    command = [sys.executable, "-c", WRITTEN_AFTER_EASYR1, rate]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    assert float(result.stdout.split()[-1]) == float(rate)
+
+
+@pytest.mark.slow
+@needs_no_gpu
+def test_an_interrupted_run_ends_without_a_traceback(
+    easyr1_main: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from verl.trainer import main
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "main", interrupt)
+    assert launch() == 130
+    assert "goes on from the last checkpoint" in capsys.readouterr().err

@@ -1,0 +1,88 @@
+"""EasyR1, unmodified, reads our rows and loads our reward; its prompt is token for token the one of our inference.
+
+The installed EasyR1 and, where EASYR1_SOURCE names it, its current source; each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import easyr1_host
+
+from ier1_plugin.task.schema import Decomposition
+from ier1_plugin.training.cpu import guard
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(guard.has_gpu(), reason="this machine has a GPU: the CPU stand-ins refuse to run"),
+]
+MANAGERS = {"installed": "BatchFunctionRewardManager", "source": "AutoRewardManager"}
+PARTS = ["overall", "format", "action", "subject", "goal"]
+
+
+@pytest.fixture(scope="module", params=MANAGERS)
+def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What `easyr1_host.py` saw in one EasyR1."""
+    source = os.environ.get("EASYR1_SOURCE", "") if request.param == "source" else ""
+    if request.param == "source" and not source:
+        pytest.skip("EASYR1_SOURCE is not set: EasyR1's current source")
+    folder = tmp_path_factory.mktemp(request.param)
+    # Ray's sockets take no longer paths
+    ray_folder = tempfile.mkdtemp(prefix="ier1_", dir="/tmp")
+    environment = os.environ | {
+        "PYTHONPATH": source,
+        "OMP_NUM_THREADS": "1",
+        "HF_HOME": str(folder / "hf"),
+        "RAY_TMPDIR": ray_folder,
+    }
+    command = [sys.executable, str(Path(easyr1_host.__file__)), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    shutil.rmtree(ray_folder, ignore_errors=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads((folder / "report.json").read_text()) | {"which": request.param}
+
+
+def test_easyr1s_dataset_gives_the_answer_back_as_it_was_written(host: dict[str, Any]):
+    assert len(host["rows"]) == len(easyr1_host.REQUESTS) * len(easyr1_host.SIZES)
+    assert {Decomposition.from_json(row["ground_truth"]) for row in host["rows"]} == {easyr1_host.GOLD}
+
+
+def test_training_and_inference_see_the_same_tokens(host: dict[str, Any]):
+    for row in host["rows"]:
+        assert row["ours"] == row["theirs"], row["request"]
+
+
+def test_vllm_and_inference_see_the_same_tokens_and_pixels(host: dict[str, Any]):
+    for row in host["rows"]:
+        assert row["raw_ours"] == row["raw_theirs"], row["request"]
+        assert row["same_pixels"], row["size"]
+
+
+def test_a_request_can_not_add_an_image_or_a_turn(host: dict[str, Any]):
+    plain = {tuple(row["size"]): row["control"] for row in host["rows"] if row["request"] == easyr1_host.REQUESTS[0]}
+    assert all(control["<|im_start|>"] == 2 and control["<|image_pad|>"] > 1 for control in plain.values())
+    for row in host["rows"]:
+        assert row["control"] == plain[tuple(row["size"])], row["request"]
+
+
+def test_easyr1s_reward_manager_logs_the_parts_of_our_reward(host: dict[str, Any]):
+    rewards = host["rewards"]
+    assert rewards["manager"] == MANAGERS[host["which"]]
+    for where in ("in process", "as an actor"):
+        found = rewards[where]
+        assert [name for name in found if name != "tokens"] == PARTS
+        assert found["format"] == [1.0, 1.0, 0.0]
+        assert found["action"] == pytest.approx([1.0, 2 / 3, 0.0])
+        assert found["subject"] == pytest.approx([1.0, 2 / 3, 0.0])
+        # logged, and out of the mean at weight 0
+        assert found["goal"] == [1.0, 0.0, 0.0]
+        assert found["overall"] == pytest.approx([1.0, 7 / 9, 0.0])
+        assert found["tokens"] == pytest.approx(found["overall"])

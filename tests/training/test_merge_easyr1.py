@@ -1,0 +1,173 @@
+"""Checkpoints that EasyR1's own FSDP workers saved, merged, loaded with transformers and asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import tiny_models
+
+from ier1_plugin.task.images import prepare
+from ier1_plugin.training import export as merge
+from ier1_plugin.training.checkpoint import Weight
+from ier1_plugin.training.hub_folder import hub_names
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("verl", reason="EasyR1 is not installed")
+TESTS = Path(__file__).parent
+SOURCE = os.environ.get("EASYR1_SOURCE", "")
+BUDGET = ("--min-pixels", "784", "--max-pixels", "4096")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def torchvision_imports() -> None:
+    import torch
+
+    from ier1_plugin.chat.torchvision_ops import define_missing_schemas
+
+    define_missing_schemas(torch)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, torchvision_imports: None) -> Path:
+    return tiny_models.build(tmp_path_factory.mktemp("tiny") / "model", "qwen2_5_vl")
+
+
+def save(*checkpoints: tuple[Path, Path, str, int], source: str = "") -> list[Path]:
+    """Saves step 4 of runs, each given by its model, its folder, its layout and its number of ranks."""
+    names = ("model", "actor", "layout", "ranks")
+    jobs = [
+        dict(zip(names, (str(model), str(run / "global_step_4" / "actor"), layout, ranks), strict=True))
+        for model, run, layout, ranks in checkpoints
+    ]
+    path = os.pathsep.join(filter(None, [source, str(TESTS.parent)]))
+    command = [sys.executable, str(TESTS / "easyr1_checkpoint.py"), json.dumps(jobs)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": path}
+    saved = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert saved.returncode == 0, saved.stdout + saved.stderr
+    return [run for _, run, _, _ in checkpoints]
+
+
+def merged(run: Path, out: Path, *options: str) -> Path:
+    merge.main([str(run), *BUDGET, "--out", str(out), *options])
+    return out
+
+
+def assert_weights_are_those_of_the_run(run: Path, out: Path, dtype: str) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    actor = run / "global_step_4" / "actor"
+    expected: Any = {
+        name: Weight(tuple(weight.shape), weight.dtype, lambda weight=weight: weight)
+        for name, weight in load_file(actor / "expected.safetensors").items()
+    }
+    expected = hub_names(expected, actor / "huggingface")
+    found = load_file(out / "model.safetensors")
+    assert found.keys() == expected.keys()
+    assert {weight.dtype for weight in found.values()} == {getattr(torch, dtype)}
+    for name, weight in found.items():
+        assert weight.equal(expected[name].read().to(weight.dtype)), name
+
+
+def load(folder: Path) -> Any:
+    """The model, which must find every weight that it wants and no other."""
+    from transformers import AutoModelForImageTextToText
+
+    result: Any = AutoModelForImageTextToText.from_pretrained(folder, torch_dtype="auto", output_loading_info=True)
+    loaded, report = result
+    assert report["missing_keys"] in ([], set())
+    assert report["unexpected_keys"] in ([], set())
+    return loaded
+
+
+LAYOUTS = {"one rank": ("fsdp", 1), "two ranks": ("fsdp", 2), "two copies of two ranks": ("hsdp", 4)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, model: Path) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    jobs = [(model, folder / name, layout, ranks) for name, (layout, ranks) in LAYOUTS.items()]
+    return dict(zip(LAYOUTS, save(*jobs), strict=True))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_shards_of_every_layout_give_the_weights_bit_for_bit(
+    tmp_path: Path, model: Path, runs: dict[str, Path], layout: str
+):
+    run = runs[layout]
+    out = merged(run, tmp_path / "out", "--dtype", "float32")
+    assert_weights_are_those_of_the_run(run, out, "float32")
+    # the names and the architecture are where every tool looks for them: as in the model that training started from
+    config, start = (json.loads((folder / "config.json").read_text()) for folder in (out, model))
+    assert config["architectures"] == ["Qwen2_5_VLForConditionalGeneration"]
+    assert config["model_type"] == start["model_type"]
+    load(out)
+
+
+@pytest.fixture(scope="module")
+def bfloat16(tmp_path_factory: pytest.TempPathFactory, runs: dict[str, Path]) -> Path:
+    out = merged(runs["two ranks"], tmp_path_factory.mktemp("bfloat16") / "out")
+    assert_weights_are_those_of_the_run(runs["two ranks"], out, "bfloat16")
+    return out
+
+
+def test_the_model_cards_own_code_runs_and_answers_as_the_policy_did(
+    bfloat16: Path, model: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+):
+    from ier1_plugin.task.parsing import FormatError
+
+    card = (bfloat16 / "README.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0]
+    code = code.replace("max_new_tokens=1024", "max_new_tokens=12")
+    assert 'folder = "."' in code
+    tiny_models.photo(3, (640, 480)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+
+    def reply(folder: Path) -> str:
+        # a random model answers no tags; the card says that FormatError tells so
+        with pytest.raises(FormatError, match="no readable <action>"):
+            exec(code.replace('folder = "."', f"folder = {str(folder)!r}"), {})
+        return capsys.readouterr().out
+
+    policy = tmp_path / "policy"
+    load(model).bfloat16().save_pretrained(policy)
+    for file in model.iterdir():
+        if not (policy / file.name).exists():
+            (policy / file.name).write_bytes(file.read_bytes())
+    (policy / "generation_config.json").write_bytes((bfloat16 / "generation_config.json").read_bytes())
+    assert len(reply(bfloat16)) > 5
+    assert reply(bfloat16) == reply(policy)
+
+
+@pytest.mark.parametrize("size", [(20, 20), (40, 60), (64, 64), (61, 67), (300, 20), (640, 480)])
+def test_the_merged_processor_sees_a_prepared_image_as_the_trained_one_did(
+    bfloat16: Path, model: Path, size: tuple[int, int]
+):
+    from transformers import AutoProcessor
+
+    image = prepare(tiny_models.photo(5, size), 784, 4096)
+    text = "<|vision_start|><|image_pad|><|vision_end|>"
+    for fast in (True, False):
+        ours, trained = (AutoProcessor.from_pretrained(folder, use_fast=fast) for folder in (bfloat16, model))
+        inputs, wanted = (processor(text=[text], images=[image], return_tensors="pt") for processor in (ours, trained))
+        assert inputs["input_ids"].equal(wanted["input_ids"])
+        assert inputs["image_grid_thw"].equal(wanted["image_grid_thw"])
+        assert inputs["pixel_values"].equal(wanted["pixel_values"])
+
+
+@pytest.mark.skipif(not Path(SOURCE, "verl").is_dir(), reason="EASYR1_SOURCE does not name EasyR1's source")
+def test_lora_and_qwen3_checkpoints_of_easyr1s_current_source_merge(tmp_path: Path, model: Path):
+    qwen3 = tiny_models.build(tmp_path / "qwen3", "qwen3_vl")
+    jobs = [(model, tmp_path / "lora_run", "lora", 2), (qwen3, tmp_path / "qwen3_run", "fsdp", 2)]
+    for run in save(*jobs, source=SOURCE):
+        out = merged(run, tmp_path / f"merged_{run.name}", "--dtype", "float32")
+        assert_weights_are_those_of_the_run(run, out, "float32")
+        load(out)
+    assert (tmp_path / "lora_run" / "global_step_4" / "actor" / "lora_adapter" / "adapter_config.json").is_file()

@@ -1,0 +1,183 @@
+"""`ray job submit` with examples/runtime_env.yaml against a real cluster: train, save, resume, and be refused.
+
+The cluster has its own ports and folder; it is ended by its process id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import tiny_models
+
+from ier1_plugin.training.cpu import guard
+
+ROOT = Path(__file__).resolve().parents[2]
+RAY = Path(sys.executable).with_name("ray")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(guard.has_gpu(), reason="this machine has a GPU: the CPU stand-ins refuse to run"),
+]
+TINY = (
+    *(
+        "data.max_prompt_length=640",
+        "data.max_response_length=16",
+        "data.rollout_batch_size=4",
+        "data.val_batch_size=4",
+    ),
+    *("data.min_pixels=784", "data.max_pixels=50176", "worker.actor.global_batch_size=4", "worker.rollout.n=2"),
+    "worker.actor.micro_batch_size_per_device_for_update=8",
+    "worker.actor.micro_batch_size_per_device_for_experience=8",
+    *("trainer.val_before_train=false", "trainer.val_freq=-1", "trainer.save_freq=2", "trainer.save_limit=-1"),
+)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for opened in sockets:
+        opened.bind(("127.0.0.1", 0))
+    ports = [opened.getsockname()[1] for opened in sockets]
+    for opened in sockets:
+        opened.close()
+    return ports
+
+
+@pytest.fixture(scope="module", params=["installed", pytest.param("source", marks=pytest.mark.full)])
+def cluster(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """A Ray cluster with one logical GPU; yields the environment that its jobs are submitted in."""
+    if request.param == "source" and not os.environ.get("EASYR1_SOURCE"):
+        pytest.skip("EASYR1_SOURCE is not set: EasyR1's current source")
+    # Ray's sockets take no longer paths
+    folder = Path(tempfile.mkdtemp(prefix="ier1_", dir="/tmp"))
+    names = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port", "metrics-export-port")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    environment = {key: value for key, value in os.environ.items() if key not in ("RAY_ADDRESS", "EASYR1_SOURCE")}
+    environment |= {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    command = [str(RAY), "start", "--head", "--block", "--num-cpus=8", "--num-gpus=1", "--disable-usage-stats"]
+    command += [f"--temp-dir={folder}/ray", "--object-store-memory=300000000"]
+    command += [f"--{name}={port}" for name, port in ports.items()]
+    with (folder / "start.log").open("w") as log:
+        head = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
+    address = f"http://127.0.0.1:{ports['dashboard-port']}"
+    try:
+        wait_for_jobs(address, head, folder / "start.log")
+        submit = {"RAY_ADDRESS": address, "RAY": str(RAY), "PYTHON": sys.executable, "IER1_TEST_EASYR1": request.param}
+        if request.param == "source":
+            submit["EASYR1_SOURCE"] = os.environ["EASYR1_SOURCE"]
+        yield environment | submit
+    finally:
+        head.send_signal(signal.SIGTERM)
+        head.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for_jobs(address: str, head: subprocess.Popen[bytes], log: Path) -> None:
+    """Until the cluster takes jobs; its dashboard comes up some seconds after it."""
+    for _ in range(240):
+        assert head.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(f"{address}/api/jobs/", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What lies on storage that every node sees: rows and model."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "data").mkdir()
+    tiny_models.write_rows(folder / "data" / "train.parquet", 8)
+    tiny_models.write_rows(folder / "data" / "val.parquet", 4)
+    tiny_models.build(folder / "model", "qwen2_5_vl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy that nobody edits meanwhile: Ray reads the working directory twice and wants it unchanged."""
+    copy = tmp_path_factory.mktemp("repository")
+    for folder in ("ier1_plugin", "reward_fns", "examples"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".gitignore", copy)
+    return copy
+
+
+def submit(
+    cluster: dict[str, str], repository: Path, shared: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    command = ["bash", f"{repository}/examples/ray_job_submit.sh", "--cpu", "config=examples/grpo_small_world.yaml"]
+    command += [f"worker.actor.model.model_path={shared}/model", *TINY, *arguments]
+    experiment = f"job_{cluster['IER1_TEST_EASYR1']}"
+    environment = cluster | {"SHARED": str(shared), "EXPERIMENT": experiment}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
+
+
+def checkpoints(cluster: dict[str, str], shared: Path) -> Path:
+    return shared / "checkpoints" / "imageedit_r1" / f"job_{cluster['IER1_TEST_EASYR1']}"
+
+
+@pytest.fixture(scope="module")
+def trained(cluster: dict[str, str], repository: Path, shared: Path) -> str:
+    """What a job of two steps printed."""
+    done = submit(cluster, repository, shared, "trainer.max_steps=2")
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_two_steps_train_in_a_job_and_leave_checkpoint_and_curves_on_shared_storage(
+    trained: str, cluster: dict[str, str], shared: Path
+):
+    saved = checkpoints(cluster, shared)
+    actor = saved / "global_step_2" / "actor"
+    assert (actor / "model_world_size_1_rank_0.pt").is_file()
+    assert json.loads((actor / "huggingface" / "rollout.json").read_text()) == {"rollout": "cpu-standin"}
+    curves = shared / "tensorboard_log" / "imageedit_r1" / saved.name
+    assert list(curves.glob("events.out.tfevents.*"))
+    # the code that ran is Ray's copy of the working directory
+    reward = next(line for line in trained.splitlines() if "Using reward function" in line)
+    assert "/working_dir_files/_ray_pkg_" in reward
+    assert reward.rstrip("`.").endswith("/reward_fns/decomposition.py")
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_same_command_goes_on_from_the_checkpoint(cluster: dict[str, str], repository: Path, shared: Path):
+    done = submit(cluster, repository, shared, "trainer.max_steps=3")
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    saved = checkpoints(cluster, shared)
+    assert f"goes on from {saved}/global_step_2" in done.stdout
+    assert f"Load from checkpoint: {saved}/global_step_2" in done.stdout
+    assert json.loads((saved / "checkpoint_tracker.json").read_text())["last_global_step"] == 3
+
+
+def test_relative_paths_in_a_job_are_refused_before_anything_starts(
+    cluster: dict[str, str], repository: Path, shared: Path
+):
+    command = [cluster["RAY"], "job", "submit", "--runtime-env", "examples/runtime_env.yaml", "--", cluster["PYTHON"]]
+    command += ["-m", "ier1_plugin.training.easyr1", "--cpu", "config=examples/grpo_small_world.yaml", *TINY]
+    command += [f"worker.actor.model.model_path={shared}/model"]
+    done = subprocess.run(
+        command, cwd=repository, env=cluster, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode != 0
+    for told in (
+        "trainer.save_checkpoint_path=quickstart/grpo: in a Ray job this is Ray's copy of the working directory",
+        "TENSORBOARD_DIR=(unset): in a Ray job the curves would land in Ray's copy",
+        "data.train_files=quickstart/rows/train.parquet: there is no such file",
+        "give an absolute path on storage that every node sees",
+    ):
+        assert told in done.stdout, done.stdout
+    assert "Traceback" not in done.stdout
