@@ -37,7 +37,7 @@ from ier1_plugin.editors.route import route_editor
 
 __all__ = ["EDITORS", "Edit", "EditError", "Editor", "Maker", "describe_editors", "join", "make_editor", "split"]
 
-TELL = "tell"
+TELL = "on_warning"
 Maker = Callable[..., Editor]
 """(what follows the name and a colon, or "", **settings) -> an editor. One that has a `on_warning` is given it."""
 

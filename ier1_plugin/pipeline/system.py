@@ -141,7 +141,7 @@ class System:
         from ier1_plugin.pipeline.chain import ImageEditR1
 
         say = on_warning or (lambda line: None)
-        told = {"tell": on_warning} if on_warning else {}
+        told = {"on_warning": on_warning} if on_warning else {}
         editor = self.make_editor(say)
         return ImageEditR1(*self.agents(say), editor, **told)
 

@@ -7,6 +7,10 @@ from collections.abc import Iterable
 MAX_LINE = 300
 
 
+class UserError(ValueError):
+    """Something that the user can put right. The message is one line: what came, what was wanted, what to do."""
+
+
 def one_line(error: BaseException | str, secrets: Iterable[str] = ()) -> str:
     """The message in one line of at most MAX_LINE characters, with every secret blotted out."""
     text = str(error) or (type(error).__name__ if isinstance(error, BaseException) else "")

@@ -1,18 +1,86 @@
-"""Files that are there whole or not at all.
+"""The folder of a long run: files that are there whole or not at all, one run at a time, settings that stay.
 
-write(Path("run.json"), "{}")
+with locked(out):                                          # a second run is refused
+    freeze_settings(out / "run.json", {"editor": "pillow"})    # as is a run with other settings
+    write(out / "plans" / "1.json", "{}")
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from ier1_plugin.runs.errors import UserError
+
+LOCK = ".lock"
 PART = ".part"
+
+
+class RunError(UserError):
+    """A run that can't start or go on in its folder."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a second run out of `folder`, which is made if need be. RunError: there is one, or no folder.
+
+    The lock ends with the process that holds it, however that ends.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise RunError(f"{folder} can't be written: {error.strerror}; choose another folder") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise RunError(f"another run is writing to {folder}; wait for it or choose another folder") from None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def freeze_settings(file: Path, settings: Mapping[str, Any]) -> None:
+    """Writes the settings of a run when it begins; RunError names what differs when it goes on with others."""
+    now = json.loads(json.dumps(settings, default=str))
+    if not file.exists():
+        write(file, json.dumps(now, indent=2, ensure_ascii=False) + "\n")
+        return
+    if changed := changes(read_settings(file), now):
+        raise RunError(f"{file.parent} was begun with other settings ({', '.join(changed)}); choose another folder")
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """The JSON object in `file`. RunError: it can't be read."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{file} can't be read: {error.strerror}") from None
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise RunError(f"{file} is damaged; choose another folder")
+    return values
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], free: Sequence[str] = ()) -> list[str]:
+    """What differs, such as "seed 0, now 1"; objects are compared key by key. Keys in `free` may differ."""
+    lines = []
+    for key in sorted({*before, *now} - set(free)):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += changes(old, new)
+        elif old != new:
+            lines.append(f"{key} {old!r}, now {new!r}")
+    return lines
 
 
 def write(path: Path, data: bytes | str) -> None:
@@ -39,3 +107,9 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
+
+
+def clear_parts(folder: Path) -> None:
+    """Removes what killed runs left half-written in `folder`; call it with the folder locked."""
+    for part in folder.glob(f".*{PART}"):
+        part.unlink()
