@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ier1_plugin.evaluation.records import BenchmarkItem
+from ier1_plugin.evaluation.statistics import Floats
 
-Floats: TypeAlias = NDArray[np.float64]
+__all__ = ["Floats"]
 Flags: TypeAlias = NDArray[np.bool_]
 Triple: TypeAlias = tuple[str, str, str]
 """Benchmark, system, judge."""

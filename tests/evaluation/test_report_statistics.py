@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ier1_plugin.evaluation.statistics import RESAMPLES, Resamples, interval, sign_flips
+from ier1_plugin.evaluation.statistics import RESAMPLES, Resamples, bootstrap, interval, means, ratios, sign_flips
 
 
 def whole_numbers(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -68,8 +68,8 @@ def test_equal_scores_have_an_interval_without_width_and_one_cluster_has_none():
 
 
 def test_without_scores_mean_and_interval_are_undefined_not_0():
-    means, replicates = Resamples(clusters_of(6, 1), 0).means(np.full((6, 2), np.nan))
-    assert np.isnan(means).all()
+    found, replicates = Resamples(clusters_of(6, 1), 0).means(np.full((6, 2), np.nan))
+    assert np.isnan(found).all()
     assert np.isnan(interval(replicates)).all()
     empty, none = Resamples(np.array([], dtype=np.int64), 0).means(np.empty((0, 1)))
     assert np.isnan(empty).all()
@@ -78,9 +78,37 @@ def test_without_scores_mean_and_interval_are_undefined_not_0():
 
 def test_a_column_with_scores_in_few_clusters_still_has_an_interval():
     values = np.full(50, np.nan)
-    values[:3] = 2.0, 4.0, 9.0
+    values[:5] = 2.0, 4.0, 9.0, 3.0, 6.0
     low, high = bounds(values, clusters_of(50, 1))
-    assert 2.0 <= low <= 5.0 <= high <= 9.0
+    assert 2.0 <= low <= 4.8 <= high <= 9.0
+
+
+def test_an_interval_is_unknown_where_too_many_resamples_have_no_score():
+    values = np.full(50, np.nan)
+    values[:2] = 2.0, 9.0
+    assert np.isnan(bounds(values, clusters_of(50, 1))).all()
+
+
+def test_any_statistic_of_the_items_has_an_interval_that_is_the_same_for_a_mean():
+    values, clusters = whole_numbers((60,)), [f"post-{number // 3}" for number in range(60)]
+    (one,) = bootstrap(lambda items: values[items].mean(), Resamples(clusters, 0), 60)
+    (mean,) = means(values[:, None], Resamples(clusters, 0))
+    assert (one.mean, one.count) == (mean.mean, mean.count) == (values.mean(), 60)
+    assert (one.low, one.high) == pytest.approx((mean.low, mean.high), abs=0.05)
+    (correlation,) = bootstrap(
+        lambda items: stats.spearmanr(values[items], -values[items])[0], Resamples(clusters, 0, number=100), 60
+    )
+    assert (correlation.mean, correlation.low, correlation.high) == pytest.approx((-1, -1, -1))
+
+
+def test_a_rate_is_a_sum_over_a_sum_and_undefined_without_anything_to_divide_by():
+    over, under = np.array([[1.0, 0], [0, 0], [1, 0], [0, 0]]), np.array([[1.0, 0], [1, 0], [1, 0], [0, 0]])
+    rate, nothing = ratios(over, under, Resamples([0, 1, 2, 3], 0))
+    assert (rate.mean, rate.count) == (pytest.approx(2 / 3), 3)
+    assert 0 <= rate.low < rate.mean < rate.high <= 1
+    assert not nothing
+    assert np.isnan([nothing.low, nothing.high]).all()
+    assert nothing.count == 0
 
 
 def test_columns_are_paired_as_they_share_the_draws():
