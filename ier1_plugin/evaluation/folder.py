@@ -1,4 +1,10 @@
-"""evaluation.json: what was evaluated, by what and by whom. A run that contradicts it is refused.
+"""The folder of an evaluation: what was evaluated, by what and by whom, and the three readers that reports use.
+
+    read_run(folder)           # evaluation.json
+    read_items(folder)         # [BenchmarkItem(id="psr-1a2b", ...), ...], in the order of the sample
+    read_judgements(folder)    # Judgement(item="psr-1a2b", system="FLUX.1-Kontext-dev", ...), of all judges
+
+evaluation.json:
 
     {"benchmark": {"name": "psr", "origin": "PSRDataset/PSR-328", "seed": 0, "sampled": 328, ...},
      "systems": [{"name": "FLUX.1-Kontext-dev", "folder": "systems/FLUX.1-Kontext-dev", "settings": {...}}],
@@ -21,10 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from ier1_plugin import __version__
-from ier1_plugin.evaluation.records import EvaluationError
+from ier1_plugin.evaluation.judges import store
+from ier1_plugin.evaluation.records import BenchmarkItem, EvaluationError, Judgement
 from ier1_plugin.runs.folder import write
 
-EVALUATION = "evaluation.json"
+EVALUATION, ITEMS = "evaluation.json", "items.jsonl"
 # what a later run need not have, or has anew; of a rubric its hash counts, not its path
 FREE = {
     "benchmark": ("revision", "splits", "sampled"),
@@ -54,7 +61,14 @@ def _take(lock: int, folder: Path) -> None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """evaluation.json; {} where nothing was begun. EvaluationError: it is damaged."""
+    """evaluation.json; {} where nothing was begun. EvaluationError: it is damaged.
+
+    `benchmark` has "name" and "origin", and from the first run with systems on "sampled", the number of items.
+    `systems` and `judges`, each with a "name", stand in the order in which they joined. A system's images lie in
+    FOLDER/images, as a batch leaves them; its "settings" are the fields of `pipeline.system.System`, {} for the edits
+    by people, which are called "human". "samples" is the largest number of judgements of an edit that a judge was
+    asked for; not all of them need be there.
+    """
     file = folder / EVALUATION
     if not file.is_file():
         return {}
@@ -65,6 +79,32 @@ def read_run(folder: Path) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError):
         pass
     raise EvaluationError(f"{file} is damaged; choose another --out")
+
+
+def read_items(folder: Path) -> list[BenchmarkItem]:
+    """The items of an evaluation that was begun, in the order of the sample; [] where there are none yet.
+
+    Paths of images are relative to `folder`, or absolute. EvaluationError: items.jsonl is damaged.
+    """
+    file = folder / ITEMS
+    if not file.is_file():
+        return []
+    try:
+        # as a file: str.splitlines would cut a request at the line separators that JSON lets stand
+        with file.open(encoding="utf-8", newline="\n") as lines:
+            return [BenchmarkItem.from_dict(json.loads(line)) for line in lines]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise EvaluationError(f"{file} is damaged ({error}); choose another --out") from None
+
+
+def read_judgements(folder: Path) -> Iterator[Judgement]:
+    """What counts of all judges in evaluation.json: the last judgement of each (item, system, judge, sample).
+
+    In no particular order, and not all in memory. Judgements of systems that are not in evaluation.json, or of more
+    samples than it says, may be among them. EvaluationError: a judge's file is not there or is damaged.
+    """
+    for judge in read_run(folder).get("judges", []):
+        yield from store.read_judgements(store.judgements_file(folder, judge["name"]))
 
 
 def joined(

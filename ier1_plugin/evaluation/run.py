@@ -29,10 +29,11 @@ from ier1_plugin.cli.edit import batch_of, run_settings
 from ier1_plugin.data.items import Item
 from ier1_plugin.editors import EDITORS, Edit, EditError, Editor
 from ier1_plugin.evaluation.benchmarks import Benchmark, Options, open_benchmark
-from ier1_plugin.evaluation.benchmarks import small_world as benchmark_world
-from ier1_plugin.evaluation.benchmarks.sample import absolute, check_human, known_items, make_items, read_items
+from ier1_plugin.evaluation.benchmarks.sample import absolute, check_human, known_items, make_items
+from ier1_plugin.evaluation.benchmarks.small_world import NAME as SMALL_WORLD
+from ier1_plugin.evaluation.benchmarks.small_world import small_world_editor
 from ier1_plugin.evaluation.costs import SANITY, check_prices
-from ier1_plugin.evaluation.folder import NOT_TRIED, joined, read_run, taken, write_run
+from ier1_plugin.evaluation.folder import NOT_TRIED, joined, read_items, read_run, taken, write_run
 from ier1_plugin.evaluation.judges import make_judge
 from ier1_plugin.evaluation.judges.judging import Judge, Pair, judge_all
 from ier1_plugin.evaluation.judges.run_sanity import ITEMS as TRIED
@@ -50,7 +51,7 @@ from ier1_plugin.task.schema import ORIGINAL
 SYSTEMS = "systems"
 HUMAN = "human"
 # editors whose every failure is the item's own
-FAIL_ONE_BY_ONE = ("folder", "pillow", benchmark_world.NAME)
+FAIL_ONE_BY_ONE = ("folder", "pillow", SMALL_WORLD)
 
 OnWarning = Callable[[str], None]
 Settings = Callable[[System], dict[str, Any]]
@@ -87,7 +88,7 @@ def evaluate(asked: Asked, on_warning: OnWarning) -> dict[str, Any]:
     EvaluationError, BatchError, ChatError, EditError, PlanError or OSError: it can't go on; what is done is kept, here
     as after Ctrl-C.
     """
-    EDITORS.setdefault(benchmark_world.NAME, benchmark_world.small_world_editor)
+    EDITORS.setdefault(SMALL_WORLD, small_world_editor)
     with taken(asked.folder), ExitStack() as open_judges:
         benchmark = open_benchmark(asked.benchmark, asked.options)
         judges = [_judge(spec, asked, open_judges, on_warning) for spec in asked.judges]

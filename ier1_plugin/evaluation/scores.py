@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ier1_plugin.evaluation.benchmarks.sample import ITEMS, read_items
-from ier1_plugin.evaluation.folder import EVALUATION, read_run
+from ier1_plugin.evaluation.folder import EVALUATION, ITEMS, read_items, read_run
 from ier1_plugin.evaluation.judges.store import FOLDER, read_judgements
 from ier1_plugin.evaluation.records import BenchmarkItem, EvaluationError, Judgement
 from ier1_plugin.evaluation.report.samples import Choice, Rating, chosen, said, scores, was_asked

@@ -13,9 +13,10 @@ from fakes.builder_inputs import picture, write_jsonl
 from ier1_plugin.data.image_cells import DATA_URL
 from ier1_plugin.data.tables import Line
 from ier1_plugin.evaluation.benchmarks import Benchmark, Options, open_benchmark
-from ier1_plugin.evaluation.benchmarks.sample import INPUTS, check_human, known_items, make_items, read_items
+from ier1_plugin.evaluation.benchmarks.sample import INPUTS, check_human, known_items, make_items
 from ier1_plugin.evaluation.benchmarks.sets import JSONL, with_columns
 from ier1_plugin.evaluation.benchmarks.table import of_lines
+from ier1_plugin.evaluation.folder import read_items
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.task.images import data_url, encode
 

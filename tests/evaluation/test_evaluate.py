@@ -21,7 +21,7 @@ from fakes.evaluate_runs import (
 )
 from fakes.judge_server import JudgeServer
 
-from ier1_plugin.evaluation.benchmarks.sample import read_items
+from ier1_plugin.evaluation.folder import read_items
 from ier1_plugin.evaluation.records import BenchmarkItem
 
 __all__ = ["a_benchmark", "a_judge", "no_settings_from_outside"]

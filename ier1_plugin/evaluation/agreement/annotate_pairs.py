@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ier1_plugin.data.items import Item
-from ier1_plugin.evaluation.benchmarks.sample import read_items
-from ier1_plugin.evaluation.folder import EVALUATION, read_run
+from ier1_plugin.evaluation.folder import EVALUATION, read_items, read_run
 from ier1_plugin.evaluation.records import BenchmarkItem, EvaluationError
 from ier1_plugin.pipeline.batch_folder import Store
 

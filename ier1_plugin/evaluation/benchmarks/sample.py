@@ -26,11 +26,12 @@ from ier1_plugin.data.items import Item
 from ier1_plugin.data.tables import Rejected
 from ier1_plugin.evaluation.benchmarks.sampling import sampled
 from ier1_plugin.evaluation.benchmarks.table import Benchmark, Pixels, RawItem
+from ier1_plugin.evaluation.folder import ITEMS
 from ier1_plugin.evaluation.records import BenchmarkItem, EvaluationError
 from ier1_plugin.runs.folder import write
 from ier1_plugin.task.images import ImageError, open_image, png_bytes
 
-INPUTS, ITEMS, SAMPLE, LEFT_OUT = "inputs", "items.jsonl", "sample.txt", "left_out.jsonl"
+INPUTS, SAMPLE, LEFT_OUT = "inputs", "sample.txt", "left_out.jsonl"
 SHOWN, SHOWN_CHARACTERS = 3, 80
 
 
@@ -98,19 +99,6 @@ def check_human(items: Sequence[BenchmarkItem], benchmark: Benchmark) -> None:
             f"--human: none of the {len(items)} items of {benchmark.name} has an edit by a person; name their column "
             f"with --columns human=NAME, or local files that have them with --data (why some have none: {LEFT_OUT})"
         )
-
-
-def read_items(folder: Path) -> list[BenchmarkItem]:
-    """The items of an evaluation that was begun; [] where there are none yet."""
-    file = folder / ITEMS
-    if not file.is_file():
-        return []
-    try:
-        # as a file: str.splitlines would cut a request at the line separators that JSON lets stand
-        with file.open(encoding="utf-8", newline="\n") as lines:
-            return [BenchmarkItem.from_dict(json.loads(line)) for line in lines]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise EvaluationError(f"{file} is damaged ({error}); choose another --out") from None
 
 
 def absolute(item: BenchmarkItem, folder: Path) -> BenchmarkItem:
