@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from ier1_plugin.runs.errors import UserError
+
 DIMENSIONS = {"fulfilment": 4, "quality": 3, "preservation": 3}
 """Highest score of each dimension; the lowest is 0 (paper, Table 2)."""
 HIGHEST = sum(DIMENSIONS.values())
 
 
-class EvaluationError(ValueError):
-    """An evaluation that can't go on; the message says in one line what came, what was wanted, what to do."""
+class EvaluationError(UserError):
+    """An evaluation that can't begin or go on."""
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,16 @@ Keys of an API are read from the environment; a file holds none.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ier1_plugin.chat.server import MAX_TIMEOUT
+from ier1_plugin.runs.errors import UserError
 from ier1_plugin.task.schema import CHAIN, METHODS, MODES, ORIGINAL, SEQUENCER_INPUTS, SINGLE_TURN, PlanError
 
 if TYPE_CHECKING:
@@ -31,15 +33,30 @@ if TYPE_CHECKING:
 BASE, RULE = "base", "rule"
 """Sequencers without an address: the model that the decomposer was trained from, and no model at all."""
 LOCAL = "local:"
-HELP = "help"
+HELP, PARSE = "help", "parse"
+"""Of a field's metadata: what its option says, and what makes its value of the option's text. ValueError: nothing."""
 NO_DECOMPOSER = (
     "no decomposer; name one with --decomposer openai:http://127.0.0.1:8000/v1#MODEL or --decomposer local:FOLDER, "
     "or pass the request on as it is with --method original"
 )
 
 
-class SettingsError(ValueError):
-    """Settings that make no system; the message says why in one line."""
+Settings = TypeVar("Settings")
+
+
+class SettingsError(UserError):
+    """Settings that can't be used."""
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"is not JSON ({error}): {text}") from None
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 @dataclass(frozen=True)
@@ -56,7 +73,7 @@ class System:
         },
     )
     sequencer_sees: tuple[str, ...] = field(
-        default=(), metadata={HELP: "image,request: what the sequencer sees beside the decomposition"}
+        default=(), metadata={HELP: "image,request: what the sequencer sees beside the decomposition", PARSE: _names}
     )
     constrain: bool = field(
         default=False, metadata={HELP: "hold an untrained model to the form of its answer by a JSON schema"}
@@ -77,13 +94,13 @@ class System:
         default=None, metadata={HELP: "none (default), model or group: what the editor keeps off the GPU"}
     )
     load_kwargs: dict[str, Any] = field(
-        default_factory=dict, metadata={HELP: "JSON: further arguments for loading the editor"}
+        default_factory=dict, metadata={HELP: "JSON: further arguments for loading the editor", PARSE: _json}
     )
     call_kwargs: dict[str, Any] = field(
-        default_factory=dict, metadata={HELP: "JSON: further arguments for each call of the editor"}
+        default_factory=dict, metadata={HELP: "JSON: further arguments for each call of the editor", PARSE: _json}
     )
     editor_settings: dict[str, Any] = field(
-        default_factory=dict, metadata={HELP: "JSON: other settings of the editor, such as its model"}
+        default_factory=dict, metadata={HELP: "JSON: other settings of the editor, such as its model", PARSE: _json}
     )
     mode: str = field(
         default=SINGLE_TURN, metadata={HELP: "single-turn: all sub-requests at once (default); or multi-turn"}
@@ -101,23 +118,7 @@ class System:
     @classmethod
     def of(cls, values: Mapping[str, Any], origin: str = "the settings") -> System:
         """From the keys and values of a YAML file or of the command line."""
-        from omegaconf import OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
-
-        known = [known.name for known in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise SettingsError(f"{origin}: there is no {', '.join(unknown)}; the settings are {', '.join(known)}")
-        blank = OmegaConf.structured(cls)
-        OmegaConf.set_readonly(blank, False)
-        try:
-            checked: Any = OmegaConf.to_container(OmegaConf.merge(blank, values))
-            return cls(**checked | {"sequencer_sees": tuple(checked["sequencer_sees"])})
-        except OmegaConfBaseException as error:
-            reason = (error.msg or str(error)).split("\n")[0]
-            raise SettingsError(f"{origin}: {error.full_key}: {reason}") from None
-        except ValueError as error:
-            raise SettingsError(f"{origin}: {error}") from None
+        return parse_settings(cls, values, origin)
 
     def __post_init__(self) -> None:
         for name, known in (("mode", MODES), ("method", METHODS)):
@@ -197,6 +198,27 @@ def _base_of(chat: Chat, decomposer: str) -> str:
             f"or {RULE}, which needs no model"
         )
     return f"{LOCAL}{base}"
+
+
+def parse_settings(kind: type[Settings], values: Mapping[str, Any], origin: str) -> Settings:
+    """The dataclass `kind` with these values for its fields. SettingsError: an unknown field, a wrong value."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    known = [known.name for known in fields(kind)]  # pyright: ignore[reportArgumentType]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise SettingsError(f"{origin}: there is no {', '.join(unknown)}; the settings are {', '.join(known)}")
+    blank = OmegaConf.structured(kind)
+    OmegaConf.set_readonly(blank, False)
+    try:
+        checked: Any = OmegaConf.to_container(OmegaConf.merge(blank, values))
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in checked.items()})
+    except OmegaConfBaseException as error:
+        reason = (error.msg or str(error)).split("\n")[0]
+        raise SettingsError(f"{origin}: {error.full_key}: {reason}") from None
+    except ValueError as error:
+        raise SettingsError(f"{origin}: {error}") from None
 
 
 def read_yaml(file: str | Path) -> dict[str, Any]:
