@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from data_prep.records import BuildError
-from ier1_plugin.chat.server import ChatError, Endpoint, RequestRejected, TransientError
+from ier1_plugin.chat.endpoint import Endpoint
+from ier1_plugin.chat.request import ChatError, RequestRejected, TransientError
 from ier1_plugin.task.images import data_url
 
 JSON_OBJECT = {"type": "json_object"}

@@ -1,11 +1,11 @@
-"""One OpenAI-compatible chat server: a request in, a completion out, and what can go wrong told apart.
+"""A model behind an OpenAI-compatible server, and what every client of an HTTP API shares: keys, retries, errors.
 
-    server = Endpoint("http://127.0.0.1:8000/v1", "decomposer", timeout=120.0)
-    server.complete([{"role": "user", "content": "Say yes."}], {"temperature": 0.0})
-    -> {"model": "decomposer", "choices": [{"finish_reason": "stop", "message": {"content": "yes"}}], ...}
+    chat = OpenAIChat("decomposer", "http://127.0.0.1:8000/v1")
+    chat(ChatRequest([{"role": "user", "content": "Say yes."}]))     # Completion(text="yes", model="decomposer", ...)
 
-vLLM, SGLang, OpenAI and gateways in front of them speak this protocol. The key is read from OPENAI_API_KEY; it is in no
-message that leaves this module. One call is one request, but for parameters that the server does not know.
+vLLM, SGLang, OpenAI and gateways in front of them speak this protocol. The key is read from OPENAI_API_KEY; no message
+and no completion that leaves this module holds it. What a server refuses to be told, such as a temperature or a schema,
+it is not told again.
 """
 
 from __future__ import annotations
@@ -14,138 +14,235 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from ier1_plugin.chat.request import BUDGET, Chat, ChatError, ChatRequest, Completion, RequestRejected, TransientError
+from ier1_plugin.prompts import render
+from ier1_plugin.runs.errors import one_line
 
 OPENAI, EXAMPLE = "api.openai.com", "http://127.0.0.1:8000/v1"
-CONNECT_SECONDS = 10.0
+TIMEOUT, CONNECT_SECONDS = 120.0, 10.0
 # a day: what is longer is more likely a mistake, and overflows the clocks of HTTP clients
 MAX_TIMEOUT = 86_400.0
+ATTEMPTS, MAX_BACKOFF = 5, 60.0
 # a server that asks for a longer rest is asked again after this many seconds all the same
 MAX_RETRY_AFTER = 300.0
-SHOWN = 300
+# seconds of waiting that a person would wonder about
+WORTH_A_LINE = 1.0
 # anything shorter is a placeholder, such as "none", which may be a word of the reply
 SHORTEST_KEY = 8
 HOPELESS = {
-    401: "the key in OPENAI_API_KEY was not accepted",
+    401: "the key in {key} was not accepted",
     402: "the account has no credit left",
-    403: "the key in OPENAI_API_KEY has no access to this model",
+    403: "the key in {key} has no access to this model",
     404: "there is no such model or address",
 }
-WORTH_ANOTHER_TRY = {408, 409, 425, 429}
+WORTH_ANOTHER_TRY = (408, 409, 425, 429)
+REASONS = {408: "the server gave up waiting", 413: "the request is too large for the server", 429: "too many requests"}
 # what a server may refuse without harm to the answer: reasoning models of OpenAI take no temperature, Mistral's API no
-# seed, older servers only the old name of the length limit
-DISPENSABLE = ("temperature", "seed", "max_completion_tokens", "max_tokens")
+# seed, older servers only the old name of the length limit; without a response_format the schema goes into the text
+DISPENSABLE = {
+    "response_format": r"response.?format|json.?schema|structured|grammar|guided",
+    "temperature": r"\btemperature\b",
+    "seed": r"\bseed\b",
+    "max_completion_tokens": r"\bmax_completion_tokens\b",
+    "max_tokens": r"\bmax_tokens\b",
+}
+# such a message may name max_tokens as well, which is not to blame
+_TOO_LONG = re.compile(r"context.?length|context.?window|model.?len", re.IGNORECASE)
+_FILTERED = re.compile(
+    r"content.?filter|content management policy|content.?policy|safety system|responsible.?ai", re.IGNORECASE
+)
+Result = TypeVar("Result")
 
 
-class ChatError(Exception):
-    """The model can't be asked, nor will the next question fare better; the message says why in one line."""
-
-
-class TransientError(ChatError):
-    """The server had a bad moment; the same question may be asked again, after `wait` seconds at the earliest."""
-
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait = wait
-
-
-class RequestRejected(ChatError):
-    """The server will never take this question, such as one that is too long; others may pass."""
-
-
-class Endpoint:
-    """One server with one model; safe to use from several threads."""
+class OpenAIChat(Chat):
+    """One server with one model."""
 
     def __init__(
-        self, base_url: str, model: str, timeout: float, on_warning: Callable[[str], None] = lambda line: None
-    ):
-        """`base_url`: "" for OpenAI itself, or OPENAI_BASE_URL. `timeout`: seconds a request. ChatError: no key."""
-        base_url = base_url or os.environ.get("OPENAI_BASE_URL", "")
+        self,
+        model: str,
+        base_url: str = "",
+        *,
+        budget: tuple[int, int] = BUDGET,
+        timeout: float = TIMEOUT,
+        attempts: int = ATTEMPTS,
+        backoff: float = 1.0,
+        on_warning: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """`base_url`: "" for OpenAI itself, or OPENAI_BASE_URL. `timeout` in seconds a request.
+
+        `attempts`, `backoff`: see `Retries`. ChatError: no key, no client, a bad address.
+        """
+        base_url = checked_address(base_url or os.environ.get("OPENAI_BASE_URL", ""))
         self._key = checked_key("OPENAI_API_KEY")
-        if base_url and not re.match(r"https?://[^/\s]", base_url):
-            raise ChatError(f"{base_url!r} is no address; wanted one such as {EXAMPLE}")
         if not base_url and not self._key:
             raise ChatError(f"OPENAI_API_KEY is not set: export it, or name a server by its address, such as {EXAMPLE}")
+        try:
+            import openai
+        except ImportError:
+            raise ChatError("openai: needs the openai client; install it with: pip install -e '.[edit]'") from None
+        own = not base_url or urlsplit(base_url).hostname == OPENAI
         self.model = model
-        self.address = without_password(base_url or OPENAI)
-        self._client = _client(self._key, base_url or None, timeout)
+        self.address = OPENAI if own else without_password(base_url)
+        self.name = f"openai:{model}" if own else f"openai:{self.address}#{model}"
+        self.budget = budget
+        limits = openai.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
+        # local servers take any key, but the client insists on one; attempts are counted in one place, `Retries`
+        self._client = openai.OpenAI(
+            api_key=self._key or "none", base_url=base_url or None, timeout=limits, max_retries=0
+        )
+        self._retries = Retries(attempts, backoff, on_warning)
         self._given_up: set[str] = set()
         self._lock = threading.Lock()
-        self._tell = on_warning
+        self._warn = on_warning
 
-    def complete(self, messages: list[dict[str, Any]], parameters: dict[str, Any]) -> dict[str, Any]:
-        """The completion as the server sent it. TransientError, RequestRejected, or a ChatError that stands for every question."""
-        if "max_completion_tokens" in parameters:
-            parameters = parameters | {"max_tokens": parameters["max_completion_tokens"]}
-        while True:
-            sent = {name: value for name, value in parameters.items() if name not in self._given_up}
-            if "max_completion_tokens" in sent:
-                # its older name is for servers that know no other
-                sent.pop("max_tokens", None)
-            completion = self._send(messages, sent)
-            if completion is not None:
-                return completion
+    def __call__(self, request: ChatRequest, /) -> Completion:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": _messages(request),
+            "temperature": request.temperature,
+            "seed": request.seed,
+            "max_completion_tokens": request.max_tokens,
+        }
+        if request.schema:
+            form = {"name": "answer", "strict": True, "schema": request.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": form}
+        return self._retries(lambda: self._complete(body, request))
 
     def close(self) -> None:
-        self._client.close()
+        """No further attempts: whoever waits for one gets a TransientError. Requests under way still get their answer."""
+        self._retries.close()
 
-    def _send(self, messages: list[dict[str, Any]], parameters: dict[str, Any]) -> dict[str, Any] | None:
-        """None: the server does not know one of the parameters, which is left out from now on."""
+    def _complete(self, wanted: dict[str, Any], request: ChatRequest) -> Completion:
+        """One request, and one more for every parameter that the server turns out not to take."""
         import openai
 
-        body = {"model": self.model, "messages": messages, **parameters}
-        try:
-            # completions.create would take the messages apart and put them together again, half the work of a request
-            reply = self._client.post("/chat/completions", body=body, cast_to=str)
-        except openai.APIStatusError as error:
-            if error.status_code in (400, 422) and self._concede(parameters, str(error)):
-                return None
-            raise self._what_is_wrong(error) from None
-        except openai.APIError as error:
-            raise TransientError(f"{self.address}: {self._clean(error.__cause__ or error)}") from None
-        return self._read(reply)
-
-    def _read(self, body: str) -> dict[str, Any]:
-        # replies are kept, and what a gateway echoes must not be
+        while True:
+            given_up = frozenset(self._given_up)
+            body = {name: value for name, value in wanted.items() if name not in given_up}
+            if "max_completion_tokens" in given_up and "max_tokens" not in given_up:
+                body["max_tokens"] = request.max_tokens
+            if request.schema and "response_format" in given_up:
+                body["messages"] = _with_schema(wanted["messages"], request.schema)
+            try:
+                # completions.create would take the messages apart and put them together again, half the work of a request
+                reply = self._client.post("/chat/completions", body=body, cast_to=str)
+                break
+            except openai.APIStatusError as error:
+                message = one_line(error_message(error.response.text), (self._key,))
+                if error.status_code not in (400, 422) or not self._gives_up(body, message):
+                    where = f"{self.address}, model {self.model}"
+                    headers = error.response.headers
+                    raise failure(where, error.status_code, message, "OPENAI_API_KEY", headers) from None
+            except openai.APIError as error:
+                reason = one_line(error.__cause__ or error, (self._key,))
+                raise TransientError(f"{self.address}: {reason}") from None
         if len(self._key) >= SHORTEST_KEY:
-            body = body.replace(self._key, "[key]")
+            # replies are kept, and what a gateway echoes must not be
+            reply = reply.replace(self._key, "***")
         try:
-            completion = json.loads(body)
-        except (ValueError, RecursionError):
-            completion = None
-        if not isinstance(completion, dict) or not completion.get("choices"):
-            raise TransientError(f"{self.address} sent no completion but {self._clean(body)[:60]!r}")
-        return completion
+            return _completion(json.loads(reply))
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            begin = one_line(reply, (self._key,))[:60]
+            raise TransientError(f"{self.address} sent no completion but {begin!r}") from None
 
-    def _concede(self, sent: dict[str, Any], message: str) -> bool:
-        """True if the refused request held a parameter that the next one will not hold."""
-        name = next((name for name in DISPENSABLE if name in sent and re.search(rf"\b{name}\b", message)), None)
+    def _gives_up(self, sent: Mapping[str, Any], message: str) -> bool:
+        """True if the refused request had a parameter that the next one will not have."""
+        named = (name for name, words in DISPENSABLE.items() if name in sent and re.search(words, message, re.I))
+        name = None if _TOO_LONG.search(message) else next(named, None)
         if name is None:
             return False
         with self._lock:
             # several threads may be refused at once; one line is enough
             if name not in self._given_up:
                 self._given_up.add(name)
-                self._tell(f"{self.address} refused {name}: going on without it")
+                instead = "with the schema in the text" if name == "response_format" else "without it"
+                self._warn(f"{self.address} refused {name}: going on {instead}")
         return True
 
-    def _what_is_wrong(self, error: Any) -> ChatError:
-        status = error.status_code
-        if status in HOPELESS:
-            return ChatError(f"{self.address}: {HOPELESS[status]} (HTTP {status}, model {self.model})")
-        if error.code == "insufficient_quota":
-            return ChatError(f"{self.address}: {HOPELESS[402]} (HTTP {status})")
-        if status in WORTH_ANOTHER_TRY or status >= 500:
-            return TransientError(f"{self.address}: HTTP {status}", retry_after(error.response.headers))
-        return RequestRejected(f"{self.address} refused the request: {self._clean(error)}")
 
-    def _clean(self, message: object) -> str:
-        """One short line without the key."""
-        text = " ".join(str(message).split()) or type(message).__name__
-        return (text.replace(self._key, "[key]") if self._key else text)[:SHOWN]
+class Retries:
+    """The retry policy of all clients: a TransientError is waited out, longer each time, until there were `attempts`."""
+
+    def __init__(self, attempts: int, backoff: float, on_warning: Callable[[str], None]) -> None:
+        """`backoff`: longest wait in seconds before the second attempt, doubled for each further one."""
+        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_any, stop_when_event_set
+        from tenacity import wait_random_exponential as random_exponential
+        from tenacity.nap import sleep_using_event
+
+        self._closed = threading.Event()
+        growing = random_exponential(multiplier=backoff, max=MAX_BACKOFF)
+
+        def warn(state: Any) -> None:
+            if state.upcoming_sleep >= WORTH_A_LINE:
+                on_warning(f"{state.outcome.exception()}; asking again in {state.upcoming_sleep:.0f} s")
+
+        self._retrying = Retrying(
+            retry=retry_if_exception_type(TransientError),
+            stop=stop_any(stop_after_attempt(attempts), stop_when_event_set(self._closed)),
+            wait=lambda state: max(getattr(state.outcome and state.outcome.exception(), "wait", 0.0), growing(state)),
+            sleep=sleep_using_event(self._closed),
+            before_sleep=warn,
+            reraise=True,
+        )
+
+    def __call__(self, attempt: Callable[[], Result]) -> Result:
+        """What `attempt` returns. TransientError: it raised one each time, or `close` was called."""
+        made = 0
+
+        def once() -> Result:
+            nonlocal made
+            if self._closed.is_set():
+                raise TransientError("closed while it waited")
+            made += 1
+            return attempt()
+
+        try:
+            return self._retrying(once)
+        except TransientError as error:
+            raise TransientError(f"no answer in {made} attempts, the last time: {error}", error.wait) from None
+
+    def close(self) -> None:
+        """Ends all waiting; no attempt is made any more."""
+        self._closed.set()
+
+
+def failure(where: str, status: int, message: str, key_name: str, headers: Mapping[str, str]) -> ChatError:
+    """The error for an HTTP status. `message`: the server's own words. `key_name`: the variable that holds the key."""
+    if "insufficient_quota" in message:
+        status = 402
+    if status in HOPELESS:
+        return ChatError(f"{where}: {HOPELESS[status].format(key=key_name)} (HTTP {status})")
+    reason = REASONS.get(status, "the server failed" if status >= 500 else "")
+    if status in WORTH_ANOTHER_TRY or status >= 500:
+        return TransientError(f"{where}: {reason or message} (HTTP {status})", retry_after(headers))
+    words = ": ".join(filter(None, (reason, message)))
+    return RequestRejected(f"{where} refused the request (HTTP {status}): {words}", bool(_FILTERED.search(message)))
+
+
+def error_message(body: str) -> str:
+    """What an error reply says: OpenAI's {"error": {"message"}}, FastAPI's {"detail"}, {"message"}, text or HTML."""
+
+    def words(value: Any) -> str:
+        if isinstance(value, list):
+            return "; ".join(map(words, value))
+        if not isinstance(value, dict):
+            return str(value)
+        said = next((words(value[key]) for key in ("error", "message", "detail", "msg") if value.get(key)), "")
+        place = value.get("loc")
+        notes = [value.get("param"), value.get("code"), *(place if isinstance(place, list) else [])]
+        more = ", ".join(note for note in notes if isinstance(note, str) and note not in said)
+        return (said or json.dumps(value)) + (more and f" ({more})")
+
+    try:
+        return words(json.loads(body))
+    except (ValueError, RecursionError):
+        return re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", body, flags=re.DOTALL | re.IGNORECASE).strip()
 
 
 def checked_key(name: str) -> str:
@@ -156,7 +253,19 @@ def checked_key(name: str) -> str:
     return key
 
 
-def retry_after(headers: Any) -> float:
+def checked_address(base_url: str) -> str:
+    """The address of one server, "" for none. ChatError: it is no address, or several."""
+    if "," in base_url:
+        raise ChatError(
+            f"{without_password(base_url)!r} names several servers; wanted one: put a load balancer in front of them, "
+            "or serve with data parallelism"
+        )
+    if base_url and not re.match(r"https?://[^/\s]", base_url):
+        raise ChatError(f"{base_url!r} is no address; wanted one such as {EXAMPLE}")
+    return base_url
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
     """Seconds that a server asks to be left alone: Retry-After as a number or a date (RFC 9110, 10.2.3); 0 without."""
     value = headers.get("retry-after", "")
     try:
@@ -175,11 +284,47 @@ def without_password(text: str) -> str:
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
-def _client(key: str, base_url: str | None, timeout: float) -> Any:
-    try:
-        import openai
-    except ImportError:
-        raise ChatError("openai: needs the openai client; install it with: pip install -e '.[edit]'") from None
-    limits = openai.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
-    # attempts are counted in one place, the chat's; local servers take any key, but the client insists on one
-    return openai.OpenAI(api_key=key or "none", base_url=base_url, timeout=limits, max_retries=0)
+def clean_text(text: Any) -> str:
+    """A model's text without the lone surrogates that no UTF-8 can carry."""
+    return str(text or "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _messages(request: ChatRequest) -> list[dict[str, Any]]:
+    """In OpenAI's form, with the images in their places."""
+    from ier1_plugin.task.images import data_url, png_bytes
+
+    files = (image if isinstance(image, bytes) else png_bytes(image) for image in request.images)
+
+    def part(value: dict[str, Any]) -> dict[str, Any]:
+        if value["type"] != "image":
+            return value
+        return {"type": "image_url", "image_url": {"url": data_url(next(files))}}
+
+    return [
+        turn if isinstance(turn["content"], str) else turn | {"content": [part(value) for value in turn["content"]]}
+        for turn in request.messages
+    ]
+
+
+def _with_schema(messages: list[dict[str, Any]], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """The last turn ends with the schema in words."""
+    *before, last = messages
+    text = [{"type": "text", "text": last["content"]}] if isinstance(last["content"], str) else last["content"]
+    words = {"type": "text", "text": render("schema", schema=json.dumps(schema))}
+    return [*before, last | {"content": [*text, words]}]
+
+
+def _completion(reply: dict[str, Any]) -> Completion:
+    """Out of a server's reply; whatever such a reply may lack raises what a missing key or a wrong type raises."""
+    choice = reply["choices"][0]
+    message = choice.get("message") or {}
+    filtered = "content filter" if choice.get("finish_reason") == "content_filter" else ""
+    usage = reply.get("usage") or {}
+    tokens = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
+    return Completion(
+        text=clean_text(message.get("content")),
+        refusal=clean_text(message.get("refusal") or filtered),
+        cut_off=choice.get("finish_reason") == "length",
+        model=clean_text(reply.get("model")),
+        **{name: count if type(count) is int else None for name, count in tokens.items()},
+    )

@@ -21,7 +21,7 @@ from ier1_plugin.chat.server import without_password
 from ier1_plugin.data.tables import Line, read
 from ier1_plugin.evaluation.model_identity import answers_file
 from ier1_plugin.evaluation.records import EvaluationError
-from ier1_plugin.pipeline.agents import decomposition_question
+from ier1_plugin.pipeline.agents import decomposition_request
 from ier1_plugin.runs.workers import as_completed
 from ier1_plugin.task.images import ImageError, open_image
 from ier1_plugin.task.rows import IMAGE_PLACEHOLDER
@@ -112,9 +112,8 @@ def _rows(file: Path, ids: frozenset[str]) -> Iterator[dict[str, Any]]:
 def _answer(chat: Chat, row: dict[str, Any]) -> tuple[str, Answer]:
     try:
         photo = open_image(row["images"][0]["bytes"] or b"")
-        return row["id"], {
-            "response": chat(decomposition_question(photo, row["problem"].removeprefix(IMAGE_PLACEHOLDER), chat))
-        }
+        completion = chat(decomposition_request(photo, row["problem"].removeprefix(IMAGE_PLACEHOLDER), chat))
+        return row["id"], {"response": completion.text or completion.refusal}
     except ROW_ERRORS as error:
         return row["id"], {"error": " ".join(str(error).split())}
 

@@ -64,7 +64,9 @@ class System:
     """The settings; each is a key of a YAML file and an option of `ier1 edit` and `ier1 batch`."""
 
     name: str = field(default="", metadata={HELP: "what tables call this system"})
-    decomposer: str = field(default="", metadata={HELP: "openai:BASE_URL[,BASE_URL...]#MODEL or local:FOLDER"})
+    decomposer: str = field(
+        default="", metadata={HELP: "openai:BASE_URL#MODEL, openai:MODEL, gemini:MODEL or local:FOLDER"}
+    )
     sequencer: str = field(
         default=BASE,
         metadata={
@@ -180,13 +182,13 @@ class System:
         low, high = self.min_pixels or BUDGET[0], self.max_pixels or BUDGET[1]
         if not 0 < low <= high:
             raise SettingsError(f"min_pixels is {low} and max_pixels {high}; wanted 0 < min_pixels <= max_pixels")
-        budget = {"budget": (low, high)} if self.min_pixels or self.max_pixels else {}
-        return make_chat(spec, timeout=self.timeout, on_warning=on_warning, **budget)
+        budget = (low, high) if self.min_pixels or self.max_pixels else None
+        return make_chat(spec, timeout=self.timeout, on_warning=on_warning, budget=budget)
 
 
 def _base_of(chat: Chat, decomposer: str) -> str:
     """The model that the decomposer was trained from, where its folder says so, else the decomposer's own model."""
-    facts = getattr(chat, "facts", None)
+    facts = chat.facts
     if not facts or not facts.base_model:
         return decomposer
     if facts.base_hub_id:

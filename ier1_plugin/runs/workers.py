@@ -1,15 +1,22 @@
-"""Work on a stream in several threads without ever holding the stream.
+"""Work on a stream in several threads without ever holding the stream, and a bar that shows how far it has come.
 
-as_completed(range(3), lambda number: number * 2, workers=2, stop=event.set, tell=print)
+as_completed(range(3), lambda number: number * 2, workers=2, stop=event.set, on_warning=print)
 -> 2, 0, 4   (whatever is done first)
+
+for entry in progress(entries, "reading", total=1000): ...
+reading:  42%|####      | 420/1000 [00:01<00:01, 402.31 rows/s]
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 # waiting items a worker: enough that no worker waits for the reader, few enough that nothing piles up
 WINDOW = 2
@@ -49,3 +56,17 @@ def as_completed(
     finally:
         stop()
         pool.shutdown(cancel_futures=True)
+
+
+def progress(
+    items: Iterable[Item] | None, name: str, total: int | None = None, initial: int = 0, unit: str = "rows"
+) -> tqdm[Any]:
+    """A bar on standard error that passes the items on, with how many there were and how fast.
+
+    `items`: None for a bar that `.update(count)` moves. `initial` of them were done before.
+    """
+    from tqdm import tqdm
+
+    # a log file wants a line now and then, a terminal a live bar
+    every = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(items, desc=name, unit=f" {unit}", total=total, initial=initial, mininterval=every)

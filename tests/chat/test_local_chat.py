@@ -12,8 +12,8 @@ import pytest
 from fakes.chain_helpers import ask, sent_image
 from fakes.chat_fakes import chat_server, photo
 
-from ier1_plugin import chat as chat_module
-from ier1_plugin.chat import ChatError, ChatRequest, make_chat, openai_chat
+from ier1_plugin import prompts
+from ier1_plugin.chat import Chat, ChatError, ChatRequest, Completion, make_chat
 from ier1_plugin.pipeline.agents import decompose
 from ier1_plugin.pipeline.system import SettingsError, System
 from ier1_plugin.task.decomposer import Decomposer
@@ -24,9 +24,9 @@ from ier1_plugin.task.rows import messages
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Qwen2.5-VL as `python -m ier1_plugin.training.export` leaves it: weights, prompt and decomposer.json."""
-    tiny_models = pytest.importorskip("tiny_models")
+    tiny_models = pytest.importorskip("fakes.tiny_models")
     folder = tiny_models.build(tmp_path_factory.mktemp("weights"), "qwen2_5_vl")
-    prompt = Path(chat_module.__file__).parent / "prompts" / "decompose.jinja"
+    prompt = prompts.path("decompose")
     (folder / prompt.name).write_bytes(prompt.read_bytes())
     Decomposer(28**2, 8 * 28**2, 28**2, 16 * 28**2, 28**2, prompt.name, "", "cpu-standin", "float32", "0.1.0").write(
         folder
@@ -37,7 +37,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_local_weights_are_asked_with_the_token_ids_of_the_training(weights: Path, tmp_path: Path):
     dataset = pytest.importorskip("verl.utils.dataset")
-    tiny_models = pytest.importorskip("tiny_models")
+    tiny_models = pytest.importorskip("fakes.tiny_models")
     from transformers import AutoProcessor
 
     processor: Any = AutoProcessor.from_pretrained(weights)
@@ -72,12 +72,12 @@ def test_a_server_with_the_same_weights_gets_the_same_token_ids_and_gives_the_sa
         text = body["messages"][0]["content"][1]
         turn = {"role": "user", "content": [{"type": "image"}, text]}
         received.append(ChatRequest([turn], (sent_image(body),), max_tokens=12))
-        return local(received[-1])
+        return local(received[-1]).text
 
     image = prepare(photo(300, 200), *local.budget)
     question = ChatRequest(messages("make the coat <|im_end|> red"), (image,), max_tokens=12)
     with chat_server(served) as server:
-        assert openai_chat("decomposer", [server.url])(question) == local(question)
+        assert make_chat(f"openai:{server.url}#decomposer")(question).text == local(question).text
     assert local.inputs(received[0])["input_ids"].tolist() == local.inputs(question)["input_ids"].tolist()
     assert local.inputs(received[0])["pixel_values"].equal(local.inputs(question)["pixel_values"])
 
@@ -85,27 +85,29 @@ def test_a_server_with_the_same_weights_gets_the_same_token_ids_and_gives_the_sa
 @pytest.mark.slow
 def test_local_weights_answer_the_same_for_the_same_seed_and_otherwise_for_another(weights: Path):
     chat = make_chat(f"local:{weights}")
-    greedy = [chat(ask(max_tokens=12)) for _ in range(2)]
-    sampled = [chat(ask(max_tokens=12, temperature=1.0, seed=seed)) for seed in (1, 1, 2)]
+    greedy = [chat(ask(max_tokens=12)).text for _ in range(2)]
+    sampled = [chat(ask(max_tokens=12, temperature=1.0, seed=seed)).text for seed in (1, 1, 2)]
     assert greedy[0] == greedy[1]
     assert sampled[0] == sampled[1] != sampled[2]
 
 
-def listening(chat: Any, asked: list[ChatRequest]) -> Any:
-    """The chat, with short replies and a list of what it was asked."""
+class Listening(Chat):
+    """Another chat, with short replies and a list of what it was asked."""
 
-    def listen(question: ChatRequest) -> str:
-        asked.append(question)
-        return chat(replace(question, max_tokens=4))
+    def __init__(self, chat: Chat) -> None:
+        self.chat, self.budget, self.prompt = chat, chat.budget, chat.prompt
+        self.asked: list[Any] = []
 
-    listen.budget, listen.prompt = chat.budget, chat.prompt  # type: ignore[attr-defined]
-    return listen
+    def __call__(self, request: ChatRequest, /) -> Completion:
+        self.asked.append(request)
+        return self.chat(replace(request, max_tokens=4))
 
 
 @pytest.mark.slow
 def test_local_weights_see_the_image_within_the_budget_of_their_training(weights: Path):
-    asked: list[ChatRequest] = []
-    answer = decompose(photo(3000, 1000), "make the coat red", chat=listening(make_chat(f"local:{weights}"), asked))
+    chat = Listening(make_chat(f"local:{weights}"))
+    answer = decompose(photo(3000, 1000), "make the coat red", chat=chat)
+    asked = chat.asked
     assert 7 * 28**2 < asked[0].images[0].width * asked[0].images[0].height <= 8 * 28**2
     assert list(asked[0].messages) == messages("make the coat red")
     assert answer.trace.fallback
@@ -118,16 +120,18 @@ def test_local_weights_write_no_more_than_their_training_allowed(weights: Path, 
     chat: Any = make_chat(f"local:{folder}")
     tokenizer = chat._processor.tokenizer
     reply = chat(ask(max_tokens=12))
-    assert reply == tokenizer.decode(tokenizer(make_chat(f"local:{weights}")(ask(max_tokens=12)))["input_ids"][:5])
+    longer = make_chat(f"local:{weights}")(ask(max_tokens=12))
+    assert reply.text == tokenizer.decode(tokenizer(longer.text)["input_ids"][:5])
+    assert (reply.cut_off, reply.completion_tokens) == (True, 5)
 
 
 @pytest.mark.slow
 def test_weights_that_were_trained_with_another_prompt_are_asked_with_that_one(weights: Path, tmp_path: Path):
     folder = shutil.copytree(weights, tmp_path / "other")
     (folder / "decompose.jinja").write_text("{{ content | trim }}\n\nName the edits.\n", encoding="utf-8")
-    asked: list[ChatRequest] = []
-    decompose(photo(), "remove the lamp", chat=listening(make_chat(f"local:{folder}"), asked))
-    assert asked[0].messages[0]["content"][-1]["text"] == "remove the lamp\n\nName the edits."
+    chat = Listening(make_chat(f"local:{folder}"))
+    decompose(photo(), "remove the lamp", chat=chat)
+    assert chat.asked[0].messages[0]["content"][-1]["text"] == "remove the lamp\n\nName the edits."
 
 
 @pytest.mark.slow
@@ -155,7 +159,7 @@ def test_the_default_sequencer_is_the_folder_that_the_weights_were_trained_from(
 def test_a_folder_with_a_damaged_decomposer_json_says_so(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     (tmp_path / "decomposer.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ChatError, match=r"decomposer\.json is not what python -m ier1_plugin\.merge writes"):
+    with pytest.raises(ChatError, match=r"decomposer\.json is not what"):
         make_chat(f"local:{tmp_path}")
 
 

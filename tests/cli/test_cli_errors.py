@@ -121,7 +121,7 @@ def test_a_photo_that_is_none_is_one_line_and_asks_no_model(tmp_path: Path, data
 TROUBLES: dict[str, tuple[Any, str]] = {
     "HTML": (Response("<html>welcome</html>", mimetype="text/html"), "sent no completion but '<html>welcome"),
     "refusal of the key": (error(401), "the key in OPENAI_API_KEY was not accepted"),
-    "no such model": (error(404), "there is no such model or address (HTTP 404, model fake)"),
+    "no such model": (error(404), "model fake: there is no such model or address (HTTP 404)"),
     "too long": (error(400, "maximum context length is 4096 tokens"), "maximum context length"),
 }
 
@@ -130,7 +130,7 @@ TROUBLES: dict[str, tuple[Any, str]] = {
 def test_trouble_with_the_model_is_one_line_and_no_image(
     image: Path, tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ier1_plugin.chat.MAX_BACKOFF", 0.01)
+    monkeypatch.setattr("ier1_plugin.chat.server.MAX_BACKOFF", 0.01)
     response, reason = TROUBLES[case]
     with chat_server(lambda body, number: response) as server:
         assert reason in one_line(ier1("edit", image, "make it red", *planner(server.url)))
@@ -138,7 +138,7 @@ def test_trouble_with_the_model_is_one_line_and_no_image(
 
 
 def test_a_model_that_is_down_or_too_slow_is_one_line(image: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ier1_plugin.chat.MAX_BACKOFF", 0.01)
+    monkeypatch.setattr("ier1_plugin.chat.server.MAX_BACKOFF", 0.01)
     assert "Connection refused" in one_line(
         ier1("edit", image, "make it red", *planner(f"http://127.0.0.1:{free_port()}/v1"))
     )

@@ -2,7 +2,7 @@
 
 chat = FakeChat([reply(GOLD)])
 with chat_server(lambda body, number: reply(GOLD)) as server:
-    openai_chat("m", [server.url])(Question(...)); server.bodies[0]["messages"]
+    make_chat(f"openai:{server.url}#m")(ChatRequest(...)); server.bodies[0]["messages"]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from ier1_plugin.chat import ChatRequest
+from ier1_plugin.chat import Chat, ChatRequest, Completion
 from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.schema import Decomposition
 
@@ -37,23 +37,23 @@ def photo(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
     return image
 
 
-class FakeChat:
+class FakeChat(Chat):
     """Answers with the given replies one after another, the last one for ever; raises those that are exceptions."""
 
     name = "fake"
-    budget: tuple[int, int] = (16, 10**6)
+    budget = (16, 10**6)
 
-    def __init__(self, replies: Iterable[str | Exception]) -> None:
+    def __init__(self, replies: Iterable[str | Completion | Exception]) -> None:
         self.replies = list(replies)
         self.asked: list[ChatRequest] = []
         self.closed = False
 
-    def __call__(self, question: ChatRequest) -> str:
-        self.asked.append(question)
+    def __call__(self, request: ChatRequest, /) -> Completion:
+        self.asked.append(request)
         answer = self.replies[min(len(self.asked), len(self.replies)) - 1]
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return Completion(answer) if isinstance(answer, str) else answer
 
     def close(self) -> None:
         self.closed = True

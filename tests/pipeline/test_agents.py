@@ -11,7 +11,7 @@ from fakes.chat_fakes import GOLD, NONSENSE, FakeChat, photo, reply
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ier1_plugin.chat import ChatError, TransientError
+from ier1_plugin.chat import ChatError, Completion, TransientError
 from ier1_plugin.pipeline.agents import MAX_SUB_REQUESTS, decompose, name_of, rule, sequence
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.images import ImageError
@@ -36,11 +36,14 @@ def test_the_image_is_brought_into_the_budget_of_the_model():
     chat = FakeChat([reply()])
     chat.budget = (100, 4000)
     decompose(photo(640, 480), "remove the lamp", chat=chat)
-    assert 3000 < chat.asked[0].images[0].width * chat.asked[0].images[0].height <= 4000
+    image: Any = chat.asked[0].images[0]
+    assert 3000 < image.width * image.height <= 4000
 
 
-def test_a_plain_function_serves_as_a_model():
-    assert decompose(photo(), "remove the lamp", chat=lambda question: reply()).value == GOLD
+def test_a_refusal_is_an_unreadable_reply_that_the_trace_keeps():
+    answer = decompose(photo(), "remove the lamp", chat=FakeChat([Completion("", refusal="I won't."), reply()]))
+    assert answer.value == GOLD
+    assert answer.trace.replies == ("I won't.", reply())
 
 
 @pytest.mark.parametrize("bad", ["", NONSENSE, reply()[:-9], reply().replace("action>", "actions>"), "<think> hm"])

@@ -16,8 +16,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from ier1_plugin.chat import text_of
-from ier1_plugin.chat.server import OPENAI, Endpoint, RequestRejected
+from ier1_plugin.chat.endpoint import Endpoint, text_of
+from ier1_plugin.chat.request import RequestRejected
+from ier1_plugin.chat.server import OPENAI
 from ier1_plugin.evaluation.judges.base import Case, Reply
 from ier1_plugin.evaluation.judges.prompt import EDITED_LABEL, SOURCE_LABEL, Asking, JudgeBackend, JudgePrompt
 from ier1_plugin.evaluation.judges.verdict import cut_off, read_reply, refusal

@@ -1,0 +1,158 @@
+"""Google's models through google-genai.
+
+    chat = GeminiChat("gemini-2.5-flash")
+    chat(ChatRequest([{"role": "user", "content": "Say yes."}]))     # Completion(text="yes", ...)
+
+The key is read from GEMINI_API_KEY or GOOGLE_API_KEY, the address of another server from GOOGLE_GEMINI_BASE_URL.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ier1_plugin.chat.request import BUDGET, Chat, ChatError, ChatRequest, Completion, RequestRejected, TransientError
+from ier1_plugin.chat.server import (
+    ATTEMPTS,
+    TIMEOUT,
+    Retries,
+    checked_address,
+    checked_key,
+    clean_text,
+    failure,
+    without_password,
+)
+from ier1_plugin.runs.errors import one_line
+
+# what google-genai itself asks, and the variable in which it looks for another address
+GOOGLE, BASE_URL = "generativelanguage.googleapis.com", "GOOGLE_GEMINI_BASE_URL"
+KEY_NAMES = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
+# these models think before they write, and thoughts count towards the length limit
+THOUGHT_TOKENS = 12_288
+# why a candidate ends (google.genai.types.FinishReason); whatever else there is stands for a refusal
+CUT_OFF, DONE = "MAX_TOKENS", ("STOP", "FINISH_REASON_UNSPECIFIED", "")
+
+
+class GeminiChat(Chat):
+    """One model of Google's."""
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str = "",
+        *,
+        budget: tuple[int, int] = BUDGET,
+        timeout: float = TIMEOUT,
+        attempts: int = ATTEMPTS,
+        backoff: float = 1.0,
+        on_warning: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """As of OpenAIChat. ChatError: no key, no client, a bad address."""
+        self._key = next(filter(None, map(checked_key, KEY_NAMES)), "")
+        if not self._key:
+            raise ChatError(f"{' or '.join(KEY_NAMES)} is not set; export the key of your account first")
+        base_url = checked_address(base_url or os.environ.get(BASE_URL, ""))
+        try:
+            from google import genai
+            from google.genai import types
+        except ImportError:
+            raise ChatError("gemini: needs google-genai; install it with: pip install -e '.[edit]'") from None
+        self.model = model
+        self.address = without_password(base_url or GOOGLE)
+        self.name = f"gemini:{self.address}#{model}" if base_url else f"gemini:{model}"
+        self.budget = budget
+        self._client = genai.Client(
+            api_key=self._key,
+            http_options=types.HttpOptions(
+                base_url=base_url or None,
+                timeout=round(1000 * timeout),
+                # attempts are counted in one place, `Retries`
+                retry_options=types.HttpRetryOptions(attempts=1),
+            ),
+        )
+        self._retries = Retries(attempts, backoff, on_warning)
+
+    def __call__(self, request: ChatRequest, /) -> Completion:
+        from google.genai import types
+
+        form = {"response_mime_type": "application/json", "response_json_schema": request.schema}
+        contents, instruction = _contents(request)
+        config = types.GenerateContentConfig(
+            system_instruction=instruction or None,
+            temperature=request.temperature,
+            seed=request.seed,
+            max_output_tokens=request.max_tokens + THOUGHT_TOKENS,
+            **form if request.schema else {},
+        )
+        return self._completion(self._retries(lambda: self._send(contents, config)))
+
+    def close(self) -> None:
+        """No further attempts: whoever waits for one gets a TransientError. Requests under way still get their answer."""
+        self._retries.close()
+
+    def _send(self, contents: list[Any], config: Any) -> Any:
+        from google.genai import errors
+
+        try:
+            return self._client.models.generate_content(model=self.model, contents=contents, config=config)
+        except errors.APIError as error:
+            message = one_line(error.message or str(error), (self._key,))
+            # Google answers a wrong key with 400
+            status = 401 if "API key not valid" in message else error.code
+            headers = getattr(error.response, "headers", None) or {}
+            problem = failure(self.name, status, message, " or ".join(KEY_NAMES), headers)
+        except Exception as error:
+            # whichever HTTP library the client uses raises its own
+            problem = TransientError(f"{self.name}: {one_line(error, (self._key,))}")
+        raise problem
+
+    def _completion(self, response: Any) -> Completion:
+        blocked = _name(getattr(response.prompt_feedback, "block_reason", None))
+        if blocked:
+            raise RequestRejected(f"{self.name} blocked the request: {blocked}", filtered=True)
+        candidate = next(iter(response.candidates or ()), None)
+        parts = getattr(getattr(candidate, "content", None), "parts", None) or ()
+        ending = _name(getattr(candidate, "finish_reason", None))
+        usage = response.usage_metadata
+        written = [getattr(usage, name, None) for name in ("candidates_token_count", "thoughts_token_count")]
+        return Completion(
+            text=clean_text("".join(part.text for part in parts if part.text and not part.thought)),
+            refusal="" if ending in (*DONE, CUT_OFF) else ending,
+            cut_off=ending == CUT_OFF,
+            model=response.model_version or "",
+            prompt_tokens=getattr(usage, "prompt_token_count", None),
+            # thoughts are paid for like words
+            completion_tokens=sum(count or 0 for count in written) if any(written) else None,
+        )
+
+
+def _contents(request: ChatRequest) -> tuple[list[Any], str]:
+    """The turns in Google's form, and what the system turns say."""
+    from google.genai import types
+
+    from ier1_plugin.task.images import png_bytes
+
+    files = iter([image if isinstance(image, bytes) else png_bytes(image) for image in request.images])
+
+    def part(value: dict[str, Any]) -> Any:
+        if value["type"] == "text":
+            return types.Part.from_text(text=value["text"])
+        data = next(files)
+        kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+        return types.Part.from_bytes(data=data, mime_type=kind)
+
+    contents, system = [], []
+    for turn in request.messages:
+        content = turn["content"]
+        if turn["role"] == "system":
+            system.append(content)
+            continue
+        values = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        role = "model" if turn["role"] == "assistant" else "user"
+        contents.append(types.Content(role=role, parts=[part(value) for value in values]))
+    return contents, "\n\n".join(system)
+
+
+def _name(reason: Any) -> str:
+    return str(getattr(reason, "value", reason) or "")

@@ -1,0 +1,63 @@
+"""The JSON in a reply: one value, or a reason why there is none."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ier1_plugin.chat.reply import json_in_reply
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('["a"]', ["a"]),
+        ('\n {"a": 1}\n', {"a": 1}),
+        ('<think> {"a": 0} </think>\n{"a": 1}', {"a": 1}),
+        ("once </think> and again </think> [1]", [1]),
+        ('no opening tag, {"a": 0}</think>[1]', [1]),
+        ('["</think>"]', ["</think>"]),
+        ('```json\n["a"]\n```', ["a"]),
+        ('```\n["a"]```', ["a"]),
+        ('```json\n["```"]\n```', ["```"]),
+        ("\\boxed{[1, 2]}", [1, 2]),
+        ('$\\boxed{{"a": 1}}$', {"a": 1}),
+        ("null", None),
+        ("3", 3),
+    ],
+)
+def test_one_value_is_read(text: str, value: Any):
+    assert json_in_reply(text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<think> all thought </think>",
+        "<think> [1]",
+        'Here it is: {"a": 1}',
+        '{"a": 1} I hope this helps.',
+        '{"a": 1}\n{"a": 1}',
+        '```json\n{"a": 1}\n```\n```json\n{"a": 1}\n```',
+        '{"a": 1',
+        "{'a': 1}",
+        '{"a": NaN}',
+        '{"a": {"b": 1, "b": 2}}',
+        "[" * 20_000,
+        "\\boxed{}",
+    ],
+)
+def test_nothing_is_repaired_or_guessed(text: str):
+    with pytest.raises(ValueError, match=r"empty|no JSON|twice"):
+        json_in_reply(text)
+
+
+@given(st.text('{}[]"`\\,:1a \n</think>box', max_size=40))
+def test_it_returns_or_raises_value_error(text: str):
+    with suppress(ValueError):
+        json_in_reply(text)
