@@ -22,10 +22,10 @@ from typing import Literal
 
 from PIL import Image, ImageEnhance, ImageOps
 
+from ier1_plugin.editors.pillow.operations import Fractions
 from ier1_plugin.task.images import open_image
 
 Split = Literal["train", "val"]
-Fractions = tuple[float, float, float, float]
 FULL: Fractions = (0.0, 0.0, 1.0, 1.0)
 SCIKIT_IMAGE, SCIKIT_LEARN = "skimage/data", "sklearn/datasets/images"
 PHOTO_SIDE = 224

@@ -21,11 +21,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.editors.pillow.operations import OPERATIONS, REGIONS
 from ier1_plugin.small_world.model_io import PIXELS, encode, load, use_cores
-from ier1_plugin.small_world.operations import OPERATIONS
 from ier1_plugin.small_world.pictures import PICTURES
 from ier1_plugin.small_world.tiny_model import build
-from ier1_plugin.small_world.wordings import REGIONS
 from ier1_plugin.small_world.world import WHOLE_SUBJECT, Edit, Sample, gold_of, samples, think_of
 from ier1_plugin.task.images import prepare
 from ier1_plugin.task.parsing import COMPONENT_TAGS, render_response

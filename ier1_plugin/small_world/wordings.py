@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ier1_plugin.small_world.operations import BORDERS, CAPTIONS, COLOURS
+from ier1_plugin.editors.pillow.operations import BORDERS, CAPTIONS, COLOURS
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,6 @@ class Phrases:
 
 
 WHOLE_PHOTO = ("it", "the photo", "the picture", "this image")
-# gold subject -> names that people give it, and where it is (left, top, right, bottom as fractions)
-REGIONS = {
-    "top half": (("the top half", "the upper half"), (0.0, 0.0, 1.0, 0.5)),
-    "bottom half": (("the bottom half", "the lower half"), (0.0, 0.5, 1.0, 1.0)),
-    "left half": (("the left half", "the left side"), (0.0, 0.0, 0.5, 1.0)),
-    "right half": (("the right half", "the right side"), (0.5, 0.0, 1.0, 1.0)),
-}
 # only the photo tells what these mean
 MAIN_SUBJECT = Phrases(
     train=("the main subject", "what the photo shows", "the thing in the picture", "whatever you see in the photo"),

@@ -18,14 +18,13 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from ier1_plugin.small_world.operations import ANY, OPERATIONS, PART
-from ier1_plugin.small_world.pictures import Fractions, Photo, Split, photos
+from ier1_plugin.editors.pillow.operations import ANY, OPERATIONS, PART, REGIONS, Fractions, pixel_box
+from ier1_plugin.small_world.pictures import Photo, Split, photos
 from ier1_plugin.small_world.wordings import (
     GREETING,
     JOINERS,
     MAIN_SUBJECT,
     POLITE,
-    REGIONS,
     STATEMENT_JOINERS,
     WHOLE_PHOTO,
     WORDINGS,
@@ -55,12 +54,7 @@ class Edit:
 
     def apply(self, image: Image.Image) -> Image.Image:
         """`image` (RGB, any size) with this edit made."""
-        if self.box is None:
-            return OPERATIONS[self.operation].apply(image, None)
-        left, top, right, bottom = self.box
-        corner = (round(left * image.width), round(top * image.height))
-        far = (max(corner[0] + 1, round(right * image.width)), max(corner[1] + 1, round(bottom * image.height)))
-        return OPERATIONS[self.operation].apply(image, (*corner, *far))
+        return OPERATIONS[self.operation].apply(image, pixel_box(self.box, image))
 
 
 @dataclass(frozen=True)

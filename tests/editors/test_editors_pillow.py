@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter, ImageOps
 
 from ier1_plugin.editors import EditError, make_editor
-from ier1_plugin.editors.pillow.words import PLACES, parse_instruction
-from ier1_plugin.small_world.operations import OPERATIONS, PART, WHOLE
-from ier1_plugin.small_world.wordings import REGIONS, WORDINGS
+from ier1_plugin.editors.pillow.operations import OPERATIONS, PART, REGIONS, WHOLE
+from ier1_plugin.editors.pillow.phrases import PLACES, parse_instruction
+from ier1_plugin.small_world.wordings import WORDINGS
 from ier1_plugin.small_world.world import Edit
 
 PILLOW = make_editor("pillow")
@@ -200,7 +200,7 @@ def test_instructions_that_are_empty_or_endless_are_refused(instruction):
     [
         ("crop (300, 200, 10, 20)", "has no pixel of a 512 x 512 image"),
         ("crop (600, 600, 700, 700)", "has no pixel"),
-        ("crop 50% off each side", "has no pixel"),
+        ("crop 50% off each side", "would leave nothing of a 512 x 512 image"),
         ("resize to 99999x99999", "the result would be 99999 x 99999 pixels"),
         ("resize to 0x10", "the result would be 0 x 10 pixels"),
         ("upscale 999x", "the result would be"),

@@ -6,7 +6,7 @@ from PIL import ImageOps
 
 from ier1_plugin.editors import EDITORS, EditError, Editor, join, make_editor
 from ier1_plugin.editors.base import on_canvas
-from ier1_plugin.small_world.operations import OPERATIONS
+from ier1_plugin.editors.pillow.operations import OPERATIONS
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ier1_plugin.editors.pillow.operations import OPERATIONS
 from ier1_plugin.evaluation.judges import make_judge
 from ier1_plugin.evaluation.judges.judging import Pair
 from ier1_plugin.evaluation.judges.pixel import pixel_score
 from ier1_plugin.evaluation.records import Score
-from ier1_plugin.small_world.operations import OPERATIONS
 
 PHOTO = real_photo(size=(96, 64))
 BLACK = Image.new("RGB", PHOTO.size)

@@ -14,12 +14,12 @@ from fakes.judge_server import serve_judge, verdict
 from fakes.real_photos import real_photo
 from PIL import Image
 
+from ier1_plugin.editors.pillow.operations import OPERATIONS
 from ier1_plugin.evaluation.judges import make_judge
 from ier1_plugin.evaluation.judges.judging import Case, Judge, Reply
 from ier1_plugin.evaluation.judges.sanity import EXPECTATIONS, KINDS, check_judge
 from ier1_plugin.evaluation.records import BenchmarkItem, EvaluationError, Score
 from ier1_plugin.pipeline.trace import save_image
-from ier1_plugin.small_world.operations import OPERATIONS
 
 __all__ = ["environment"]
 

@@ -22,7 +22,7 @@ from fakes.chat_fakes import chat_server, reply, slow
 from PIL import Image, ImageChops
 
 from ier1_plugin.data.items import count_items
-from ier1_plugin.small_world.operations import OPERATIONS
+from ier1_plugin.editors.pillow.operations import OPERATIONS
 from ier1_plugin.task.images import open_image
 from ier1_plugin.task.schema import Decomposition
 

@@ -13,15 +13,14 @@ import pytest
 
 from data_prep.settings import Settings
 from data_prep.sources.small_world import ROWS, VAL_EVERY, rows
+from ier1_plugin.editors.pillow.operations import OPERATIONS, PART, REGIONS, WHOLE
 from ier1_plugin.small_world import pictures, wordings
-from ier1_plugin.small_world.operations import OPERATIONS, PART, WHOLE
 from ier1_plugin.small_world.pictures import MIN_DISTANCE, PICTURES, Photo, perceptual_hash, photos
 from ier1_plugin.small_world.wordings import (
     GREETING,
     JOINERS,
     MAIN_SUBJECT,
     POLITE,
-    REGIONS,
     STATEMENT_JOINERS,
     WORDINGS,
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ier1_plugin.small_world.operations import ANY, BORDERS, CAPTIONS, COLOURS, OPERATIONS, PART, WHOLE
+from ier1_plugin.editors.pillow.operations import ANY, BORDERS, CAPTIONS, COLOURS, OPERATIONS, PART, WHOLE
 from ier1_plugin.small_world.pictures import PICTURES, Photo
 from ier1_plugin.task.actions import ACTIONS
 

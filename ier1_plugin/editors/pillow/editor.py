@@ -12,16 +12,18 @@ from typing import Any
 from PIL import Image
 
 from ier1_plugin.editors.base import EditError, Editor, failing_as, number
-from ier1_plugin.editors.pillow.words import PLACES, parse_instruction
+from ier1_plugin.editors.pillow.operations import Fractions
+from ier1_plugin.editors.pillow.phrases import PLACES, parse_instruction
 from ier1_plugin.runs.errors import one_line
-from ier1_plugin.small_world.pictures import Fractions
 
 
 def pillow_editor(argument: str, *, places: Mapping[str, Fractions] | None = None) -> Editor:
     """The editor. `places`: further parts of the photo that it can find, as fractions left, top, right, bottom."""
     if argument:
         raise EditError(f"pillow takes no argument, got {argument!r}")
-    known = PLACES | _checked({} if places is None else places)
+    if not isinstance(places, Mapping | None):
+        raise EditError(f"places is {one_line(repr(places))}; wanted {{NAME: [left, top, right, bottom]}}")
+    known = PLACES | {str(name): _fractions(name, box) for name, box in (places or {}).items()}
 
     def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
         result = image.convert("RGB")
@@ -29,9 +31,8 @@ def pillow_editor(argument: str, *, places: Mapping[str, Fractions] | None = Non
             with failing_as(f"pillow: {exact_edit.words}"):
                 result = exact_edit(result)
             if not all(result.size):
-                raise EditError(
-                    f"pillow: {exact_edit.words} would leave nothing of a {image.width} x {image.height} image"
-                )
+                size = f"{image.width} x {image.height}"
+                raise EditError(f"pillow: {exact_edit.words} would leave nothing of a {size} image")
         return result
 
     def supports(sub_request: str) -> bool:
@@ -41,13 +42,6 @@ def pillow_editor(argument: str, *, places: Mapping[str, Fractions] | None = Non
             return False
 
     return Editor("pillow", edit, preserves_size=False, supports=supports)
-
-
-def _checked(places: Any) -> dict[str, Fractions]:
-    """EditError: no parts of a photo by their names."""
-    if not isinstance(places, Mapping):
-        raise EditError(f"places is {one_line(repr(places))}; wanted {{NAME: [left, top, right, bottom]}}")
-    return {str(name): _fractions(name, box) for name, box in places.items()}
 
 
 def _fractions(name: Any, box: Any) -> Fractions:

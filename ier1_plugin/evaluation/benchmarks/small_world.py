@@ -22,10 +22,10 @@ from PIL import Image
 from ier1_plugin.data.tables import Rejected
 from ier1_plugin.editors.base import Edit, EditError, Editor, split
 from ier1_plugin.editors.pillow.editor import pillow_editor
+from ier1_plugin.editors.pillow.operations import Fractions
 from ier1_plugin.evaluation.benchmarks.table import Benchmark, Options, RawItem
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.small_world.page import gold_image
-from ier1_plugin.small_world.pictures import Fractions
 from ier1_plugin.small_world.world import Sample, edits_of, samples
 
 NAME = "small-world"
