@@ -65,6 +65,7 @@ EXTRAS = {
         "pyright[nodejs]>=1.1.380",
         "pytest>=8",
         "pytest-httpserver>=1.0.10",
+        "pytest-timeout>=2.3",
         "ruff>=0.6",
         "selenium>=4.25",
     ],

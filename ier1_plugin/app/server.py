@@ -25,8 +25,8 @@ from typing import Any
 from PIL import Image
 
 from ier1_plugin.app.session import Session
-from ier1_plugin.cli.edit import say
 from ier1_plugin.pipeline.system import BASE, LOCAL, RULE, SettingsError, System
+from ier1_plugin.runs.errors import log
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
@@ -62,11 +62,11 @@ def launch(system: System, *, host: str, port: int, auth: str | None, small_worl
     _check_address(host, port)
     desk = desk_of(_on_small_world(system) if small_world else system, small_world)
     if credentials is None and not _is_own(host):
-        say("note: whoever reaches this machine can use the page; --auth USER:PASSWORD asks for a password")
+        log("note: whoever reaches this machine can use the page; --auth USER:PASSWORD asks for a password")
     # before there is a folder to leave behind
     signal.signal(signal.SIGTERM, _interrupt)
     with serving(desk, host, port, credentials) as url:
-        say(f"The page is on {url} (Ctrl-C ends it)")
+        log(f"The page is on {url} (Ctrl-C ends it)")
         Event().wait()
 
 
@@ -128,9 +128,9 @@ def desk_of(system: System, small_world: bool = False) -> Session:
     """The system's parts; beside its editor visitors may choose the exact one, which costs nothing."""
     from ier1_plugin.editors import make_editor
 
-    editors: dict[str, Any] = {system.editor: system.make_editor(say)}
+    editors: dict[str, Any] = {system.editor: system.make_editor(log)}
     editors.setdefault("pillow", make_editor("pillow"))
-    decomposer, sequencer = system.agents(say)
+    decomposer, sequencer = system.agents(log)
     more: dict[str, Any] = {"examples": _examples(), "about": ABOUT_SMALL_WORLD} if small_world else {}
     return Session(decomposer, sequencer, editors, system.mode, system.method, system.seed, **more)
 

@@ -9,34 +9,23 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from PIL import Image
 
-from ier1_plugin import __version__
-from ier1_plugin.chat.server import without_password
 from ier1_plugin.pipeline.chain import ImageEditR1
-from ier1_plugin.pipeline.system import NO_DECOMPOSER, SettingsError, System
+from ier1_plugin.pipeline.system import SettingsError, System
 from ier1_plugin.pipeline.trace import check_format, read_plan, read_trace, save_image
-from ier1_plugin.runs.fingerprint import fingerprint
+from ier1_plugin.runs.errors import log
 from ier1_plugin.runs.folder import write
 from ier1_plugin.task.images import ImageError, open_image
-from ier1_plugin.task.schema import CHAIN, Decomposition, EditResult, Plan, PlanError, Step, plan_json
-
-if TYPE_CHECKING:
-    from ier1_plugin.data.items import Item
-    from ier1_plugin.pipeline.batch import Batch
-
-# what changes no pixel of the result
-NOT_IN_RUN = ("name", "timeout")
-AGENTS = "decomposer", "sequencer"
+from ier1_plugin.task.schema import Decomposition, EditResult, Plan, PlanError, Step, plan_json
 
 
 def edit_image(
@@ -65,9 +54,9 @@ def edit_image(
     if plan_file:
         system = _as_traced(system, said, plan_file)
     # before anything is paid for
-    editor = None if dry_run else system.make_editor(say)
-    agents = (None, None) if plan else system.agents(say)
-    chain = ImageEditR1(*agents, editor, on_warning=lambda line: say(f"note: {line}"))
+    editor = None if dry_run else system.make_editor(log)
+    agents = (None, None) if plan else system.agents(log)
+    chain = ImageEditR1(*agents, editor, on_warning=lambda line: log(f"note: {line}"))
     if dry_run:
         print(plan_json(plan or chain.plan(photo, request, system.method)))
         return
@@ -95,7 +84,7 @@ def edit_many(
 ) -> None:
     """Runs a batch and says how it went; `typer.Exit(1)` if an image failed."""
     from ier1_plugin.data.items import count_items, read_items
-    from ier1_plugin.pipeline.batch import run
+    from ier1_plugin.pipeline.batch import batch_of, run
     from ier1_plugin.pipeline.batch_folder import RESULTS
     from ier1_plugin.pipeline.batch_ray import OnRay
 
@@ -106,48 +95,14 @@ def edit_many(
         with _second_ctrl_c_ends():
             counts = run(batch, OnRay(*on_ray).start if on_ray else None)
     except KeyboardInterrupt:
-        say("what is done is kept; the same command goes on from there")
+        log("what is done is kept; the same command goes on from there")
         raise
-    say(f"{counts['edited']} edited, {counts['failed']} failed, {counts['open']} open")
+    log(f"{counts['edited']} edited, {counts['failed']} failed, {counts['open']} open")
     print(out / RESULTS)
     if counts["failed"]:
-        say(f"{RESULTS} says why the {counts['failed']} failed; --retry-failed tries them once more")
+        log(f"{RESULTS} says why the {counts['failed']} failed; --retry-failed tries them once more")
     if counts["failed"] or counts["open"]:
         raise typer.Exit(1)
-
-
-def batch_of(
-    system: System,
-    items: Callable[[], Iterator[Item]],
-    out: Path,
-    *,
-    jobs: int,
-    total: int,
-    overlap: bool | None = None,
-    retry_failed: bool = False,
-    settings: dict[str, Any] | None = None,
-) -> Batch:
-    """The batch that has `system` edit `items` into the folder `out`. PlanError, EditError: the system can't."""
-    from ier1_plugin.pipeline.batch import Batch
-    from ier1_plugin.pipeline.batch import say as beside_bar
-    from ier1_plugin.pipeline.batch_folder import Store
-
-    if system.method == CHAIN and not system.decomposer:
-        raise PlanError(NO_DECOMPOSER)
-    return Batch(
-        items=items,
-        store=Store(out),
-        make_agents=partial(system.agents, beside_bar),
-        make_editor=partial(system.make_editor, beside_bar),
-        mode=system.mode,
-        method=system.method,
-        seed=system.seed,
-        jobs=jobs,
-        overlap=_overlaps(system) if overlap is None else overlap,
-        retry_failed=retry_failed,
-        settings=run_settings(system) if settings is None else settings,
-        total=total,
-    )
 
 
 def list_editors() -> None:
@@ -175,10 +130,6 @@ def _second_ctrl_c_ends() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _check_place(file: Path, taken: dict[str, Path]) -> None:
@@ -228,7 +179,7 @@ def _told(events: Iterable[Any], steps_folder: Path | None) -> EditResult:
             turn += 1
             _keep_step(steps_folder, turn, event)
         for line in _lines(event, turn):
-            say(line)
+            log(line)
     raise AssertionError("the chain ended without a result")
 
 
@@ -250,22 +201,3 @@ def _clear_steps(folder: Path) -> None:
 def _keep_step(folder: Path | None, turn: int, step: Step) -> None:
     if folder and step.image:
         save_image(folder / f"step-{turn:02d}.png", step.image)
-
-
-def _overlaps(system: System) -> bool:
-    """True where neither the agents nor the editor need this machine."""
-    editor = system.make_editor()
-    editor.close()
-    return not system.plans_here and not editor.local
-
-
-def run_settings(system: System, weigh: Callable[[Path], str] = fingerprint) -> dict[str, Any]:
-    """What decides the pixels, for run.json; a password in an address is left out.
-
-    `weigh`: the hash of a folder of weights, so that those of another training are not taken for these.
-    """
-    kept = {known.name: getattr(system, known.name) for known in fields(system) if known.name not in NOT_IN_RUN}
-    named = {name: without_password(kept[name]) for name in ("decomposer", "sequencer", "editor")}
-    local = {name: Path(kept[name].removeprefix("local:")) for name in AGENTS if kept[name].startswith("local:")}
-    weights = {f"{name}_sha256": weigh(folder) for name, folder in local.items() if folder.is_dir()}
-    return kept | named | weights | {"imageedit_r1": __version__}

@@ -25,7 +25,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ier1_plugin.cli.edit import batch_of, run_settings
 from ier1_plugin.data.items import Item
 from ier1_plugin.editors import EDITORS, Edit, EditError, Editor
 from ier1_plugin.evaluation.benchmarks import Benchmark, Options, open_benchmark
@@ -40,10 +39,10 @@ from ier1_plugin.evaluation.judges.run_sanity import ITEMS as TRIED
 from ier1_plugin.evaluation.judges.run_sanity import refuse_failed, today, try_judges
 from ier1_plugin.evaluation.judges.store import JudgementStore, judgements_file
 from ier1_plugin.evaluation.records import BenchmarkItem
-from ier1_plugin.pipeline.batch import Batch
+from ier1_plugin.pipeline.batch import Batch, batch_of
 from ier1_plugin.pipeline.batch import run as run_batch
 from ier1_plugin.pipeline.batch_folder import Store
-from ier1_plugin.pipeline.system import System
+from ier1_plugin.pipeline.system import System, run_settings
 from ier1_plugin.runs.fingerprint import fingerprint
 from ier1_plugin.task.images import open_image
 from ier1_plugin.task.schema import ORIGINAL
@@ -93,7 +92,7 @@ def evaluate(asked: Asked, on_warning: OnWarning) -> dict[str, Any]:
         benchmark = open_benchmark(asked.benchmark, asked.options)
         judges = [_judge(spec, asked, open_judges, on_warning) for spec in asked.judges]
         # the systems of a study share their agents
-        settings = partial(run_settings, weigh=cache(fingerprint))
+        settings = partial(run_settings, fingerprint=cache(fingerprint))
         items, run = _begin(asked, benchmark, judges, settings, on_warning)
         # all of them before the first one is paid for: the last may lack its key or its folder
         batches = list(_batches(asked, items, settings))

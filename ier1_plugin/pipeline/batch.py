@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tqdm import tqdm
@@ -29,7 +30,8 @@ from ier1_plugin.data.items import BatchError, Item
 from ier1_plugin.editors.base import Edit, EditError
 from ier1_plugin.pipeline.batch_folder import Status, Store
 from ier1_plugin.pipeline.chain import Decomposer, ImageEditR1, Sequencer
-from ier1_plugin.runs.errors import one_line
+from ier1_plugin.pipeline.system import NO_DECOMPOSER, System, run_settings
+from ier1_plugin.runs.errors import log, one_line
 from ier1_plugin.runs.workers import as_completed
 from ier1_plugin.task.images import ImageError, open_image
 from ier1_plugin.task.schema import CHAIN, ORIGINAL, SINGLE_TURN, Plan, PlanError
@@ -117,6 +119,42 @@ def run(batch: Batch, start: Callable[[Batch], Runner] | None = None) -> dict[St
     return counts
 
 
+def batch_of(
+    system: System,
+    items: Callable[[], Iterator[Item]],
+    out: Path,
+    *,
+    jobs: int,
+    total: int,
+    overlap: bool | None = None,
+    retry_failed: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> Batch:
+    """The batch that has `system` edit `items` into the folder `out`. PlanError, EditError: the system can't.
+
+    `overlap`: None for True where neither the agents nor the editor need this machine.
+    """
+    if system.method == CHAIN and not system.decomposer:
+        raise PlanError(NO_DECOMPOSER)
+    if overlap is None:
+        with closing(system.make_editor()) as editor:
+            overlap = not system.plans_here and not editor.local
+    return Batch(
+        items=items,
+        store=Store(out),
+        make_agents=partial(system.agents, log),
+        make_editor=partial(system.make_editor, log),
+        mode=system.mode,
+        method=system.method,
+        seed=system.seed,
+        jobs=jobs,
+        overlap=overlap,
+        retry_failed=retry_failed,
+        settings=run_settings(system) if settings is None else settings,
+        total=total,
+    )
+
+
 class Worker:
     """Plans or edits one item at a time; called from every thread."""
 
@@ -197,16 +235,11 @@ class Threads:
         self._editor = batch.make_editor()
 
     def __call__(self, phase: str, items: Iterator[Item]) -> Generator[Outcome, None, None]:
-        worker = Worker(self._batch, phase, self._editor if phase != PLAN else None, say)
-        return as_completed(items, worker, self._batch.jobs, worker.close, say)
+        worker = Worker(self._batch, phase, self._editor if phase != PLAN else None, log)
+        return as_completed(items, worker, self._batch.jobs, worker.close, log)
 
     def close(self) -> None:
         getattr(self._editor, "close", lambda: None)()
-
-
-def say(line: str) -> None:
-    """A line for the user that does not tear the bar."""
-    tqdm.write(line, file=sys.stderr)
 
 
 def _watch(batch: Batch, phase: str, runner: Runner) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ier1_plugin.data.items import BatchError, Item, item_of
-from ier1_plugin.pipeline.batch import PLAN, Batch, Outcome, Worker, say
-from ier1_plugin.runs.errors import one_line
+from ier1_plugin.pipeline.batch import PLAN, Batch, Outcome, Worker
+from ier1_plugin.runs.errors import log, one_line
 from ier1_plugin.runs.folder import PART
 
 # enough blocks that a slow actor does not hold the others up, few enough that Ray keeps count with ease
@@ -94,7 +94,7 @@ class _Actor:
     """Lives in a process of its own; makes its editor once."""
 
     def __init__(self, batch: Batch, phase: str) -> None:
-        self._worker = Worker(batch, phase, batch.make_editor() if phase != PLAN else None, say)
+        self._worker = Worker(batch, phase, batch.make_editor() if phase != PLAN else None, log)
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
         outcomes = [asdict(self._worker(item_of(json.loads(str(line))))) for line in rows["text"]]

@@ -21,8 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ier1_plugin.chat.server import MAX_TIMEOUT
+from ier1_plugin import __version__
+from ier1_plugin.chat.server import MAX_TIMEOUT, without_password
 from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.fingerprint import fingerprint
 from ier1_plugin.task.schema import CHAIN, METHODS, MODES, ORIGINAL, SEQUENCER_INPUTS, SINGLE_TURN, PlanError
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ BASE, RULE = "base", "rule"
 LOCAL = "local:"
 HELP, PARSE = "help", "parse"
 """Of a field's metadata: what its option says, and what makes its value of the option's text. ValueError: nothing."""
+AGENTS = "decomposer", "sequencer"
+# settings that change no pixel of the result
+NOT_IN_RUN = ("name", "timeout")
 NO_DECOMPOSER = (
     "no decomposer; name one with --decomposer openai:http://127.0.0.1:8000/v1#MODEL or --decomposer local:FOLDER, "
     "or pass the request on as it is with --method original"
@@ -184,6 +189,18 @@ class System:
             raise SettingsError(f"min_pixels is {low} and max_pixels {high}; wanted 0 < min_pixels <= max_pixels")
         budget = (low, high) if self.min_pixels or self.max_pixels else None
         return make_chat(spec, timeout=self.timeout, on_warning=on_warning, budget=budget)
+
+
+def run_settings(system: System, fingerprint: Callable[[Path], str] = fingerprint) -> dict[str, Any]:
+    """The settings that decide the pixels, for run.json; a password in an address is left out.
+
+    `fingerprint`: the hash of a folder of weights, so that those of another training are not taken for these.
+    """
+    kept = {known.name: getattr(system, known.name) for known in fields(system) if known.name not in NOT_IN_RUN}
+    named = {name: without_password(kept[name]) for name in (*AGENTS, "editor")}
+    local = {name: Path(kept[name].removeprefix(LOCAL)) for name in AGENTS if kept[name].startswith(LOCAL)}
+    weights = {f"{name}_sha256": fingerprint(folder) for name, folder in local.items() if folder.is_dir()}
+    return kept | named | weights | {"imageedit_r1": __version__}
 
 
 def _base_of(chat: Chat, decomposer: str) -> str:

@@ -1,7 +1,8 @@
-"""Errors as a person reads them: one line, without secrets."""
+"""Errors and log lines as a person reads them: one line, without secrets."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 MAX_LINE = 300
@@ -18,3 +19,10 @@ def one_line(error: BaseException | str, secrets: Iterable[str] = ()) -> str:
         text = text.replace(secret, "***") if secret else text
     text = " ".join(text.split())
     return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1]}…"
+
+
+def log(line: str) -> None:
+    """Prints a line on standard error, above the progress bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stderr)

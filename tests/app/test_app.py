@@ -11,7 +11,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from fakes.browser import DOWNLOADS, browser
+from fakes.browser import DOWNLOADS, browser, needs_browser
 from fakes.chat_fakes import GOLD, FakeEditor, free_port, photo
 from fakes.real_photos import real_photo
 from PIL import Image
@@ -276,6 +276,7 @@ def test_the_exact_editor_is_offered_beside_the_chosen_one():
     assert list(desk.editors) == ["images-api:http://127.0.0.1:9/v1#m", "pillow"]
 
 
+@needs_browser
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
 def test_a_visitor_types_clicks_waits_and_sees_the_edited_photo(tmp_path: Path, width: int, height: int):

@@ -22,7 +22,8 @@ OTHER = Decomposition(("Add",), ("hat",), ("red",))
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     pytest.importorskip("diffusers")
-    tiny_pipelines = pytest.importorskip("tiny_pipelines")
+    from fakes import tiny_pipelines
+
     return {kind: tiny_pipelines.build(tmp_path_factory.mktemp(kind), kind) for kind in KINDS}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fakes.annotate_study import GOOD, REQUESTS, annotating, edit_again, evaluation_folder, lines, run
-from fakes.browser import Page, browser
+from fakes.browser import Page, browser, needs_browser
 
 pytest.importorskip("krippendorff")
 pytest.importorskip("sklearn")
@@ -55,6 +55,7 @@ def rate(page: Page, digits: str) -> None:
     page.wait("return !document.querySelector('.scale :checked') || !document.querySelector('#done').hidden")
 
 
+@needs_browser
 @pytest.mark.slow
 def test_a_rater_rates_with_the_keyboard_and_goes_on_after_the_server_was_killed(folder, tmp_path):
     with browser(tmp_path / "browser", 1280, 860) as page:
@@ -105,6 +106,7 @@ CHOSEN = (
 )
 
 
+@needs_browser
 @pytest.mark.slow
 def test_whoever_goes_by_tab_scores_the_scale_that_has_the_focus_and_arrows_choose_its_score(folder, tmp_path):
     with annotating(folder, "--sample", "2") as (_, links), browser(tmp_path / "browser", 1280, 860) as page:
@@ -134,6 +136,7 @@ def test_whoever_goes_by_tab_scores_the_scale_that_has_the_focus_and_arrows_choo
     assert [line["score"] for line in lines(folder)] == [{"fulfilment": 4, "quality": 2, "preservation": 3}]
 
 
+@needs_browser
 @pytest.mark.slow
 def test_after_a_click_the_digits_score_the_scale_that_is_marked_and_the_arrows_are_the_page_s(folder, tmp_path):
     with annotating(folder, "--sample", "2") as (_, links), browser(tmp_path / "browser", 1280, 860) as page:
@@ -149,6 +152,7 @@ def test_after_a_click_the_digits_score_the_scale_that_is_marked_and_the_arrows_
         assert page.run("return place") == before[1] + 1
 
 
+@needs_browser
 @pytest.mark.slow
 def test_a_rating_is_kept_with_the_image_that_was_seen_and_not_given_to_one_made_meanwhile(folder, tmp_path):
     with annotating(folder, "--sample", "1") as (_, links), browser(tmp_path / "browser", 1280, 860) as page:
@@ -168,6 +172,7 @@ def test_a_rating_is_kept_with_the_image_that_was_seen_and_not_given_to_one_made
     assert line["edited_sha256"] == study.edited_sha256(pair)
 
 
+@needs_browser
 @pytest.mark.slow
 def test_the_page_works_on_a_phone_shows_the_photo_before_while_it_is_held_and_loads_nothing_from_elsewhere(
     folder, tmp_path
@@ -195,6 +200,7 @@ def test_the_page_works_on_a_phone_shows_the_photo_before_while_it_is_held_and_l
     assert [line["score"] for line in lines(folder, "rater-2")] == [GOOD]
 
 
+@needs_browser
 @pytest.mark.slow
 def test_two_raters_at_once_do_not_get_into_each_other_s_way(folder, tmp_path):
     with (

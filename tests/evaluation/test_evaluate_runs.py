@@ -32,9 +32,8 @@ from fakes.evaluate_runs import (
 from fakes.judge_server import JudgeServer
 from PIL import Image
 
-from ier1_plugin.cli.edit import run_settings
 from ier1_plugin.evaluation.records import BenchmarkItem
-from ier1_plugin.pipeline.system import System
+from ier1_plugin.pipeline.system import System, run_settings
 
 __all__ = ["a_benchmark", "a_judge", "no_settings_from_outside"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from fakes.browser import Page, browser
+from fakes.browser import Page, browser, needs_browser
 from fakes.chain_helpers import BRIGHTER, ier1
 from fakes.chat_fakes import chat_server, reply
 from fakes.evaluation_folders import COMPARISONS, GEMINI, GPT, PAPER_LIKE, items, realistic, settings, write_evaluation
@@ -57,6 +57,7 @@ def unfold(page: Page) -> None:
     page.wait("return [...document.images].every(image => image.complete && image.naturalWidth > 0)")
 
 
+@needs_browser
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_opens_without_network_or_console_error_and_fits_the_width(
@@ -74,6 +75,7 @@ def test_the_page_opens_without_network_or_console_error_and_fits_the_width(
         assert "seen" in page.console()[0]
 
 
+@needs_browser
 @pytest.mark.slow
 def test_the_page_shows_plans_scores_and_reasons_of_every_system(page_file: Path, tmp_path: Path):
     with browser(tmp_path, 1280, 900) as page:

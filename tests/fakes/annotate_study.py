@@ -86,7 +86,10 @@ def annotating(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[s
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-                process.communicate(timeout=60)
+                try:
+                    process.communicate(timeout=60)
+                finally:
+                    process.kill()
 
 
 def edit_again(folder: Path, pair: RatedPair) -> None:

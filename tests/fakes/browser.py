@@ -1,13 +1,16 @@
 """A headless Chromium for tests, driven by Selenium.
 
-    with browser(tmp_path, width=390, height=844) as page:
+    @needs_browser
+    def test_page(tmp_path):
+        with browser(tmp_path, width=390, height=844) as page: ...
+
         page.open("http://127.0.0.1:7860")
         page.type("#request textarea", "make it black and white")
         page.click("#edit")
         page.wait("return document.querySelector('#pair img') !== null")
         page.screenshot(tmp_path / "page.png", 390, 844)
 
-Skips the test where Selenium, chromium or its driver (Debian: chromium, chromium-driver) is missing.
+`needs_browser` skips the test, before it starts anything, where Selenium, chromium or chromedriver is missing.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,11 @@ import pytest
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+)
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+needs_browser = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER and find_spec("selenium")),
+    reason="selenium, chromium or chromedriver is not installed (Debian packages chromium, chromium-driver)",
 )
 PATIENCE = 60.0
 DOWNLOADS = "downloads"
@@ -89,12 +98,13 @@ class Page:
 @contextmanager
 def browser(folder: Path, width: int, height: int) -> Iterator[Page]:
     """A browser with a profile in `folder` and a window of `width` x `height` CSS pixels."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("chromium and chromedriver are not installed (Debian packages chromium, chromium-driver)")
+    from selenium import webdriver
+
+    # both are named, so that Selenium's own manager looks for neither on the network
+    assert CHROMIUM
+    assert DRIVER
     options = webdriver.ChromeOptions()
-    options.binary_location = chromium
+    options.binary_location = CHROMIUM
     for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}"):
         options.add_argument(flag)
     options.add_experimental_option("prefs", {"download.default_directory": str(folder / DOWNLOADS)})
@@ -102,7 +112,7 @@ def browser(folder: Path, width: int, height: int) -> Iterator[Page]:
     if width < PHONE:
         metrics = {"width": width, "height": height, "pixelRatio": 2.0}
         options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
-    session = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    session = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     try:
         yield Page(session)
     finally:
