@@ -21,8 +21,7 @@ from data_prep.progress import bar
 from data_prep.records import BuildError, Rejected
 from data_prep.settings import Settings
 from data_prep.spool import Spool
-from ier1_plugin.data.image_cells import image_of
-from ier1_plugin.data.tables import Line, read
+from ier1_plugin.data.tables import Line, image_of, read
 from ier1_plugin.task.images import ImageError
 from ier1_plugin.task.rows import IMAGE_PLACEHOLDER
 

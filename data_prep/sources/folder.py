@@ -14,7 +14,7 @@ from pathlib import Path
 
 from data_prep.records import BuildError, RawRow, Rejected
 from data_prep.settings import Settings
-from ier1_plugin.data.image_cells import inside
+from ier1_plugin.data.tables import inside
 
 # what cameras and editors write, whether Pillow opens it or not: one that it doesn't is rejected, not passed over
 IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2"}

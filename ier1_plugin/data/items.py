@@ -9,7 +9,6 @@ that can't be read becomes an Item with a `problem`. The input is read as it is 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,16 +17,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ier1_plugin.editors.finished import SUFFIXES
-from ier1_plugin.task.images import read_file
+from ier1_plugin.data.sets import SETS
+from ier1_plugin.data.tables import Rejected, read_jsonl
+from ier1_plugin.runs.errors import UserError
+from ier1_plugin.task.images import SUFFIXES, read_file
 
-REQUEST_KEYS = ("request", "instruction")
 # most file systems end a name at 255 bytes
 LONGEST_NAME = 150
 
 
-class BatchError(Exception):
-    """The batch can't go on; the message says in one line what came, what was wanted and what to do."""
+class BatchError(UserError):
+    """The batch can't go on."""
 
 
 @dataclass(frozen=True)
@@ -59,54 +59,36 @@ def read_items(source: Path, request: str = "") -> Iterator[Item]:
     `request`: for items that bring none. In a folder the request of photo.jpg may stand beside it, in photo.txt.
     """
     source = source.resolve()
-    return _of_folder(source, request) if source.is_dir() else _of_lines(source, request)
+    if source.is_dir():
+        # sorted by name: the directory's own order differs between file systems
+        names = sorted(path.name for path in source.iterdir() if path.suffix.lower() in SUFFIXES)
+        times = Counter(Path(name).stem for name in names)
+        for name in names:
+            stem = Path(name).stem
+            beside = source / f"{stem}.txt"
+            words = read_file(beside).decode("utf-8", "replace").strip() if beside.is_file() else request
+            problem = "" if words else f"no request: write one into {beside.name}, or give --request"
+            yield Item(stem if times[stem] == 1 else name, str(source / name), words, problem)
+        return
+    keys = SETS["jsonl"].columns["request"]
+    for line in read_jsonl(source, source.parent):
+        if isinstance(line, Rejected):
+            yield Item(f"line-{line.row['line']:06d}", problem=line.reason)
+            continue
+        own_id = line.row.get("id")
+        id = f"line-{line.number:06d}" if own_id is None or own_id == "" else _without_surrogates(str(own_id))
+        image, words = line.row.get("image"), next((line.row[key] for key in keys if line.row.get(key)), request)
+        if not isinstance(image, str) or not image or "\0" in image or _without_surrogates(image) != image:
+            yield Item(id, problem=f"image is {image!r}; wanted the path of a file")
+        elif not isinstance(words, str) or not words:
+            yield Item(id, problem=f"no request: {' or '.join(keys)} is missing or no string")
+        else:
+            yield Item(id, str(source.parent / image), _without_surrogates(words))
 
 
-def _of_folder(folder: Path, request: str) -> Iterator[Item]:
-    # sorted by name: the directory's own order differs between file systems
-    names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    times = Counter(Path(name).stem for name in names)
-    for name in names:
-        stem = Path(name).stem
-        beside = folder / f"{stem}.txt"
-        words = _text(beside) if beside.is_file() else request
-        id = stem if times[stem] == 1 else name
-        problem = "" if words else f"no request: write one into {beside.name}, or give --request"
-        yield Item(id, str(folder / name), words, problem)
-
-
-def _of_lines(file: Path, request: str) -> Iterator[Item]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _of_line(line, f"line-{number:06d}", file, request)
-
-
-def _of_line(line: bytes, default_id: str, file: Path, request: str) -> Item:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return Item(default_id, problem=f"not JSON: {error}")
-    if not isinstance(values, dict):
-        return Item(default_id, problem='not a JSON object; wanted {"image": "photo.jpg", "request": "..."}')
-    given = values.get("id")
-    id = _writable(default_id if given is None or given == "" else str(given))
-    image = values.get("image")
-    if not isinstance(image, str) or not image or "\0" in image or _writable(image) != image:
-        return Item(id, problem=f"image is {image!r}; wanted the path of a file")
-    words = next((values[key] for key in REQUEST_KEYS if values.get(key)), request)
-    if not isinstance(words, str) or not words:
-        return Item(id, problem=f"no request: {' or '.join(REQUEST_KEYS)} is missing or no string")
-    return Item(id, str(file.parent / image), _writable(words))
-
-
-def _writable(text: str) -> str:
-    """Without lone surrogates, which JSON can hold and no file can."""
+def _without_surrogates(text: str) -> str:
+    """JSON can hold lone surrogates, and no file can."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _text(file: Path) -> str:
-    return read_file(file).decode("utf-8", "replace").strip()
 
 
 def count_items(source: Path) -> int:

@@ -3,6 +3,7 @@
     for line in read("data/requests.jsonl", split=None): ...
     -> Line(number=1, row={"id": "a1", "image": "photos/cat.jpg", "request": "remove the lamp"}, folder=Path("data"))
     -> Rejected(id="requests-2", reason="broken line: line 2 is not JSON (Expecting value ...)", row={...})
+    image_of("photos/cat.jpg", Path("/data"))     # Path("/data/photos/cat.jpg")
 
 Sets on the hub are streamed with `datasets`, local files are read piece by piece, and a broken line of JSONL or CSV
 costs no more than that line.
@@ -10,23 +11,29 @@ costs no more than that line.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import csv
-import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from ier1_plugin.runs.errors import UserError
 
 # a 64 MiB image as base64 has 86 MiB
 MAX_LINE_BYTES = 96 << 20
 SHOWN_BYTES = 200
 # rows that are in memory at a time
 BATCH = 16
+DATA_URL = "data:"
 
 
-class TableError(Exception):
-    """A table that can't be read; the message says in one line what came, what was wanted and what to do."""
+class TableError(UserError):
+    """A table that can't be read."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Line(NamedTuple):
     """One row of the input."""
 
     number: int
-    """Its place in the file or set, from 1."""
+    """Its position in the file or set, from 1."""
     row: dict[str, Any]
     folder: Path | None
     """Where image paths start, and what they may not leave; None for a set on the hub."""
@@ -53,46 +60,23 @@ class Line(NamedTuple):
     """True if every row has the same columns, so that one which is missing here is missing everywhere."""
 
 
-def read(place: str, split: str | None, columns: Sequence[str] = ()) -> Iterator[Line | Rejected]:
+def read(source: str, split: str | None, columns: Sequence[str] = ()) -> Iterator[Line | Rejected]:
     """The rows of a file, a folder or a hub set, in an order that is the same on every run.
 
     `columns`: the only ones wanted (those that exist), where reading fewer saves memory; empty for all.
     TableError: nothing there, or the whole of it can't be read.
     """
-    path = Path(place)
+    path = Path(source)
     if not path.exists():
-        yield from _hub(place, split, columns)
+        yield from _hub(source, split, columns)
         return
+    folder = path if path.is_dir() else path.parent
     for file in _files(path, split):
-        folder = path if path.is_dir() else path.parent
         yield from READERS[file.suffix](file, folder, columns)
 
 
-def _files(path: Path, split: str | None) -> list[Path]:
-    """The data files that `path` stands for: those of the kind that comes first in READERS, narrowed to a split."""
-    if path.is_file():
-        if path.suffix not in READERS:
-            raise TableError(f"{path}: wanted a file that ends with {', '.join(READERS)}")
-        return [path]
-    for suffix in READERS:
-        files = sorted(file for file in path.rglob(f"*{suffix}") if file.is_file())
-        if files:
-            return _of_split(files, split, path)
-    raise TableError(f"{path} holds no file that ends with {', '.join(READERS)}")
-
-
-def _of_split(files: list[Path], split: str | None, path: Path) -> list[Path]:
-    """Files of a split are named as on the hub: train-00000-of-00002.parquet, train.jsonl, train/data.arrow."""
-    if split is None:
-        return files
-    chosen = [file for file in files if file.stem.split("-")[0] == split or split in file.relative_to(path).parts[:-1]]
-    if not chosen:
-        names = ", ".join(file.name for file in files[:5])
-        raise TableError(f"{path} has no file of split {split!r} (files: {names}); leave --split out to read them all")
-    return chosen
-
-
-def _jsonl(file: Path, folder: Path, _: Sequence[str]) -> Iterator[Line | Rejected]:
+def read_jsonl(file: Path, folder: Path, _: Sequence[str] = ()) -> Iterator[Line | Rejected]:
+    """The lines of a JSONL file, blank ones left out."""
     with file.open("rb") as lines:
         number = 0
         while line := lines.readline(MAX_LINE_BYTES):
@@ -100,84 +84,64 @@ def _jsonl(file: Path, folder: Path, _: Sequence[str]) -> Iterator[Line | Reject
             rest = line
             while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
                 rest = lines.readline(MAX_LINE_BYTES)
-            if line.strip():
-                yield _json_line(file, folder, number, line, too_long=rest is not line)
-
-
-def _json_line(file: Path, folder: Path, number: int, line: bytes, too_long: bool) -> Line | Rejected:
-    try:
-        if too_long:
-            raise ValueError(f"is longer than {MAX_LINE_BYTES} bytes")
-        row = _json_object(line, "utf-8-sig" if number == 1 else "utf-8")
-    except ValueError as error:
-        return broken(file, f"line {number} {error}", number, line[:SHOWN_BYTES].decode("utf-8", "replace"))
-    return Line(number, row, folder, file.stem, fixed=False)
-
-
-def _json_object(line: bytes, encoding: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode(encoding))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"is not JSON ({error})") from None
-    if not isinstance(row, dict):
-        raise ValueError("is not a JSON object")
-    return row
-
-
-def broken(file: Path, problem: str, number: int, text: str) -> Rejected:
-    return Rejected(f"{file.stem}-{number}", f"broken line: {problem}", {"line": number, "text": text})
-
-
-def _csv(file: Path, folder: Path, _: Sequence[str]) -> Iterator[Line | Rejected]:
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-        rows = csv.DictReader(lines)
-        for number in itertools.count(1):
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield broken(file, f"row {number} is not CSV ({error})", number, "")
+            if not line.strip():
                 continue
-            if None in row or None in row.values():
-                yield broken(file, f"row {number} has not as many cells as the header", number, str(list(row.values())))
+            row: Any = None
+            problem = "is not a JSON object"
+            if rest is not line:
+                problem = f"is longer than {MAX_LINE_BYTES} bytes"
             else:
-                yield Line(number, row, folder, file.stem, fixed=True)
+                try:
+                    row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                except (ValueError, RecursionError) as error:
+                    problem = f"is not JSON ({error})"
+            if isinstance(row, dict):
+                yield Line(number, row, folder, file.stem, fixed=False)
+            else:
+                yield _broken(file, f"line {number} {problem}", number, line[:SHOWN_BYTES].decode("utf-8", "replace"))
 
 
-def _parquet(file: Path, folder: Path, columns: Sequence[str]) -> Iterator[Line]:
-    import pyarrow.parquet as pq
-
-    def batches() -> Iterator[Any]:
-        # page by page: whole row groups, as `datasets` reads them, may be gigabytes
-        with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as table:
-            wanted = [name for name in columns if name in table.schema_arrow.names]
-            yield from table.iter_batches(BATCH, columns=wanted or None)
-
-    yield from _lines(_rows_of(batches()), folder, file.stem, str(file))
-
-
-def _arrow(file: Path, folder: Path, columns: Sequence[str]) -> Iterator[Line]:
-    import pyarrow as pa
-
-    def batches() -> Iterator[Any]:
-        with pa.memory_map(str(file)) as mapped:
-            try:
-                table = pa.ipc.open_stream(mapped)
-            except pa.ArrowInvalid:
-                reader = pa.ipc.open_file(mapped)
-                table = (reader.get_batch(number) for number in range(reader.num_record_batches))
-            for batch in table:
-                wanted = [name for name in columns if name in batch.schema.names]
-                yield batch.select(wanted) if wanted else batch
-
-    yield from _lines(_rows_of(batches()), folder, file.stem, str(file))
+def image_of(cell: Any, folder: Path | None) -> bytes | Path:
+    """The image of a cell: bytes, a base64 data URL, or the path of a file in `folder`; ValueError: there is none."""
+    if isinstance(cell, dict):
+        cell = cell.get("bytes") or cell.get("path")
+    if isinstance(cell, bytes):
+        return cell
+    if not isinstance(cell, str) or not cell.strip():
+        raise ValueError("no image: wanted a path, a base64 data URL or bytes")
+    if cell.startswith(DATA_URL):
+        head, comma, body = cell.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise ValueError("image is a data URL without base64")
+        try:
+            return base64.b64decode(body, validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("image is a data URL that is not base64") from None
+    if "://" in cell[:12]:
+        raise ValueError("image is an address: download it and give its path")
+    if folder is None:
+        raise ValueError("image is a path: in a set on the hub it has no bytes; download the set and give its folder")
+    return inside(folder, cell)
 
 
-def _hub(name: str, split: str | None, columns: Sequence[str]) -> Iterator[Line]:
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise TableError(f"there is no file or folder {name}, and it is not a hub id such as PSRDataset/PSR-328")
-    yield from _lines(_stream(name, split or "train", columns), None, name.replace("/", "-"), name)
+def inside(folder: Path, name: str) -> Path:
+    """The file `name` in `folder`; ValueError: it leaves the folder, also by a link, or is no file."""
+    if "\0" in name:
+        raise ValueError("image path can't be used: it holds a NUL")
+    try:
+        path, root = os.path.realpath(os.path.join(folder, name)), _real(folder)
+        if os.path.commonpath([root, path]) != root:
+            raise ValueError(f"image lies outside the folder of its input: {name}")
+        if not os.path.isfile(path):
+            raise ValueError(f"image file is missing: {name}")
+    except OSError as error:
+        raise ValueError(f"image path can't be used: {error}") from None
+    return Path(path)
+
+
+@lru_cache(maxsize=16)
+def _real(folder: Path) -> str:
+    return os.path.realpath(folder)
 
 
 def hub_splits(name: str) -> list[str]:
@@ -190,10 +154,100 @@ def hub_splits(name: str) -> list[str]:
         raise TableError(f"hub set {name} can't be opened: {_first_line(error)}; name the path of a copy") from None
 
 
-def _stream(name: str, split: str, columns: Sequence[str]) -> Any:
-    """A streamed set whose images come as {"bytes", "path"}: decoding is the checks' work."""
+def hub_columns(name: str, split: str) -> list[str]:
+    """The columns of a hub set; [] where only its rows would tell."""
     import datasets
 
+    try:
+        rows: Any = datasets.load_dataset_builder(name).as_streaming_dataset(split)
+        return list(rows.column_names or ())
+    except Exception:  # whoever reads the rows says what is wrong
+        return []
+
+
+def _files(path: Path, split: str | None) -> list[Path]:
+    """The data files that `path` stands for: those of the kind that comes first in READERS, narrowed to a split."""
+    if path.is_file():
+        if path.suffix not in READERS:
+            raise TableError(f"{path}: wanted a file that ends with {', '.join(READERS)}")
+        return [path]
+    all_files = (sorted(file for file in path.rglob(f"*{suffix}") if file.is_file()) for suffix in READERS)
+    files = next(filter(None, all_files), [])
+    if not files:
+        raise TableError(f"{path} holds no file that ends with {', '.join(READERS)}")
+    if split is None:
+        return files
+    # files of a split are named as on the hub: train-00000-of-00002.parquet, train.jsonl, train/data.arrow
+    chosen = [file for file in files if file.stem.split("-")[0] == split or split in file.relative_to(path).parts[:-1]]
+    if not chosen:
+        names = ", ".join(file.name for file in files[:5])
+        raise TableError(f"{path} has no file of split {split!r} (files: {names}); leave --split out to read them all")
+    return chosen
+
+
+def _broken(file: Path, problem: str, number: int, text: str) -> Rejected:
+    return Rejected(f"{file.stem}-{number}", f"broken line: {problem}", {"line": number, "text": text})
+
+
+def _csv(file: Path, folder: Path, _: Sequence[str]) -> Iterator[Line | Rejected]:
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        rows = csv.DictReader(lines)
+        number = 0
+        while True:
+            number += 1
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield _broken(file, f"row {number} is not CSV ({error})", number, "")
+                continue
+            if None in row or None in row.values():
+                problem = f"row {number} has not as many cells as the header"
+                yield _broken(file, problem, number, str(list(row.values())))
+            else:
+                yield Line(number, row, folder, file.stem, fixed=True)
+
+
+def _parquet(file: Path, folder: Path, columns: Sequence[str]) -> Iterator[Line]:
+    import pyarrow.parquet as pq
+
+    def rows() -> Iterator[dict[str, Any]]:
+        # page by page: whole row groups, as `datasets` reads them, may be gigabytes
+        with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as table:
+            wanted = [name for name in columns if name in table.schema_arrow.names]
+            for batch in table.iter_batches(BATCH, columns=wanted or None):
+                yield from batch.to_pylist()
+
+    yield from _lines(rows(), folder, file.stem, str(file))
+
+
+def _arrow(file: Path, folder: Path, columns: Sequence[str]) -> Iterator[Line]:
+    import pyarrow as pa
+
+    def rows() -> Iterator[dict[str, Any]]:
+        with pa.memory_map(str(file)) as mapped:
+            try:
+                table = pa.ipc.open_stream(mapped)
+            except pa.ArrowInvalid:
+                reader = pa.ipc.open_file(mapped)
+                table = (reader.get_batch(number) for number in range(reader.num_record_batches))
+            for batch in table:
+                wanted = [name for name in columns if name in batch.schema.names]
+                chosen = batch.select(wanted) if wanted else batch
+                for start in range(0, chosen.num_rows, BATCH):
+                    yield from chosen.slice(start, BATCH).to_pylist()
+
+    yield from _lines(rows(), folder, file.stem, str(file))
+
+
+def _hub(name: str, split: str | None, columns: Sequence[str]) -> Iterator[Line]:
+    """A streamed set whose images come as {"bytes", "path"}: decoding is the checks' work."""
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise TableError(f"there is no file or folder {name}, and it is not a hub id such as PSRDataset/PSR-328")
+    import datasets
+
+    split = split or "train"
     try:
         builder = datasets.load_dataset_builder(name)
         rows: Any = builder.as_streaming_dataset(split)
@@ -207,13 +261,7 @@ def _stream(name: str, split: str, columns: Sequence[str]) -> Any:
     except Exception as error:
         cure = "name a split that it has, or the path of a copy"
         raise TableError(f"hub set {name}, split {split}, can't be opened: {_first_line(error)}; {cure}") from None
-    return rows
-
-
-def _rows_of(batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    for batch in batches:
-        for start in range(0, batch.num_rows, BATCH):
-            yield from batch.slice(start, BATCH).to_pylist()
+    yield from _lines(rows, None, name.replace("/", "-"), name)
 
 
 def _lines(rows: Iterable[dict[str, Any]], folder: Path | None, stem: str, name: str) -> Iterator[Line]:
@@ -233,6 +281,6 @@ def _first_line(error: Exception) -> str:
 READERS: dict[str, Callable[[Path, Path, Sequence[str]], Iterator[Line | Rejected]]] = {
     ".parquet": _parquet,
     ".arrow": _arrow,
-    ".jsonl": _jsonl,
+    ".jsonl": read_jsonl,
     ".csv": _csv,
 }

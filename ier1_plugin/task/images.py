@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 # a 10,000 x 10,000 scan still opens; what is larger is more likely a decompression bomb than a photo
 MAX_SOURCE_PIXELS = 100_000_000
 JPEG_QUALITY = 95
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 TEXT_KEY = "imageedit_r1"
 """Of the trace in a PNG's international text (iTXt)."""
 # a third of the time of zlib's usual level 6 for a twentieth more bytes, measured on photographs

@@ -13,7 +13,7 @@ from test_sources import PNG, good, read
 
 from data_prep.records import BuildError, RawRow, Rejected
 from ier1_plugin.data import tables
-from ier1_plugin.data.sets import TABLES
+from ier1_plugin.data.sets import SETS
 from ier1_plugin.task.schema import Decomposition
 
 IMAGE = {"bytes": PNG, "path": None}
@@ -188,7 +188,8 @@ def test_a_hub_split_that_does_not_exist_is_one_line(hub: str):
 
 
 def test_hub_ids_have_their_own_split_unless_one_is_named():
-    assert {name: table.split for name, table in TABLES.items() if table.split} == {
+    splits = {name: edit_set.train_split for name, edit_set in SETS.items()}
+    assert {name: split for name, split in splits.items() if split not in ("", "train")} == {
         "psr": "test",
         "ultraedit": "FreeForm_0",
     }

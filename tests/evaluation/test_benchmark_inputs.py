@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from fakes.builder_inputs import picture, write_jsonl
 
-from ier1_plugin.data.image_cells import DATA_URL
-from ier1_plugin.data.tables import Line
+from ier1_plugin.data.sets import SETS, columns_of
+from ier1_plugin.data.tables import DATA_URL, Line
 from ier1_plugin.evaluation.benchmarks import Benchmark, Options, open_benchmark
 from ier1_plugin.evaluation.benchmarks.sample import INPUTS, check_human, known_items, make_items
-from ier1_plugin.evaluation.benchmarks.sets import JSONL, with_columns
 from ier1_plugin.evaluation.benchmarks.table import of_lines
 from ier1_plugin.evaluation.folder import read_items
 from ier1_plugin.evaluation.records import EvaluationError
@@ -74,10 +73,12 @@ def test_reading_ends_at_the_last_item_that_is_wanted():
             assert id != "c", "read on"
             yield Line(number, {"id": id, "image": image, "request": "x"}, None, "mine", fixed=False)
 
-    drafts = of_lines("jsonl", JSONL, with_columns(JSONL, {}), lines, "here", {}).drafts
+    drafts = of_lines("jsonl", SETS["jsonl"], columns_of(SETS["jsonl"], {}), lines, "here", {}).drafts
     assert [getattr(draft, "id", "") for draft in drafts(frozenset("ab"))] == ["a", "b"]
     # several rows may be one item: then the last of them may be the last row
-    grouped = of_lines("jsonl", replace(JSONL, grouped=True), with_columns(JSONL, {}), lines, "here", {}).drafts
+    grouped = of_lines(
+        "jsonl", replace(SETS["jsonl"], grouped=True), columns_of(SETS["jsonl"], {}), lines, "here", {}
+    ).drafts
     with pytest.raises(AssertionError, match="read on"):
         list(grouped(frozenset("ab")))
 

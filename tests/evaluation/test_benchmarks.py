@@ -14,7 +14,7 @@ from fakes.builder_inputs import encoded, picture, write_jsonl
 from ier1_plugin.data.tables import Rejected
 from ier1_plugin.evaluation.benchmarks import BENCHMARKS, Options, open_benchmark
 from ier1_plugin.evaluation.benchmarks.table import RawItem
-from ier1_plugin.evaluation.records import EvaluationError
+from ier1_plugin.runs.errors import UserError
 
 PNG, OTHER, THIRD = (encoded(picture(seed)) for seed in range(3))
 
@@ -89,7 +89,7 @@ def test_realedit_has_its_human_edits_in_the_table_that_its_own_script_writes(tm
 
 def test_a_table_of_other_columns_says_which_to_name(tmp_path: Path):
     (tmp_path / "test.csv").write_text("input_image,instruction,output_image\na.png,fix it,b.png\n")
-    with pytest.raises(EvaluationError) as error:
+    with pytest.raises(UserError) as error:
         drafts("realedit", Options(data=str(tmp_path / "test.csv")))
     assert str(error.value) == (
         "there is no column input_image_name or orig_img (found: input_image, instruction, output_image); "
@@ -100,12 +100,12 @@ def test_a_table_of_other_columns_says_which_to_name(tmp_path: Path):
 def test_a_column_that_no_line_of_ones_own_file_has_is_refused(tmp_path: Path):
     (tmp_path / "in.png").write_bytes(PNG)
     file = write_jsonl(tmp_path, [{"id": name, "image": "in.png", "request": "x"} for name in "ab"])
-    with pytest.raises(EvaluationError, match="--columns difficulty=grade: none of the 2 rows has grade"):
+    with pytest.raises(UserError, match="--columns difficulty=grade: none of the 2 rows has grade"):
         drafts(f"jsonl:{file}", Options(columns={"difficulty": "grade"}))
 
 
 def test_a_split_of_one_file_is_refused(tmp_path: Path):
-    with pytest.raises(EvaluationError, match=r"--split is for .*rows\.parquet is one file"):
+    with pytest.raises(UserError, match=r"--split is for .*rows\.parquet is one file"):
         open_benchmark("psr", Options(data=table(tmp_path, [psr("1")]), split="test"))
 
 
@@ -115,7 +115,7 @@ def test_imgedit_takes_columns_and_rows_that_count(tmp_path: Path):
     (tmp_path / "basic_edit.json").write_text(json.dumps(rows))
     options = Options(data=str(tmp_path / "basic_edit.json"), columns={"actions": "kind"}, where={"kind": "add"})
     assert [(draft.id, draft.actions) for draft in drafts("imgedit", options)] == [("imgedit-2", ("add",))]
-    with pytest.raises(EvaluationError, match="there is no action; known: id"):
+    with pytest.raises(UserError, match="there is no action; known: id"):
         open_benchmark("imgedit", Options(data=str(tmp_path / "basic_edit.json"), columns={"action": "kind"}))
 
 
@@ -198,7 +198,7 @@ def test_complex_edit_has_eight_levels(tmp_path: Path, level: str, wanted: str):
 
 
 def test_a_level_that_complex_edit_has_not_is_refused(tmp_path: Path):
-    with pytest.raises(EvaluationError, match="no such level; wanted C1 to C8"):
+    with pytest.raises(UserError, match="no such level; wanted C1 to C8"):
         open_benchmark("complex-edit:9", Options(data=complex_edits(tmp_path)))
 
 
@@ -253,19 +253,21 @@ def test_a_broken_line_is_told_and_the_rest_is_read(tmp_path: Path):
     assert isinstance(good, RawItem)
     assert [(draft.id, getattr(draft, "reason", "")) for draft in bad] == [
         ("c", "image file is missing: gone.png"),
-        ("d", "no request: request or instruction is missing"),
+        (
+            "d",
+            "no request: there is no column request or instruction (found: id, image); "
+            "name the one: --columns request=NAME",
+        ),
     ]
 
 
 def test_a_column_that_a_table_has_not_is_one_line_with_those_that_it_has(tmp_path: Path):
     data = table(tmp_path, [{"post_id": "1", "wish": "x", "source_image": image()}])
-    with pytest.raises(EvaluationError, match=r"no column instruction \(found: .*wish.*\); .*--columns request=NAME"):
+    with pytest.raises(UserError, match=r"no column instruction \(found: .*wish.*\); .*--columns request=NAME"):
         drafts("psr", Options(data=data))
-    with pytest.raises(
-        EvaluationError, match=r"no column grade \(found: .*creativity_index.*--columns difficulty=NAME"
-    ):
+    with pytest.raises(UserError, match=r"no column grade \(found: .*creativity_index.*--columns difficulty=NAME"):
         drafts("psr", Options(data=table(tmp_path, [psr("1")]), columns={"difficulty": "grade"}))
-    with pytest.raises(EvaluationError, match="there is no column nothing"):
+    with pytest.raises(UserError, match="there is no column nothing"):
         drafts("psr", Options(data=table(tmp_path, [psr("1")]), where={"nothing": "1"}))
 
 
@@ -282,9 +284,7 @@ def test_a_column_that_a_table_has_not_is_one_line_with_those_that_it_has(tmp_pa
         ("jsonl:x.jsonl", {"data": "y.jsonl"}, "jsonl takes no --data; the file is named after the colon"),
         ("jsonl:x.jsonl", {"split": "val"}, "jsonl takes no --split"),
         ("psr", {"columns": {"picture": "x"}}, "--columns: there is no picture; known: id, cluster, image"),
-        ("ultraedit:0", {}, "is no number of splits"),
-        ("ultraedit:many", {}, "is no number of splits; wanted one such as ultraedit:40"),
-        ("ultraedit:9", {"split": "FreeForm_1"}, "leave --split and --data out"),
+        ("ultraedit:40", {}, "ultraedit takes nothing after a colon"),
         ("jsonl:nowhere.jsonl", {}, "jsonl:nowhere.jsonl is no file"),
         ("imgedit", {}, "unpack it"),
         ("small-world:9", {}, "is no range"),
@@ -294,7 +294,7 @@ def test_a_column_that_a_table_has_not_is_one_line_with_those_that_it_has(tmp_pa
     ],
 )
 def test_what_names_no_benchmark_is_one_line(spec: str, options: dict[str, Any], wanted: str):
-    with pytest.raises(EvaluationError) as error:
+    with pytest.raises(UserError) as error:
         list(open_benchmark(spec, Options(**options)).ids())
     assert wanted in str(error.value)
     assert "\n" not in str(error.value)
@@ -302,10 +302,10 @@ def test_what_names_no_benchmark_is_one_line(spec: str, options: dict[str, Any],
 
 def test_a_file_that_is_no_table_is_one_line(tmp_path: Path):
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 nothing of the kind")
-    with pytest.raises(EvaluationError, match="can't be read after row 0"):
+    with pytest.raises(UserError, match="can't be read after row 0"):
         list(open_benchmark("psr", Options(data=str(tmp_path / "rows.parquet"))).ids())
     (tmp_path / "basic_edit.json").write_text("[1, 2]")
-    with pytest.raises(EvaluationError, match="wanted an object of objects"):
+    with pytest.raises(UserError, match="wanted an object of objects"):
         list(open_benchmark("imgedit", Options(data=str(tmp_path / "basic_edit.json"))).ids())
 
 

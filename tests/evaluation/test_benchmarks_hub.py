@@ -12,7 +12,7 @@ from test_benchmarks import drafts
 
 from ier1_plugin.evaluation.benchmarks import Options, open_benchmark
 from ier1_plugin.evaluation.benchmarks.sample import check_human, make_items
-from ier1_plugin.evaluation.records import EvaluationError
+from ier1_plugin.runs.errors import UserError
 
 PNG = encoded(picture(0))
 SPLITS = 6
@@ -90,17 +90,6 @@ def test_the_ids_of_a_sample_repeat_it_under_any_seed(ultraedit: str, tmp_path: 
         assert set(benchmark.splits()) == {item.id.split("-")[1] for item in items}
 
 
-def test_more_splits_may_be_drawn_from(ultraedit: str, monkeypatch: pytest.MonkeyPatch):
-    from ier1_plugin.evaluation import benchmarks
-    from ier1_plugin.evaluation.benchmarks.sets import SETS
-
-    monkeypatch.setitem(benchmarks.SETS, "ultraedit", benchmarks.replace(SETS["ultraedit"], hub=ultraedit))
-    for count in (1, 5, 40):
-        benchmark = open_benchmark(f"ultraedit:{count}", Options())
-        assert len(list(benchmark.ids())) == 3 * min(count, SPLITS)
-        assert len(benchmark.splits()) == min(count, SPLITS)
-
-
 def test_rows_without_a_number_are_counted_in_their_split(tmp_path: Path):
     for split in range(SPLITS):
         rows = [{"edit_prompt": f"edit {split}.{n}", "source_image": PNG} for n in range(3)]
@@ -131,7 +120,7 @@ def test_realedit_whose_hub_columns_are_others_names_those_that_there_are():
         [{"input_image": PNG, "instruction": "fix it", "output_image": PNG}], images=["input_image", "output_image"]
     )
     options = Options(data="owner/set")
-    with pytest.raises(EvaluationError) as error:
+    with pytest.raises(UserError) as error:
         drafts("realedit", options)
     assert "there is no column input_image_name or orig_img (found: " in str(error.value)
     assert "output_image" in str(error.value)
@@ -145,11 +134,11 @@ def test_realedit_whose_hub_columns_are_others_names_those_that_there_are():
 def test_realedit_whose_hub_column_holds_names_says_what_to_do(cell: str):
     publish([{"input_image_name": cell, "instruction": "fix it"}] * 2)
     benchmark = open_benchmark("realedit", Options(data="owner/set"))
-    with pytest.raises(EvaluationError) as error:
+    with pytest.raises(UserError) as error:
         list(benchmark.drafts(frozenset(map(str, benchmark.ids()))))
     assert str(error.value) == (
-        f"on the hub column input_image_name holds no image but {cell!r}: download the images and name the table "
-        "beside them with --data FILE, or name the column that holds the image itself with --columns image=NAME"
+        f"on the hub column input_image_name holds no image but {cell!r}: download the images and give the table "
+        "beside them, or name the column that holds the image itself with --columns image=NAME"
     )
 
 
@@ -159,7 +148,5 @@ def test_human_edits_that_are_names_on_the_hub_leave_the_items_and_are_told(tmp_
     items = make_items(tmp_path / "out", benchmark, 0, on_warning=told.append)
     assert len(items) == 1
     assert "left out of realedit: 1 (1 x a human edit: image is a path: in a set on the hub it has no bytes" in told[0]
-    with pytest.raises(
-        EvaluationError, match=r"--human: none of the 1 items of realedit .*--columns human=NAME.*--data"
-    ):
+    with pytest.raises(UserError, match=r"--human: none of the 1 items of realedit .*--columns human=NAME.*--data"):
         check_human(items, benchmark)

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from ier1_plugin.data.sets import MOST_COMPLEX, SETS, columns_of, complex_edit
 from ier1_plugin.data.tables import Line, Rejected
-from ier1_plugin.evaluation.benchmarks.sets import IMGEDIT, JSONL, MOST_COMPLEX, SETS, complex_edit, with_columns
 from ier1_plugin.evaluation.benchmarks.small_world import small_world
 from ier1_plugin.evaluation.benchmarks.table import Benchmark, Options, counting, of_lines, table_benchmark
 from ier1_plugin.evaluation.records import EvaluationError
@@ -61,20 +61,10 @@ def _public(name: str, argument: str, options: Options) -> Benchmark:
     return table_benchmark(name, SETS[name], options)
 
 
-def _ultraedit(argument: str, options: Options) -> Benchmark:
-    if not argument:
-        return table_benchmark("ultraedit", SETS["ultraedit"], options)
-    if not argument.isdecimal() or int(argument) < 1:
-        raise EvaluationError(f"ultraedit:{argument} is no number of splits; wanted one such as ultraedit:40")
-    if options.split or options.data:
-        raise EvaluationError(f"ultraedit:{argument} draws splits of its hub set; leave --split and --data out")
-    return table_benchmark("ultraedit", replace(SETS["ultraedit"], spread=int(argument)), options)
-
-
 def _jsonl(argument: str, options: Options) -> Benchmark:
     if not Path(argument).is_file():
         raise EvaluationError(f"jsonl:{argument} is no file; wanted jsonl:FILE with a line for each item")
-    return replace(table_benchmark("jsonl", JSONL, replace(options, data=argument)), name=Path(argument).stem)
+    return replace(table_benchmark("jsonl", SETS["jsonl"], replace(options, data=argument)), name=Path(argument).stem)
 
 
 def _complex_edit(argument: str, options: Options) -> Benchmark:
@@ -89,12 +79,12 @@ def _imgedit(argument: str, options: Options) -> Benchmark:
     file = Path(options.data) if options.data else None
     if file is None or not file.is_file():
         raise EvaluationError("imgedit is a tar on the hub (sysuyy/ImgEdit): unpack it, and --data basic_edit.json")
-    columns = with_columns(IMGEDIT, options.columns)
+    columns = columns_of(SETS["imgedit"], options.columns)
 
     def lines(roles: tuple[str, ...], wanted: frozenset[str]) -> Iterator[Line | Rejected]:
         return counting(_imgedit_lines(file), options.where)
 
-    return of_lines("imgedit", IMGEDIT, columns, lines, str(file.resolve()), options.columns)
+    return of_lines("imgedit", SETS["imgedit"], columns, lines, str(file.resolve()), options.columns)
 
 
 def _imgedit_lines(file: Path) -> Iterator[Line | Rejected]:
@@ -109,8 +99,7 @@ def _imgedit_lines(file: Path) -> Iterator[Line | Rejected]:
 
 
 BENCHMARKS: dict[str, BenchmarkSpec] = {
-    **{name: BenchmarkSpec(partial(_public, name)) for name in SETS},
-    "ultraedit": BenchmarkSpec(_ultraedit, argument=True),
+    **{name: BenchmarkSpec(partial(_public, name)) for name, edit_set in SETS.items() if edit_set.split},
     "imgedit": BenchmarkSpec(_imgedit, ("data", "columns", "where"), instead="it is one JSON file"),
     "complex-edit": BenchmarkSpec(_complex_edit, argument=True),
     "jsonl": BenchmarkSpec(_jsonl, ("columns", "where"), True, "the file is named after the colon"),

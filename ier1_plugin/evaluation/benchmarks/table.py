@@ -15,10 +15,20 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ier1_plugin.data.tables import Line, Rejected, TableError, read
-from ier1_plugin.evaluation.benchmarks.hub import columns_of, is_pattern, named_in, picked, split_of
-from ier1_plugin.evaluation.benchmarks.rows import Columns, Pixels, RawItem, check_columns, draft_of, texts
-from ier1_plugin.evaluation.benchmarks.sets import EditSet, with_columns
+from ier1_plugin.data.sets import (
+    NEEDED,
+    Columns,
+    EditSet,
+    Pixels,
+    RawItem,
+    check_columns,
+    columns_of,
+    pick_splits,
+    raw_item,
+    split_in,
+    texts,
+)
+from ier1_plugin.data.tables import Line, Rejected, TableError, hub_columns, read
 from ier1_plugin.evaluation.records import EvaluationError
 
 __all__ = ["Benchmark", "Options", "Pixels", "RawItem", "counting", "of_lines", "table_benchmark"]
@@ -58,7 +68,7 @@ class Benchmark:
 
 def table_benchmark(name: str, edit_set: EditSet, options: Options) -> Benchmark:
     """EvaluationError: an option is wrong, or there is nowhere to read from."""
-    columns = with_columns(edit_set, options.columns)
+    columns = columns_of(edit_set, options.columns)
     local = bool(options.data) and Path(options.data).exists()
     if local and options.split and Path(options.data).is_file():
         raise EvaluationError(f"--split is for sets on the hub and for folders; --data {options.data} is one file")
@@ -80,7 +90,8 @@ def table_benchmark(name: str, edit_set: EditSet, options: Options) -> Benchmark
                 # a row of the hub does not say which split it is of
                 yield line if local or isinstance(line, Rejected) else line._replace(stem=split or line.stem)
 
-    origin = place if local or options.split else f"{place}{_of_splits(edit_set)}"
+    several = f", {edit_set.spread} of its splits {edit_set.split}" if edit_set.split.endswith("*") else ""
+    origin = place if local or options.split else f"{place}{several}"
     benchmark = of_lines(name, chosen, columns, lines, origin, options.columns)
     return replace(benchmark, hub="" if local else place, splits=lambda: () if local else tuple(begun))
 
@@ -106,13 +117,24 @@ def of_lines(
         for id, line in _named(name, edit_set, columns, lines(tuple(columns), wanted)):
             if id in wanted and isinstance(line, Line):
                 if line.fixed:
-                    check_columns(columns, line.row, named)
-                yield draft_of(id, edit_set, columns, line)
+                    check_columns(columns, line.row, dict.fromkeys((*NEEDED, *named)))
+                yield _draft(id, edit_set, columns, line)
                 left.discard(id)
             if not left and not edit_set.grouped:
                 return
 
     return Benchmark(name, origin, ids, drafts)
+
+
+def _draft(id: str, edit_set: EditSet, columns: Columns, line: Line) -> RawItem | Rejected:
+    try:
+        item = raw_item(id, edit_set, columns, line)
+    except TableError:
+        raise
+    except ValueError as error:
+        return Rejected(id, str(error))
+    request = item.request.strip()
+    return replace(item, request=request, cluster=item.cluster or id) if request else Rejected(id, "request is empty")
 
 
 def counting(lines: Iterator[Line | Rejected], where: Mapping[str, str]) -> Iterator[Line | Rejected]:
@@ -130,10 +152,10 @@ def counting(lines: Iterator[Line | Rejected], where: Mapping[str, str]) -> Iter
 def _check_columns(place: str, split: str | None, local: bool, columns: Columns, options: Options) -> None:
     """EvaluationError: the table has not the columns that are needed or were named, before any of it is read."""
     first = next(read(place, split), None) if local else None
-    there = columns_of(place, split or "train") if not local else first.row if isinstance(first, Line) else ()
+    there = hub_columns(place, split or "train") if not local else first.row if isinstance(first, Line) else ()
     # the lines of a JSONL file may each have other keys, and some sets do not say theirs
     if there and (not isinstance(first, Line) or first.fixed):
-        check_columns(columns, there, options.columns)
+        check_columns(columns, there, dict.fromkeys((*NEEDED, *options.columns)))
 
 
 def _with_columns(lines: Iterator[Line | Rejected], named: Mapping[str, str]) -> Iterator[Line | Rejected]:
@@ -153,18 +175,15 @@ def _splits(
     name: str, place: str, local: bool, edit_set: EditSet, options: Options, wanted: frozenset[str]
 ) -> list[str | None]:
     """The splits to read; of a set of very many those that the wanted ids name, or that the seed picks."""
-    many = edit_set.split if is_pattern(edit_set.split) and not local else None
-    named = named_in(wanted, name, many) if many else []
+    many = edit_set.split.endswith("*") and not local
+    parts = (split_in(id.removeprefix(f"{name}-"), edit_set.split) for id in wanted) if many else ()
+    named = sorted({*parts} - {""})
     if options.split:
         given = [part.strip() for part in options.split.split(",")]
         return [*(part for part in given if part in named or not named)]
     if local or not edit_set.split:
         return [None]
-    return [*(named or picked(place, many, edit_set.spread, options.seed))] if many else [edit_set.split]
-
-
-def _of_splits(edit_set: EditSet) -> str:
-    return f", {edit_set.spread} of its splits {edit_set.split}" if is_pattern(edit_set.split) else ""
+    return [*(named or pick_splits(place, edit_set, options.seed))] if many else [edit_set.split]
 
 
 def _named(
@@ -177,7 +196,7 @@ def _named(
             if isinstance(line, Rejected):
                 yield line.id, line
                 continue
-            parts, split = texts(columns["id"], line.row), split_of(line, edit_set.split)
+            parts, split = texts(columns["id"], line.row), split_in(line.stem, edit_set.split)
             # how many rows come before a split depends on which others are read
             counted = f"{line.number if split else number:05d}"
             own = parts if name == "jsonl" and parts else [name, *filter(None, [split]), *(parts or [counted])]
