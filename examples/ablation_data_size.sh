@@ -22,7 +22,7 @@ train() { # SIZE OVERRIDES...
   local size=$1 split
   shift
   split=$([ "$size" = all ] && echo train || echo "train[:$size]")
-  "$PYTHON" -m ier1_plugin.training.easyr1 "config=$CONFIG" trainer.total_epochs=3 "$@" \
+  "$PYTHON" -m ier1_plugin.cli train "config=$CONFIG" trainer.total_epochs=3 "$@" \
     "data.train_files=$DATA_DIR/train.parquet@$split" "data.val_files=$DATA_DIR/val.parquet" \
     trainer.project_name=ablation_data_size "trainer.experiment_name=rows_$size" \
     "trainer.save_checkpoint_path=$CHECKPOINTS/ablation_data_size/rows_$size" trainer.load_checkpoint_path=null
@@ -37,4 +37,4 @@ for size in $SIZES; do
   train "$size" "$@"
   curves+=("$size rows=$TENSORBOARD_DIR/ablation_data_size/rows_$size")
 done
-"$PYTHON" -m ier1_plugin.training.curves "${curves[@]}"
+"$PYTHON" -m ier1_plugin.cli curves "${curves[@]}"

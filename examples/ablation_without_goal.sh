@@ -19,7 +19,7 @@ export TENSORBOARD_DIR=${TENSORBOARD_DIR:-$PWD/tensorboard_log}
 train() { # NAME GOAL_WEIGHT OVERRIDES...
   local name=$1 goal_weight=$2
   shift 2
-  "$PYTHON" -m ier1_plugin.training.easyr1 "config=$CONFIG" \
+  "$PYTHON" -m ier1_plugin.cli train "config=$CONFIG" \
     "data.train_files=$DATA_DIR/train.parquet" "data.val_files=$DATA_DIR/val.parquet" "$@" \
     trainer.project_name=ablation_goal "trainer.experiment_name=$name" \
     "trainer.save_checkpoint_path=$CHECKPOINTS/ablation_goal/$name" trainer.load_checkpoint_path=null \
@@ -30,5 +30,5 @@ train with_goal 1.0 "$@"
 train without_goal 0.0 "$@"
 [[ " $* " != *" --check "* ]] || exit 0
 
-"$PYTHON" -m ier1_plugin.training.curves "with goal=$TENSORBOARD_DIR/ablation_goal/with_goal" \
+"$PYTHON" -m ier1_plugin.cli curves "with goal=$TENSORBOARD_DIR/ablation_goal/with_goal" \
   "without goal=$TENSORBOARD_DIR/ablation_goal/without_goal"

@@ -5,7 +5,7 @@
 #   bash examples/merge_checkpoint.sh checkpoints/imageedit_r1/qwen25vl_7b_grpo                  # its last step
 #   bash examples/merge_checkpoint.sh checkpoints/imageedit_r1/qwen25vl_7b_grpo/global_step_80 out=decomposer upload=me/decomposer
 #
-# key=value sets the option --key of `python -m ier1_plugin.training.export` (see its --help): out, config, min_pixels, max_pixels,
+# key=value sets the option --key of `ier1 merge` (see its --help): out, config, min_pixels, max_pixels,
 # prompt, base_model, dtype, upload.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -22,4 +22,4 @@ for argument in "$@"; do
         arguments+=("$argument")
     fi
 done
-PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m ier1_plugin.training.export ${arguments[@]+"${arguments[@]}"}
+PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "$python" -m ier1_plugin.cli merge ${arguments[@]+"${arguments[@]}"}

@@ -50,7 +50,7 @@ evaluate() {
 }
 
 curves() {
-    "$python" -m ier1_plugin.training.curves "$1" --out "$out/curves"
+    "$python" -m ier1_plugin.cli curves "$1" --out "$out/curves"
 }
 
 page() {

@@ -33,7 +33,7 @@ for name in TENSORBOARD_DIR HF_HOME HF_HUB_OFFLINE WANDB_MODE WANDB_DIR SWANLAB_
   [ -z "${!name:-}" ] || echo "  $name: \"${!name}\"" >>"$runtime_env"
 done
 
-"${RAY:-ray}" job submit --runtime-env "$runtime_env" -- "${PYTHON:-python3}" -m ier1_plugin.training.easyr1 \
+"${RAY:-ray}" job submit --runtime-env "$runtime_env" -- "${PYTHON:-python3}" -m ier1_plugin.cli train \
   "data.train_files=$SHARED/data/train.parquet" "data.val_files=$SHARED/data/val.parquet" \
   "trainer.project_name=$PROJECT" "trainer.experiment_name=$EXPERIMENT" \
   "trainer.save_checkpoint_path=$SHARED/checkpoints/$PROJECT/$EXPERIMENT" "$@"

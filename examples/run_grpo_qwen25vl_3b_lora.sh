@@ -10,5 +10,5 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 DATA_DIR=${DATA_DIR:-data/paper_small}
-exec "${PYTHON:-python3}" -m ier1_plugin.training.easyr1 config=examples/grpo_qwen25vl_3b_lora.yaml \
+exec "${PYTHON:-python3}" -m ier1_plugin.cli train config=examples/grpo_qwen25vl_3b_lora.yaml \
   "data.train_files=$DATA_DIR/train.parquet" "data.val_files=$DATA_DIR/val.parquet" "$@"

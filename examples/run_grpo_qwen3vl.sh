@@ -9,5 +9,5 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 DATA_DIR=${DATA_DIR:-data/paper}
-exec "${PYTHON:-python3}" -m ier1_plugin.training.easyr1 config=examples/grpo_qwen3vl.yaml \
+exec "${PYTHON:-python3}" -m ier1_plugin.cli train config=examples/grpo_qwen3vl.yaml \
   "data.train_files=$DATA_DIR/train.parquet" "data.val_files=$DATA_DIR/val.parquet" "$@"

@@ -8,4 +8,4 @@
 # key=value sets vLLM's option --key; what stands after -- is passed on as it is.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python3}" -m ier1_plugin.training.serve "$@"
+PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" exec "${PYTHON:-python3}" -m ier1_plugin.cli serve "$@"

@@ -99,7 +99,7 @@ grpo() {
     shift 4
     fresh "$folder"
     # EasyR1 never closes its bars, and Ray draws them all anew with every line that a worker prints: off with them
-    TQDM_DISABLE=1 TENSORBOARD_DIR=$folder/tensorboard "$python" -m ier1_plugin.training.easyr1 --cpu config=examples/grpo_small_world.yaml \
+    TQDM_DISABLE=1 TENSORBOARD_DIR=$folder/tensorboard "$python" -m ier1_plugin.cli train --cpu config=examples/grpo_small_world.yaml \
         "data.train_files=$rows/train.parquet" "data.val_files=$rows/val.parquet" \
         "worker.actor.model.model_path=$warm" "trainer.save_checkpoint_path=$folder" "trainer.max_steps=$steps" \
         "$@" 2>&1 | "$python" -m ier1_plugin.small_world.progress --log "$folder/log.txt" && return
@@ -111,5 +111,5 @@ grpo() {
 # merge CHECKPOINT FOLDER
 merge() {
     rm -rf "$2"
-    "$python" -m ier1_plugin.training.export "$1" --out "$2" --config examples/grpo_small_world.yaml
+    "$python" -m ier1_plugin.cli merge "$1" --out "$2" --config examples/grpo_small_world.yaml
 }

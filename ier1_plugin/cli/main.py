@@ -19,6 +19,7 @@ from ier1_plugin.cli.agreement import agreement, annotate
 from ier1_plugin.cli.evaluate import evaluate
 from ier1_plugin.cli.options import one_line_errors, option, with_settings
 from ier1_plugin.cli.report import report
+from ier1_plugin.cli.training import SERVE_SETTINGS, curves, merge, serve, train
 from ier1_plugin.pipeline.system import SettingsError, System
 
 app = typer.Typer(
@@ -75,8 +76,9 @@ def batch(
     edit_many(source, out, request, system, jobs, overlap, retry_failed, on_ray)
 
 
-for command in (evaluate, report, annotate, agreement):
+for command in (evaluate, report, annotate, agreement, train, curves, merge):
     app.command()(command)
+app.command(context_settings=SERVE_SETTINGS)(serve)
 
 
 @app.command()

@@ -89,9 +89,7 @@ def _local(place: str) -> dict[str, Any]:
     if not folder.exists() and HUB_ID.fullmatch(place):
         return {"revision": _revision(place)} | _asked(prompt_path("decompose"), *BUDGET)
     if not (folder / "config.json").is_file():
-        raise ChatError(
-            f"no model in {folder}: config.json is missing; make one with python -m ier1_plugin.training.export"
-        )
+        raise ChatError(f"no model in {folder}: config.json is missing; make one with ier1 merge")
     facts = _facts(folder)
     own = folder / facts.prompt if facts else prompt_path("decompose")
     budget = (facts.min_pixels, facts.max_pixels) if facts else BUDGET

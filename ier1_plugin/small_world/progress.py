@@ -1,6 +1,6 @@
 """Turns EasyR1's console output into one bar and a line for each validation; the full text goes to a file.
 
-    python -m ier1_plugin.training.easyr1 ... --cpu 2>&1 | python -m ier1_plugin.small_world.progress --log grpo/log.txt
+    ier1 train ... --cpu 2>&1 | python -m ier1_plugin.small_world.progress --log grpo/log.txt
     (Runner pid=4711) Step 20                     GRPO:  25%|##   | 20/80 [00:58<02:55, reward=0.74]
     (Runner pid=4711) val:                  ->    step 20, validation at temperature 1: overall 0.758 (format 0.92 ...)
     (Runner pid=4711)   overall_reward: 0.758

@@ -16,11 +16,13 @@ import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from ier1_plugin.runs.errors import UserError
+
 FILE_NAME = "decomposer.json"
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
-class DecomposerError(ValueError):
+class DecomposerError(UserError):
     """A folder that is no merged decomposer; the message says why in one line."""
 
 
@@ -60,12 +62,10 @@ class Decomposer:
             known = {field.name for field in fields(cls)}
             decomposer = cls(**{name: value for name, value in values.items() if name in known})
         except OSError as error:
-            hint = "make one with python -m ier1_plugin.training.export"
+            hint = "make one with ier1 merge"
             raise DecomposerError(f"{file} can't be read ({error.strerror}); {hint}") from None
         except (ValueError, TypeError, AttributeError) as error:
-            raise DecomposerError(
-                f"{file} is not what python -m ier1_plugin.training.export writes ({error})"
-            ) from None
+            raise DecomposerError(f"{file} is not what ier1 merge writes ({error})") from None
         for name in ("min_pixels", "max_pixels", "server_min_pixels", "server_max_pixels", "pixels_per_token"):
             if type(value := getattr(decomposer, name)) is not int or value <= 0:
                 raise DecomposerError(f"{file}: {name} is {value!r}; wanted a number of pixels")

@@ -1,4 +1,4 @@
-"""EasyR1's checkpoints, read without EasyR1, a GPU or a process group.
+"""EasyR1's checkpoints, read without EasyR1, peft, a GPU or a process group.
 
     <run>/checkpoint_tracker.json                       {"last_global_step": 80, "best_global_step": 60, ...}
     <run>/global_step_80/actor/model_world_size_8_rank_0.pt ... rank_7.pt        a piece of every weight each
@@ -15,11 +15,12 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from ier1_plugin.runs.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +28,13 @@ if TYPE_CHECKING:
 TRACKER = "checkpoint_tracker.json"
 _SHARD = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt")
 _STEP = re.compile(r"global_step_(\d+)")
+_LORA_PREFIX = "base_model.model."
+_LORA_FACTOR = re.compile(r".+\.lora_[AB]\.default\.weight")
+# peft options that change what a LoRA layer computes; EasyR1 sets none of them (verl/workers/fsdp_workers.py)
+_NOT_PLAIN_LORA = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "lora_bias")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that can't be read; the message says in one line what is wrong and what to do."""
 
 
@@ -72,7 +77,12 @@ def find_checkpoint(path: Path) -> Checkpoint:
     if (path / "actor").is_dir():
         step = _STEP.fullmatch(path.name)
         return Checkpoint(path / "actor", int(step[1]) if step else None)
-    return find_checkpoint(_last_step(path))
+    steps = {int(match[1]): step for step in path.glob("global_step_*/") if (match := _STEP.fullmatch(step.name))}
+    steps = {number: step for number, step in steps.items() if (step / "actor").is_dir()}
+    if not steps:
+        raise CheckpointError(f"no checkpoint in {path}; wanted a run's folder, a global_step_N or its actor folder")
+    # a folder newer than the tracker was being written when the run ended
+    return find_checkpoint(steps.get(tracker(path).get("last_global_step", -1), steps[max(steps)]))
 
 
 def find_shards(actor: Path) -> list[Path]:
@@ -108,6 +118,35 @@ def read_weights(checkpoint: Checkpoint) -> Weights:
     return {name: _join(name, [shard[name] for shard in shards], checkpoint.actor) for name in shards[0]}
 
 
+def merge_lora(weights: Weights, adapter_config: Path) -> Weights:
+    """W + scale * B A under W's own name, for every LoRA layer; the weights as they are if there is none.
+
+    EasyR1 saves the frozen base (bfloat16) and both factors (float32) in the shards, under peft's names, and the
+    adapter alone in `actor/lora_adapter`. The sum is made in float32, when a weight is read. CheckpointError:
+    something else than plain LoRA, or no scale.
+    """
+    if not any(".lora_" in name for name in weights):
+        return weights
+    if odd := [name for name in weights if ".lora_" in name and not _LORA_FACTOR.fullmatch(name)]:
+        raise CheckpointError(f"{odd[0]}: only plain LoRA on linear layers can be merged")
+    try:
+        config = json.loads(adapter_config.read_text(encoding="utf-8"))
+        scale = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"the weights hold LoRA layers, and {adapter_config} can't be read ({reason})") from None
+    if unknown := [key for key in _NOT_PLAIN_LORA if config.get(key)]:
+        raise CheckpointError(f"{adapter_config} sets {unknown[0]}; only plain LoRA can be merged")
+    merged = {}
+    for name, weight in weights.items():
+        if _LORA_FACTOR.fullmatch(name):
+            continue
+        layer = name.removesuffix(".base_layer.weight")
+        own_name = name.removeprefix(_LORA_PREFIX).replace(".base_layer.", ".")
+        merged[own_name] = weight if layer == name else _adapted(layer, weights, scale)
+    return merged
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object that EasyR1 saves with the shards. CheckpointError: not there, or not an object."""
     try:
@@ -129,41 +168,26 @@ def tracker(run: Path) -> dict[str, Any]:
         return {}
 
 
-def _last_step(run: Path) -> Path:
-    steps = {int(match[1]): path for path in run.glob("global_step_*/") if (match := _STEP.fullmatch(path.name))}
-    steps = {step: path for step, path in steps.items() if (path / "actor").is_dir()}
-    if not steps:
-        raise CheckpointError(f"no checkpoint in {run}; wanted a run's folder, a global_step_N or its actor folder")
-    # a folder newer than the tracker was being written when the run ended
-    return steps.get(tracker(run).get("last_global_step", -1), steps[max(steps)])
-
-
 def _load(file: Path) -> dict[str, torch.Tensor]:
     import torch
     import torch.distributed.tensor  # its classes are in the file
 
+    # torch warns that the process groups of the run are gone; they are, and nothing here needs them
+    logger = logging.getLogger("torch.distributed.device_mesh")
+    level = logger.level
     try:
-        with _quiet("torch.distributed.device_mesh"), torch.no_grad():
+        logger.setLevel(logging.ERROR)
+        with torch.no_grad():
             # weights_only: a checkpoint is data, and must not run code
             shard = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # torch, zipfile and pickle each raise their own
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise CheckpointError(f"{file} can't be read, it is cut off or not from EasyR1 ({reason[:200]})") from error
+    finally:
+        logger.setLevel(level)
     if not isinstance(shard, dict) or not all(isinstance(value, torch.Tensor) for value in shard.values()):
         raise CheckpointError(f"{file} holds no weights by name; wanted what EasyR1 saves")
     return shard
-
-
-@contextmanager
-def _quiet(logger_name: str) -> Iterator[None]:
-    """torch warns that the process groups of the run are gone; they are, and nothing here needs them."""
-    logger = logging.getLogger(logger_name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _join(name: str, pieces: list[Any], actor: Path) -> Weight:
@@ -178,19 +202,13 @@ def _join(name: str, pieces: list[Any], actor: Path) -> Weight:
         return Weight(tuple(first.shape), first.dtype, lambda: first)
     with torch.no_grad():
         parts = [piece.to_local() for piece in pieces]
-    dim = _sharded_dim(name, first.placements)
+    # EasyR1's meshes are (fsdp) and (ddp, fsdp), of which ddp holds copies
+    *copies, last = cast(Any, first.placements)
+    if not all(placement.is_replicate() for placement in copies) or last.is_partial():
+        raise CheckpointError(f"{name} is spread as {first.placements}; wanted EasyR1's (fsdp) or (ddp, fsdp) layout")
+    dim = None if last.is_replicate() else last.dim
     parts = parts[:1] if dim is None else _one_copy(name, parts, dim, first)
     return Weight(tuple(first.shape), first.dtype, lambda: parts[0] if len(parts) == 1 else torch.cat(parts, dim or 0))
-
-
-def _sharded_dim(name: str, placements: Any) -> int | None:
-    """The dimension along which the weight is cut; None if every rank holds all of it.
-
-    EasyR1's meshes are (fsdp) and (ddp, fsdp), of which ddp holds copies.
-    """
-    if not all(placement.is_replicate() for placement in placements[:-1]) or placements[-1].is_partial():
-        raise CheckpointError(f"{name} is spread as {placements}; wanted EasyR1's (fsdp) or (ddp, fsdp) layout")
-    return None if placements[-1].is_replicate() else placements[-1].dim
 
 
 def _one_copy(name: str, parts: list[torch.Tensor], dim: int, whole: Any) -> list[torch.Tensor]:
@@ -207,3 +225,13 @@ def _one_copy(name: str, parts: list[torch.Tensor], dim: int, whole: Any) -> lis
         )
     # small weights leave the last ranks empty
     return [part for part in parts if part.shape[dim]] or parts[:1]
+
+
+def _adapted(layer: str, weights: Weights, scale: float) -> Weight:
+    names = f"{layer}.base_layer.weight", f"{layer}.lora_A.default.weight", f"{layer}.lora_B.default.weight"
+    if missing := [name for name in names if name not in weights]:
+        raise CheckpointError(f"{layer} is a LoRA layer without {missing[0]}")
+    base, a, b = (weights[name] for name in names)
+    if (*b.shape[:1], *a.shape[1:]) != base.shape or a.shape[0] != b.shape[-1]:
+        raise CheckpointError(f"{layer}: LoRA factors {b.shape} x {a.shape} do not fit the weight {base.shape}")
+    return Weight(base.shape, a.dtype, lambda: base.read().float() + scale * (b.read().float() @ a.read().float()))

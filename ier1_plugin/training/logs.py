@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.runs.errors import UserError
 from ier1_plugin.training.run_config import VLLM
 
 REWARDS = ("overall", "format", "action", "subject", "goal")
@@ -35,10 +36,6 @@ Part = dict[str, Points]
 """Points by tag: what one log file holds."""
 
 
-class LogError(ValueError):
-    """No rewards where some were expected; the message says what was looked for."""
-
-
 @dataclass(frozen=True)
 class RunLog:
     name: str
@@ -53,17 +50,17 @@ class RunLog:
 
 
 def read_runs(path: Path) -> list[RunLog]:
-    """Every run whose logs lie at or below `path`; a log file stands for itself. LogError: none holds rewards."""
+    """Every run whose logs lie at or below `path`; a log file stands for itself. UserError: none holds rewards."""
     if not path.exists():
-        raise LogError(f"{path} does not exist; wanted a run's folder, or a folder of TensorBoard's or EasyR1's logs")
+        raise UserError(f"{path} does not exist; wanted a run's folder, or a folder of TensorBoard's or EasyR1's logs")
     readers = {_read_events: _grouped(path, EVENT_FILES), _read_jsonl: _grouped(path, "experiment_log*.jsonl")}
     files = [str(file) for groups in readers.values() for group in groups.values() for file in group]
     for read, groups in readers.items():
         if runs := [run for folder, files_ in groups.items() if (run := read(folder, files_)) is not None]:
             return runs
     if files:
-        raise LogError(f"no rewards in {', '.join(files[:3])}: the run logged no step yet, or not with EasyR1's names")
-    raise LogError(
+        raise UserError(f"no rewards in {', '.join(files[:3])}: the run logged no step yet, or not with EasyR1's names")
+    raise UserError(
         f"no logs at or below {path}: looked for {EVENT_FILES} and experiment_log.jsonl. TensorBoard's lie in "
         "$TENSORBOARD_DIR/<project>/<experiment>, the other with the checkpoints if trainer.logger holds 'file'"
     )

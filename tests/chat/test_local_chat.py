@@ -23,7 +23,7 @@ from ier1_plugin.task.rows import messages
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Qwen2.5-VL as `python -m ier1_plugin.training.export` leaves it: weights, prompt and decomposer.json."""
+    """A tiny Qwen2.5-VL as `ier1 merge` leaves it: weights, prompt and decomposer.json."""
     tiny_models = pytest.importorskip("fakes.tiny_models")
     folder = tiny_models.build(tmp_path_factory.mktemp("weights"), "qwen2_5_vl")
     prompt = prompts.path("decompose")

@@ -1,6 +1,6 @@
 """Saves checkpoints with EasyR1's own FSDP wrapping and checkpoint manager; a process a rank, gloo, no Ray.
 
-    python tests/easyr1_checkpoint.py '[{"model": "tiny", "actor": "run/global_step_4/actor", "layout": "hsdp",
+    python tests/fakes/easyr1_checkpoint.py '[{"model": "tiny", "actor": "run/global_step_4/actor", "layout": "hsdp",
                                          "ranks": 4}]'
 
 Layouts: "fsdp" (one model over all ranks), "hsdp" (two copies, each over half of the ranks), "lora" (fsdp, with

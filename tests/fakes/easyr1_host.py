@@ -1,6 +1,6 @@
 """What EasyR1's own dataset and reward manager make of our rows and our reward; written down for test_host.py.
 
-    python tests/easyr1_host.py WORK_FOLDER     # writes WORK_FOLDER/report.json
+    python tests/fakes/easyr1_host.py WORK_FOLDER     # writes WORK_FOLDER/report.json
 
 `verl` is the one that the environment offers: the installed one, or the source on PYTHONPATH. A process of its own,
 since the stand-ins, which let EasyR1 be imported without vLLM, can't be taken back.

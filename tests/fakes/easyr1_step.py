@@ -1,6 +1,6 @@
 """GRPO by EasyR1's own dataset, worker, reward manager and loss in one process, without Ray and without a GPU.
 
-    python tests/easyr1_step.py MODEL ROWS.parquet REPORT.json key=value ...
+    python tests/fakes/easyr1_step.py MODEL ROWS.parquet REPORT.json key=value ...
 
 takes one step on the plugin's reward and one on a reward that a random model can earn, saves a checkpoint beside the
 report and writes what happened. `verl` is the one that the environment offers: the installed one, or the source on

@@ -1,7 +1,7 @@
 """Small checkpoints in EasyR1's format, made in this process: DTensors on torch's fake process group.
 
 make_run(tmp_path / "run")     -> the run's folder: one step of two ranks, its config, its tracker
-refusal(run, *BUDGET)          -> the one line with which the merge refuses
+read_weights(run / "decomposer-step-4")    -> the merged weights by name
 """
 
 from __future__ import annotations
@@ -11,10 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import pytest
-
-from ier1_plugin.training import export as merge
 
 BUDGET = ("--min-pixels", "784", "--max-pixels", "50176")
 CONFIG = {"model_type": "qwen2_5_vl", "dtype": "float32", "text_config": {"dtype": "float32"}, "vision_config": {}}
@@ -84,16 +80,6 @@ def read_weights(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     return {name: weight for file in folder.glob("*.safetensors") for name, weight in load_file(file).items()}
-
-
-def refusal(*arguments: Any) -> str:
-    """The one line with which the merge refuses."""
-    with pytest.raises(SystemExit) as exit:
-        merge.main([*map(str, arguments)])
-    line = str(exit.value)
-    assert line.startswith("error: ")
-    assert "\n" not in line
-    return line
 
 
 @contextmanager

@@ -179,8 +179,8 @@ def test_a_run_script_starts_its_config_from_the_repository_and_passes_overrides
     (call,) = calls(recorder, script, "trainer.max_steps=2", "--check", DATA_DIR="/mnt/rows")
     name = script.removeprefix("run_").replace(".sh", ".yaml")
     assert call["cwd"] == str(ROOT)
-    assert call["argv"][:3] == ["-m", "ier1_plugin.training.easyr1", f"config=examples/{name}"]
-    assert call["argv"][3:5] == ["data.train_files=/mnt/rows/train.parquet", "data.val_files=/mnt/rows/val.parquet"]
+    assert call["argv"][:4] == ["-m", "ier1_plugin.cli", "train", f"config=examples/{name}"]
+    assert call["argv"][4:6] == ["data.train_files=/mnt/rows/train.parquet", "data.val_files=/mnt/rows/val.parquet"]
     # last, so that they win
     assert call["argv"][-2:] == ["trainer.max_steps=2", "--check"]
     assert name in CONFIGS
@@ -194,7 +194,8 @@ def test_the_goal_ablation_trains_twice_and_overlays_the_curves(recorder: Path):
     assert without["argv"][-1] == "worker.reward.reward_function_kwargs.goal_weight=0.0"
     assert all("trainer.max_steps=2" in call["argv"] for call in (with_goal, without))
     assert curves["argv"][1:] == [
-        "ier1_plugin.training.curves",
+        "ier1_plugin.cli",
+        "curves",
         "with goal=/tb/ablation_goal/with_goal",
         "without goal=/tb/ablation_goal/without_goal",
     ]
@@ -207,7 +208,7 @@ def test_the_data_size_ablation_checks_every_size_before_it_trains_one(recorder:
     assert files == sizes * 2
     assert ["--check" in call["argv"] for call in found[:4]] == [True, True, False, False]
     assert all("trainer.total_epochs=3" in call["argv"] for call in found[:4])
-    assert found[4]["argv"][2] == "500 rows=/tb/ablation_data_size/rows_500"
+    assert found[4]["argv"][3] == "500 rows=/tb/ablation_data_size/rows_500"
 
 
 def test_an_ablation_that_is_only_checked_draws_nothing(recorder: Path):
@@ -218,7 +219,7 @@ def test_a_ray_job_takes_the_code_along_and_leaves_data_and_checkpoints_on_share
     settings = {"SHARED": "/mnt/s", "HF_HOME": "/mnt/hf", "WANDB_API_KEY": "secret", "EASYR1_SOURCE": "/mnt/EasyR1"}
     (call,) = calls(recorder, "ray_job_submit.sh", "config=examples/grpo_qwen25vl.yaml", "trainer.nnodes=2", **settings)
     entry = call["argv"][call["argv"].index("--") + 1 :]
-    assert entry[1:3] == ["-m", "ier1_plugin.training.easyr1"]
+    assert entry[1:4] == ["-m", "ier1_plugin.cli", "train"]
     assert "data.train_files=/mnt/s/data/train.parquet" in entry
     assert "trainer.save_checkpoint_path=/mnt/s/checkpoints/imageedit_r1/qwen25vl_7b_grpo" in entry
     assert entry[-2:] == ["config=examples/grpo_qwen25vl.yaml", "trainer.nnodes=2"]

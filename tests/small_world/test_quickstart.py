@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PARTS = ("ier1_plugin", "data_prep", "reward_fns", "examples", "setup.py", "constraints.txt", "README.md")
 SCRIPT = "examples/quickstart.sh"
 STAGES = 8

@@ -24,7 +24,7 @@ from ier1_plugin.task.parsing import MARKERS, parse_response, render_response
 from ier1_plugin.task.rows import format_row, messages
 from ier1_plugin.task.scoring import Gold, score_response
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 YAML = ROOT / "examples" / "grpo_small_world.yaml"
 
 

@@ -18,7 +18,7 @@ from fakes import tiny_models
 
 from ier1_plugin.training.cpu import guard, provenance
 
-STEP = Path(__file__).with_name("easyr1_step.py")
+STEP = Path(__file__).parents[1] / "fakes" / "easyr1_step.py"
 # far enough to show next to a rounding to bfloat16
 FAR = "worker.actor.optim.lr=0.05"
 LORA = ["worker.actor.model.lora.rank=4", "worker.actor.model.lora.exclude_modules=.*visual.*", FAR]

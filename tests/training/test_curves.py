@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.commands import ier1, refused
 
-from ier1_plugin.training import curves, reward_figure
-from ier1_plugin.training.logs import REWARDS, LogError, RunLog, join, read_runs
+from ier1_plugin.training import curves
+from ier1_plugin.training.logs import REWARDS, RunLog, join, read_runs
 
 Rewards = dict[str, float]
 
@@ -66,7 +67,7 @@ def draw(out: Path, *runs: Any) -> list[dict[str, str]]:
     """Draws the runs; returns the rows of the CSV after a look at the picture."""
     from PIL import Image
 
-    curves.main([*map(str, runs), "--out", str(out)])
+    print(ier1("curves", *runs, "--out", out).stdout)
     with Image.open(out / "reward_curves.png") as image:
         assert image.format == "PNG"
         assert image.width > 1000
@@ -76,11 +77,7 @@ def draw(out: Path, *runs: Any) -> list[dict[str, str]]:
 
 
 def refusal(*arguments: Any) -> str:
-    with pytest.raises(SystemExit) as exit:
-        curves.main([*map(str, arguments)])
-    assert str(exit.value).startswith("error: ")
-    assert "\n" not in str(exit.value)
-    return str(exit.value)
+    return refused("curves", *arguments)
 
 
 def test_tensorboard_logs_become_a_figure_and_a_table(tmp_path: Path, capsys: Any):
@@ -166,7 +163,7 @@ def texts(runs: list[RunLog]) -> str:
     """All that a reader can read in the figure."""
     from matplotlib.text import Text
 
-    return "\n".join(str(text.get_text()) for text in reward_figure.draw(runs, 1).findobj(Text))  # pyright: ignore
+    return "\n".join(str(text.get_text()) for text in curves.draw(runs, 1).findobj(Text))  # pyright: ignore
 
 
 def test_a_torn_line_is_skipped_with_a_note(tmp_path: Path, capsys: Any):
@@ -229,11 +226,9 @@ def test_more_runs_than_can_be_told_apart_are_refused(tmp_path: Path):
     assert "7 runs" in refusal(tmp_path)
 
 
-def test_smoothing_is_the_mean_over_the_last_steps_and_zero_is_refused(tmp_path: Path, capsys: Any):
-    assert reward_figure.smooth({1: 0.0, 2: 1.0, 3: 0.5}, 2) == {1: 0.0, 2: 0.5, 3: 0.75}
-    with pytest.raises(SystemExit):
-        curves.main([str(tmp_path), "--smooth", "0"])
-    assert "wanted a number of steps, at least 1" in capsys.readouterr().err
+def test_smoothing_is_the_mean_over_the_last_steps_and_zero_is_refused(tmp_path: Path):
+    assert curves.smooth({1: 0.0, 2: 1.0, 3: 0.5}, 2) == {1: 0.0, 2: 0.5, 3: 0.75}
+    ier1("curves", tmp_path, "--smooth", "0", exit_code=2)
 
 
 def test_a_failed_drawing_leaves_the_earlier_figure(tmp_path: Path, monkeypatch: Any):
@@ -241,8 +236,8 @@ def test_a_failed_drawing_leaves_the_earlier_figure(tmp_path: Path, monkeypatch:
     draw(tmp_path / "out", tmp_path / "run")
     before = (tmp_path / "out" / "reward_curves.png").read_bytes()
 
-    def no_space(figure: Any, file: Path, **_: Any) -> None:
-        file.write_bytes(b"half")
+    def no_space(figure: Any, file: Any, **_: Any) -> None:
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", no_space)
@@ -251,13 +246,13 @@ def test_a_failed_drawing_leaves_the_earlier_figure(tmp_path: Path, monkeypatch:
 
 
 def test_labels_that_would_cover_each_other_move_apart():
-    places = reward_figure._spread([0.98, 0.97, 0.5], 0.1, 1.0)
+    places = curves.spread([0.98, 0.97, 0.5], 0.1, 1.0)
     assert places == pytest.approx([1.0, 0.9, 0.5])
-    assert reward_figure._spread([], 0.1, 1.0) == []
+    assert curves.spread([], 0.1, 1.0) == []
 
 
 def test_logs_without_rewards_raise_for_callers_too(tmp_path: Path):
-    with pytest.raises(LogError, match="no logs at or below"):
+    with pytest.raises(match="no logs at or below"):
         read_runs(tmp_path)
 
 

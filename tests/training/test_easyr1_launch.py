@@ -1,4 +1,4 @@
-"""`python -m ier1_plugin.training.easyr1`: what it fills in, what it refuses, and how it hands over to EasyR1."""
+"""`ier1 train`: what it fills in, what it refuses, and how it hands over to EasyR1."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ trainer: {max_steps: 1, n_gpus_per_node: 1, logger: [console], save_checkpoint_p
 def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The launcher in a process of its own, started from `folder`."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "ier1_plugin.training.easyr1", *arguments]
+    command = [sys.executable, "-m", "ier1_plugin.cli", "train", *arguments]
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
@@ -58,7 +58,8 @@ FILES = (
 
 
 def test_the_launcher_loads_neither_torch_nor_easyr1_before_it_knows_what_to_do():
-    code = "import sys, ier1_plugin.training.easyr1; print(sorted({'torch', 'verl', 'ray', 'ier1_plugin.training.cpu'} & set(sys.modules)))"
+    heavy = {"torch", "verl", "ray", "ier1_plugin.training.cpu"}
+    code = f"import sys, ier1_plugin.training.easyr1; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 
@@ -71,7 +72,7 @@ def test_what_the_project_registers_exists():
 
 
 def test_a_missing_config_file_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]):
-    assert easyr1.main(["config=nowhere.yaml", "--check"]) == 1
+    assert easyr1.train(["config=nowhere.yaml"], check=True) == 1
     assert capsys.readouterr().err.startswith("config=nowhere.yaml: No such file")
 
 
@@ -80,7 +81,7 @@ def given(*overrides: str) -> Any:
 
     raw, problems = configuration.given(list(overrides), easyr1.defaults())
     assert not problems
-    easyr1._make_absolute(raw)
+    easyr1.make_absolute(raw)
     return raw
 
 
@@ -164,10 +165,10 @@ def test_a_config_for_gpus_can_be_checked_where_there_is_none(run_folder: Path):
 @needs_no_gpu
 def test_without_the_flag_the_stand_ins_are_never_imported(run_folder: Path):
     code = (
-        "import sys; from ier1_plugin import easyr1; code = easyr1.main(sys.argv[1:]);"
+        "import sys; from ier1_plugin.training import easyr1; code = easyr1.train(sys.argv[1:], check=True);"
         "print([name for name in sys.modules if name.startswith('ier1_plugin.training.cpu')], code)"
     )
-    command = [sys.executable, "-c", code, "config=run.yaml", *FILES, "--check"]
+    command = [sys.executable, "-c", code, "config=run.yaml", *FILES]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=run_folder, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.endswith("[] 1\n"), done.stderr
@@ -181,7 +182,7 @@ def test_a_model_that_is_too_large_for_the_stand_ins_is_refused(
 ):
     monkeypatch.chdir(run_folder)
     monkeypatch.setattr(guard, "MAX_PARAMETERS", 1000)
-    assert easyr1.main(["config=run.yaml", *FILES, "--cpu"]) == 1
+    assert easyr1.train(["config=run.yaml", *FILES], cpu=True) == 1
     assert "the CPU stand-ins take models under 1,000" in capsys.readouterr().err
 
 
@@ -191,7 +192,7 @@ def test_a_machine_with_a_gpu_is_refused_with_the_stand_ins(
 ):
     monkeypatch.chdir(run_folder)
     monkeypatch.setattr(guard, "_has_nvidia", lambda: True)
-    assert easyr1.main(["config=run.yaml", *FILES, "--cpu"]) == 1
+    assert easyr1.train(["config=run.yaml", *FILES], cpu=True) == 1
     assert "--cpu on a cluster with a GPU" in capsys.readouterr().err
 
 

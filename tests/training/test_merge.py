@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.shards import BUDGET, CONFIG, actor_of, make_run, read_weights, refusal, save_shards, weights, write_json
+from fakes.commands import ier1, refused
+from fakes.shards import BUDGET, CONFIG, actor_of, make_run, read_weights, save_shards, weights, write_json
 
 from ier1_plugin import prompts
 from ier1_plugin.task.decomposer import Decomposer
-from ier1_plugin.training import export as merge
 
 
 @pytest.fixture
@@ -19,10 +19,10 @@ def run_folder(tmp_path: Path) -> Path:
     return make_run(tmp_path / "run")
 
 
-def test_a_checkpoint_becomes_a_folder_with_everything_beside_the_weights(run_folder: Path, capsys: Any):
-    merge.main([str(run_folder), *BUDGET, "--base-model", "Qwen/Qwen2.5-VL-3B-Instruct"])
+def test_a_checkpoint_becomes_a_folder_with_everything_beside_the_weights(run_folder: Path):
+    done = ier1("merge", run_folder, *BUDGET, "--base-model", "Qwen/Qwen2.5-VL-3B-Instruct")
     out = run_folder / "decomposer-step-4"
-    assert f"step 4 (best on validation: step 2) merged into {out}" in capsys.readouterr().out
+    assert f"step 4 (best on validation: step 2) merged into {out}" in done.stdout
     assert sorted(path.name for path in out.iterdir()) == [
         *("README.md", "config.json", "decompose.jinja", "decomposer.json", "generation_config.json"),
         *("model.safetensors", "preprocessor_config.json"),
@@ -40,7 +40,7 @@ def test_a_checkpoint_becomes_a_folder_with_everything_beside_the_weights(run_fo
 def test_a_base_model_in_a_folder_is_named_as_seen_from_the_merged_one(run_folder: Path, tmp_path: Path):
     (tmp_path / "models" / "warm").mkdir(parents=True)
     base = str(tmp_path / "models" / "warm")
-    merge.main([str(run_folder), *BUDGET, "--base-model", base, "--out", str(tmp_path / "models" / "trained")])
+    ier1("merge", run_folder, *BUDGET, "--base-model", base, "--out", str(tmp_path / "models" / "trained"))
     decomposer = Decomposer.read(tmp_path / "models" / "trained")
     assert decomposer.base_model == "../warm"
     assert decomposer.base_hub_id is None
@@ -53,7 +53,7 @@ def test_pieces_of_every_layout_make_the_weights(tmp_path: Path, run_folder: Pat
     for file in actor.glob("*.pt"):
         file.unlink()
     save_shards(actor, weights(), world_size, copies)
-    merge.main([str(actor), *BUDGET, "--out", str(tmp_path / "out"), "--dtype", "float32"])
+    ier1("merge", actor, *BUDGET, "--out", str(tmp_path / "out"), "--dtype", "float32")
     merged, whole = read_weights(tmp_path / "out"), weights()
     # the names that the model has on the hub
     assert merged.keys() == {
@@ -69,8 +69,8 @@ def test_pieces_of_every_layout_make_the_weights(tmp_path: Path, run_folder: Pat
 
 
 def test_weights_larger_than_a_file_are_spread_over_several_with_an_index(run_folder: Path, monkeypatch: Any):
-    monkeypatch.setattr("ier1_plugin.training.hub_folder.MAX_FILE_SIZE", 50)
-    merge.main([str(run_folder), *BUDGET])
+    monkeypatch.setattr("ier1_plugin.training.export.MAX_FILE_SIZE", 50)
+    ier1("merge", run_folder, *BUDGET)
     out = run_folder / "decomposer-step-4"
     index = json.loads((out / "model.safetensors.index.json").read_text())
     assert len(list(out.glob("model-*-of-*.safetensors"))) == len(set(index["weight_map"].values())) > 1
@@ -79,7 +79,7 @@ def test_weights_larger_than_a_file_are_spread_over_several_with_an_index(run_fo
 
 def test_the_dtype_of_the_weights_is_that_of_the_rollouts(run_folder: Path):
     (run_folder / "ier1_config.yaml").write_text("worker: {rollout: {dtype: fp32}}\n")
-    merge.main([str(run_folder), *BUDGET])
+    ier1("merge", run_folder, *BUDGET)
     out = run_folder / "decomposer-step-4"
     assert {str(weight.dtype) for weight in read_weights(out).values()} == {"torch.float32"}
     config = json.loads((out / "config.json").read_text())
@@ -92,7 +92,7 @@ def test_budget_prompt_and_names_come_from_the_config_that_the_launcher_leaves(r
     lines = f"data: {{min_pixels: 784, max_pixels: 3136, max_response_length: 512, format_prompt: {own_prompt}}}\n"
     model = "worker: {actor: {model: {model_path: /models/Qwen2.5-VL-7B-Instruct}}}\n"
     (run_folder / "ier1_config.yaml").write_text(f"{lines}{model}trainer: {{experiment_name: with_goal}}\n")
-    merge.main([str(run_folder)])
+    ier1("merge", run_folder)
     out = run_folder / "decomposer-step-4"
     decomposer = Decomposer.read(out)
     assert (decomposer.max_pixels, decomposer.max_response_length, decomposer.prompt) == (3136, 512, "own.jinja")
@@ -108,26 +108,26 @@ def test_a_run_elsewhere_with_the_shipped_prompt_needs_no_prompt_file(run_folder
     (run_folder / "ier1_config.yaml").write_text(
         "data: {format_prompt: /elsewhere/ier1_plugin/prompts/decompose.jinja}\n"
     )
-    merge.main([str(run_folder), *BUDGET])
+    ier1("merge", run_folder, *BUDGET)
     assert (run_folder / "decomposer-step-4" / "decompose.jinja").is_file()
 
 
 def test_easyr1s_own_config_file_serves_as_well(run_folder: Path):
     write_json(run_folder / "experiment_config.json", {"data": {"min_pixels": 784, "max_pixels": 3136}})
-    merge.main([str(run_folder)])
+    ier1("merge", run_folder)
     assert Decomposer.read(run_folder / "decomposer-step-4").max_pixels == 3136
 
 
 def test_rollouts_by_the_cpu_standin_are_named_in_record_and_card(run_folder: Path):
     write_json(actor_of(run_folder) / "huggingface" / "rollout.json", {"rollout": "cpu-standin"})
-    merge.main([str(run_folder), *BUDGET])
+    ier1("merge", run_folder, *BUDGET)
     out = run_folder / "decomposer-step-4"
     assert Decomposer.read(out).rollout == "cpu-standin"
     assert "rollout=cpu-standin" in (out / "README.md").read_text()
 
 
 def test_the_merged_model_decodes_without_the_base_models_sampling(run_folder: Path):
-    merge.main([str(run_folder), *BUDGET])
+    ier1("merge", run_folder, *BUDGET)
     generation = json.loads((run_folder / "decomposer-step-4" / "generation_config.json").read_text())
     assert generation == {"eos_token_id": [1, 2], "do_sample": False}
 
@@ -136,26 +136,25 @@ def test_a_chat_template_that_replaced_the_models_own_is_kept(run_folder: Path, 
     template = tmp_path / "chat.jinja"
     template.write_text("{{ messages }}")
     (run_folder / "ier1_config.yaml").write_text(f"data: {{override_chat_template: {template}}}\n")
-    merge.main([str(run_folder), *BUDGET])
+    ier1("merge", run_folder, *BUDGET)
     assert (run_folder / "decomposer-step-4" / "chat_template.jinja").read_text() == "{{ messages }}"
     template.unlink()
-    assert "chat template" in refusal(run_folder, *BUDGET, "--out", tmp_path / "other")
+    assert "chat template" in refused("merge", run_folder, *BUDGET, "--out", tmp_path / "other")
 
 
-def test_a_runs_folder_stands_for_the_last_step_that_was_saved_whole(run_folder: Path, capsys: Any):
+def test_a_runs_folder_stands_for_the_last_step_that_was_saved_whole(run_folder: Path):
     # the next step was being written when the run was killed: EasyR1 notes a step after its files
     (run_folder / "global_step_5" / "actor").mkdir(parents=True)
-    merge.main([str(run_folder), *BUDGET])
-    assert "step 4 " in capsys.readouterr().out
+    assert "step 4 " in ier1("merge", run_folder, *BUDGET).stdout
 
 
 def test_a_tied_head_is_left_out_and_one_that_differs_is_refused(run_folder: Path, tmp_path: Path):
     actor = actor_of(run_folder)
     write_json(actor / "huggingface" / "config.json", {**CONFIG, "text_config": {"tie_word_embeddings": True}})
-    assert "ties lm_head.weight to the embedding, but they differ" in refusal(run_folder, *BUDGET)
+    assert "ties lm_head.weight to the embedding, but they differ" in refused("merge", run_folder, *BUDGET)
     tensors = weights()
     save_shards(actor, tensors | {"lm_head.weight": tensors["model.language_model.embed_tokens.weight"]}, 2)
-    merge.main([str(run_folder), *BUDGET])
+    ier1("merge", run_folder, *BUDGET)
     out = run_folder / "decomposer-step-4"
     assert "lm_head.weight" not in read_weights(out)
     assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is True
@@ -177,9 +176,9 @@ def lora_weights() -> dict[str, Any]:
 def test_lora_is_added_to_its_base(run_folder: Path):
     actor = actor_of(run_folder)
     save_shards(actor, lora_weights(), 2)
-    assert "adapter_config.json can't be read" in refusal(run_folder, *BUDGET)
+    assert "adapter_config.json can't be read" in refused("merge", run_folder, *BUDGET)
     write_json(actor / "lora_adapter" / "adapter_config.json", {"r": 2, "lora_alpha": 4})
-    merge.main([str(run_folder), *BUDGET])
+    ier1("merge", run_folder, *BUDGET)
     merged = read_weights(run_folder / "decomposer-step-4")
     assert merged.keys() == {
         f"model.{name}" for name in ("norm.weight", "layers.0.mlp.up_proj.weight", "layers.0.mlp.up_proj.bias")
@@ -194,18 +193,18 @@ def test_adapters_that_are_more_than_plain_lora_are_refused(run_folder: Path):
     actor = actor_of(run_folder)
     save_shards(actor, lora_weights(), 2)
     write_json(actor / "lora_adapter" / "adapter_config.json", {"r": 2, "lora_alpha": 4, "use_dora": True})
-    assert "sets use_dora" in refusal(run_folder, *BUDGET)
+    assert "sets use_dora" in refused("merge", run_folder, *BUDGET)
     layer = "base_model.model.model.language_model.layers.0.mlp.up_proj"
     save_shards(actor, lora_weights() | {f"{layer}.lora_magnitude_vector.default.weight": torch.ones(3)}, 2)
-    assert "only plain LoRA" in refusal(run_folder, *BUDGET)
+    assert "only plain LoRA" in refused("merge", run_folder, *BUDGET)
     tensors = lora_weights()
     del tensors[f"{layer}.lora_B.default.weight"]
     write_json(actor / "lora_adapter" / "adapter_config.json", {"r": 2, "lora_alpha": 4})
     save_shards(actor, tensors, 2)
-    assert "without" in refusal(run_folder, *BUDGET)
+    assert "without" in refused("merge", run_folder, *BUDGET)
 
 
 def test_an_actor_folder_that_was_moved_out_of_its_run_is_merged_beside_itself(tmp_path: Path, run_folder: Path):
     actor_of(run_folder).rename(tmp_path / "kept")
-    merge.main([str(tmp_path / "kept"), *BUDGET])
+    ier1("merge", tmp_path / "kept", *BUDGET)
     assert Decomposer.read(tmp_path / "decomposer").global_step is None

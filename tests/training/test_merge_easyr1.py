@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 from fakes import tiny_models
+from fakes.commands import ier1
 
 from ier1_plugin.task.images import prepare
-from ier1_plugin.training import export as merge
 from ier1_plugin.training.checkpoint import Weight
-from ier1_plugin.training.hub_folder import hub_names
+from ier1_plugin.training.export import hub_names
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("verl", reason="EasyR1 is not installed")
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 SOURCE = os.environ.get("EASYR1_SOURCE", "")
 BUDGET = ("--min-pixels", "784", "--max-pixels", "4096")
 
@@ -46,8 +46,8 @@ def save(*checkpoints: tuple[Path, Path, str, int], source: str = "") -> list[Pa
         dict(zip(names, (str(model), str(run / "global_step_4" / "actor"), layout, ranks), strict=True))
         for model, run, layout, ranks in checkpoints
     ]
-    path = os.pathsep.join(filter(None, [source, str(TESTS.parent)]))
-    command = [sys.executable, str(TESTS / "easyr1_checkpoint.py"), json.dumps(jobs)]
+    path = os.pathsep.join(filter(None, [source, str(ROOT)]))
+    command = [sys.executable, str(ROOT / "tests" / "fakes" / "easyr1_checkpoint.py"), json.dumps(jobs)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": path}
     saved = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert saved.returncode == 0, saved.stdout + saved.stderr
@@ -55,7 +55,7 @@ def save(*checkpoints: tuple[Path, Path, str, int], source: str = "") -> list[Pa
 
 
 def merged(run: Path, out: Path, *options: str) -> Path:
-    merge.main([str(run), *BUDGET, "--out", str(out), *options])
+    ier1("merge", run, *BUDGET, "--out", str(out), *options)
     return out
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pickle
 import re
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.shards import BUDGET, actor_of, make_run, refusal, save_shards, weights, write_json
+from fakes.commands import ier1, refused
+from fakes.shards import BUDGET, actor_of, make_run, save_shards, weights, write_json
 
-from ier1_plugin.training import export as merge
+from ier1_plugin.runs.folder import locked
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def save_other_dtype(actor: Path) -> None:
 def test_broken_shards_are_named_in_one_line_and_leave_nothing_behind(run_folder: Path, what: str):
     break_it, message = BROKEN[what]
     break_it(actor_of(run_folder))
-    assert message in refusal(run_folder / "global_step_4", *BUDGET)
+    assert message in refused("merge", run_folder / "global_step_4", *BUDGET)
     assert list(run_folder.glob("*decomposer*")) == []
 
 
@@ -96,31 +96,31 @@ def test_a_shard_is_data_and_runs_no_code(run_folder: Path, tmp_path: Path):
             return os.mkdir, (str(tmp_path / "exploded"),)
 
     save(actor_of(run_folder), {"weight": Bomb()})
-    assert "can't be read" in refusal(run_folder, *BUDGET)
+    assert "can't be read" in refused("merge", run_folder, *BUDGET)
     shard(actor_of(run_folder), 1).write_bytes(pickle.dumps(Bomb()))
-    assert "can't be read" in refusal(run_folder, *BUDGET)
+    assert "can't be read" in refused("merge", run_folder, *BUDGET)
     assert not (tmp_path / "exploded").exists()
 
 
 def test_wrong_options_are_named_in_one_line(run_folder: Path, tmp_path: Path):
-    assert "no folder" in refusal(tmp_path / "nowhere", *BUDGET)
-    assert "no checkpoint in" in refusal(tmp_path / "run" / "global_step_4" / "actor" / "huggingface", *BUDGET)
-    assert "pass --min-pixels and --max-pixels, or --config" in refusal(run_folder)
-    assert "wanted 0 < min_pixels <= max_pixels, got 784 and 28" in refusal(run_folder, *BUDGET[:3], 28)
-    assert "no prompt file" in refusal(run_folder, *BUDGET, "--prompt", tmp_path / "no.jinja")
-    assert "can't be read" in refusal(run_folder, *BUDGET, "--config", tmp_path / "no.yaml")
+    assert "no folder" in refused("merge", tmp_path / "nowhere", *BUDGET)
+    assert "no checkpoint in" in refused("merge", tmp_path / "run" / "global_step_4" / "actor" / "huggingface", *BUDGET)
+    assert "pass --min-pixels and --max-pixels, or --config" in refused("merge", run_folder)
+    assert "wanted 0 < min_pixels <= max_pixels, got 784 and 28" in refused("merge", run_folder, *BUDGET[:3], 28)
+    assert "no prompt file" in refused("merge", run_folder, *BUDGET, "--prompt", tmp_path / "no.jinja")
+    assert "can't be read" in refused("merge", run_folder, *BUDGET, "--config", tmp_path / "no.yaml")
     (tmp_path / "bad.yaml").write_text("data: [")
-    assert "is not YAML" in refusal(run_folder, *BUDGET, "--config", tmp_path / "bad.yaml")
+    assert "is not YAML" in refused("merge", run_folder, *BUDGET, "--config", tmp_path / "bad.yaml")
     (tmp_path / "empty.yaml").write_text("- 1\n")
-    assert "holds no keys" in refusal(run_folder, *BUDGET, "--config", tmp_path / "empty.yaml")
+    assert "holds no keys" in refused("merge", run_folder, *BUDGET, "--config", tmp_path / "empty.yaml")
     (tmp_path / "odd.yaml").write_text("worker: {rollout: {dtype: fp8}}")
-    assert "worker.rollout.dtype is fp8" in refusal(run_folder, *BUDGET, "--config", tmp_path / "odd.yaml")
+    assert "worker.rollout.dtype is fp8" in refused("merge", run_folder, *BUDGET, "--config", tmp_path / "odd.yaml")
 
 
 def test_an_existing_folder_is_never_written_into(run_folder: Path):
-    merge.main([str(run_folder), *BUDGET])
+    ier1("merge", run_folder, *BUDGET)
     before = {file: file.stat().st_mtime_ns for file in (run_folder / "decomposer-step-4").iterdir()}
-    assert "exists; remove it, or name another folder with --out" in refusal(run_folder, *BUDGET)
+    assert "exists; remove it, or name another folder with --out" in refused("merge", run_folder, *BUDGET)
     assert before == {file: file.stat().st_mtime_ns for file in (run_folder / "decomposer-step-4").iterdir()}
 
 
@@ -128,11 +128,9 @@ def test_a_merge_goes_on_where_a_killed_one_left_its_files_but_not_beside_a_runn
     partial = run_folder / ".decomposer-step-4.partial"
     partial.mkdir()
     (partial / "model-00009-of-00009.safetensors").write_text("half")
-    lock = os.open(partial, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    assert "another merge is writing" in refusal(run_folder, *BUDGET)
-    os.close(lock)
-    merge.main([str(run_folder), *BUDGET])
+    with locked(partial):
+        assert f"another run is writing to {partial}" in refused("merge", run_folder, *BUDGET)
+    ier1("merge", run_folder, *BUDGET)
     assert not (run_folder / "decomposer-step-4" / "model-00009-of-00009.safetensors").exists()
     assert not partial.exists()
 
@@ -143,7 +141,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_behind(run_folder: Path):
 
     save_shards(run_folder / "global_step_4" / "actor", {"model.embed_tokens.weight": torch.ones(512, 512)}, 2)
     before = sorted(run_folder.iterdir())
-    command = f"ulimit -f 200; exec {sys.executable} -m ier1_plugin.training.export {run_folder} {' '.join(BUDGET)}"
+    command = f"ulimit -f 200; exec {sys.executable} -m ier1_plugin.cli merge {run_folder} {' '.join(BUDGET)}"
     full = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
     assert full.returncode == 1
     last = full.stderr.strip().splitlines()[-1]

@@ -167,7 +167,7 @@ def test_relative_paths_in_a_job_are_refused_before_anything_starts(
     cluster: dict[str, str], repository: Path, shared: Path
 ):
     command = [cluster["RAY"], "job", "submit", "--runtime-env", "examples/runtime_env.yaml", "--", cluster["PYTHON"]]
-    command += ["-m", "ier1_plugin.training.easyr1", "--cpu", "config=examples/grpo_small_world.yaml", *TINY]
+    command += ["-m", "ier1_plugin.cli", "train", "--cpu", "config=examples/grpo_small_world.yaml", *TINY]
     command += [f"worker.actor.model.model_path={shared}/model"]
     done = subprocess.run(
         command, cwd=repository, env=cluster, capture_output=True, text=True, timeout=200, check=False

@@ -113,11 +113,10 @@ def test_a_missing_vllm_is_one_clear_line(tmp_path: Path, folder: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no folder given; usage:"),
         (["nowhere"], "no folder nowhere; fetch one from the hub with: hf download"),
         (
             ["."],
-            "decomposer.json can't be read (No such file or directory); make one with python -m ier1_plugin.training.export",
+            "decomposer.json can't be read (No such file or directory); make one with ier1 merge",
         ),
         (["decomposer with space", "--port"], "--port is not key=value; put vLLM's own options after --"),
     ],
@@ -130,12 +129,16 @@ def test_wrong_arguments_are_one_clear_line(tmp_path: Path, folder: Path, argume
     assert done.stderr.count("\n") == 1
 
 
+def test_no_folder_is_a_wrong_command_line(tmp_path: Path):
+    assert serve(tmp_path)[0].returncode == 2
+
+
 @pytest.mark.parametrize("text", ["", "[1]", "{}", "nonsense", '{"min_pixels": 1}'])
 def test_a_damaged_record_is_one_clear_line(tmp_path: Path, folder: Path, text: str):
     (folder / "decomposer.json").write_text(text)
     done, received = serve(tmp_path, folder)
     assert (done.returncode, received) == (1, [])
-    assert "is not what python -m ier1_plugin.training.export writes" in done.stderr
+    assert "is not what ier1 merge writes" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -25,7 +25,7 @@ from ier1_plugin.small_world.world import samples
 from ier1_plugin.task.decomposer import Decomposer
 
 PYTHON = os.environ.get("IER1_VLLM_PYTHON", "")
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PATIENCE = 300.0
 PIXELS = (3136, 3136)
 
@@ -53,7 +53,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of `python -m ier1_plugin.training.serve`, run in vLLM's environment."""
+    """The address of `ier1 serve`, run in vLLM's environment."""
     port, log = free_port(), tmp_path_factory.mktemp("log") / "vllm.txt"
     settings = {
         "PATH": f"{Path(PYTHON).absolute().parent}:{os.environ['PATH']}",
@@ -63,7 +63,8 @@ def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     command = [
         PYTHON,
         "-m",
-        "ier1_plugin.training.serve",
+        "ier1_plugin.cli",
+        "serve",
         str(model),
         f"port={port}",
         "dtype=float32",

@@ -16,7 +16,7 @@ import numpy as np
 
 from ier1_plugin.evaluation.report.cells import AVERAGE, Cell, Column, Estimate, Table
 from ier1_plugin.evaluation.study import Floats
-from ier1_plugin.training.reward_figure import GREY, INK, RULE, STYLES
+from ier1_plugin.training.curves import GREY, INK, RULE, STYLES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
