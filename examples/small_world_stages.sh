@@ -29,7 +29,7 @@ code() { # find's tests...
         xargs -0 sha256sum | sha256sum
 }
 sources=(\( -name '*.py' -o -name '*.jinja' -o -name '*.yaml' -o -name '*.txt' \))
-users=(\( -path 'ier1_plugin/evaluation/*' -o -path 'ier1_plugin/editors/*' -o -path 'examples/systems/*')
+users=(\( -path 'ier1_plugin/evaluation/*' -o -path 'ier1_plugin/editors/*')
 for module in 'agents' 'app*' 'batch*' 'chat' 'cli*' 'commands' 'endpoint' 'fingerprint' 'local_chat' 'pipeline' 'pool' \
     'prompts/judge' 'system'; do
     users+=(-o -path "ier1_plugin/$module.*")

@@ -1,6 +1,6 @@
 """`ier1 demo`: the web page, served from this machine.
 
-    launch(System.read("examples/systems/flux_kontext.yaml"), host="127.0.0.1", port=7860, auth=None, small_world=False)
+    launch(System.read("flux-kontext"), host="127.0.0.1", port=7860, auth=None, small_world=False)
     # The page is on http://127.0.0.1:7860 (Ctrl-C ends it)
 
 Uploads and results lie in a folder of their own, readable by this user alone, which goes when the page does. Nothing

@@ -106,12 +106,18 @@ def edit_many(
 
 
 def list_editors() -> None:
-    """One editor a paragraph: its spec, what it is, and whether it is here."""
+    """One editor a paragraph: its spec, what it is, and whether it is here. Then the systems and presets."""
     from ier1_plugin.editors import describe_editors
+    from ier1_plugin.pipeline.system import PRESET, SYSTEM, read_yaml, shipped
 
     for editor in describe_editors():
         state = "ready" if editor.available else "not here"
         print(f"{editor.usage}\n    {editor.summary}\n    {state}{f': {editor.why}' if editor.why else ''}")
+    for name, file in shipped(SYSTEM).items():
+        print(f"--system {name}\n    {read_yaml(file)['name']}")
+    for name, file in shipped(PRESET).items():
+        first_line = file.read_text(encoding="utf-8").partition("\n")[0]
+        print(f"--preset {name}\n    {first_line.removeprefix('# ').partition('. ')[0]}")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The command `ier1 evaluate`: systems edit a benchmark and judges score the edits, or decompositions against gold.
 
-    ier1 evaluate --benchmark psr --sample 100 --system examples/systems/flux_kontext*.yaml \\
+    ier1 evaluate --benchmark psr --sample 100 --system flux-kontext flux-kontext-original \\
         --judge openai:gpt-4o-2024-11-20 --judge gemini:gemini-2.5-flash --out evaluations/psr
     ier1 evaluate --decomposition local:decomposer --rows data/rl/val.parquet --out evaluations/decomposer
 """
@@ -37,7 +37,9 @@ def evaluate(
             "--benchmark",
         ),
     ] = "",
-    system: Annotated[list[Path] | None, option("YAML file of a system, as in examples/systems", "--system")] = None,
+    system: Annotated[
+        list[Path] | None, option("a system: a name of `ier1 models`, or a YAML file", "--system")
+    ] = None,
     judge: Annotated[
         list[str] | None, option("openai:[BASE_URL#]MODEL, gemini:MODEL or pixel; repeatable", "--judge")
     ] = None,

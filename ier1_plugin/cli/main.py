@@ -2,7 +2,7 @@
 
     ier1 edit portrait.jpg "make the coat scarlet and warm the light up" -o red.png --editor flux-kontext \\
         --decomposer openai:http://127.0.0.1:8000/v1#decomposer
-    ier1 batch requests.jsonl --out edited --config examples/systems/flux_kontext.yaml -j 8
+    ier1 batch requests.jsonl --out edited --system flux-kontext -j 8
 
 What goes wrong is one line on standard error. Exit status: 0; 1 if something could not be done; 2 for a wrong command
 line; 130 after Ctrl-C. Whatever is heavy is imported by the command that needs it, so that `ier1 --help` is quick.
@@ -83,7 +83,7 @@ app.command(context_settings=SERVE_SETTINGS)(serve)
 
 @app.command()
 def models() -> None:
-    """List the editors: what each is, what it needs, whether it is here."""
+    """List the editors: what each is, what it needs, whether it is here; and the systems and presets by name."""
     with one_line_errors():
         from ier1_plugin.cli.edit import list_editors
 

@@ -3,7 +3,7 @@
 @app.command()
 @with_settings
 def edit(image: Path, *, system: System) -> None: ...
-# ier1 edit IMAGE --config FILE --editor flux-kontext --seed 7   ->   edit(image, system=System(...))
+# ier1 edit IMAGE --system flux-kontext --steps 20 --seed 7   ->   edit(image, system=System(...))
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import Field, fields, is_dataclass
-from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from ier1_plugin.pipeline.system import HELP, PARSE, SettingsError, read_yaml
+from ier1_plugin.pipeline.system import HELP, PARSE, PRESET, SYSTEM, SettingsError, System, find_settings, read_yaml
+
+CONFIG = "config"
+PRESET_HELP = "settings of an editor, such as step-cache: a name of `ier1 models`, or a YAML file"
 
 
 def option(help: str, *names: str, **more: Any) -> Any:
@@ -29,8 +31,9 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Puts `--config` and an option for each field of a dataclass in place of the command's parameter of that type.
 
     The dataclass is System or one like it: `of(values, origin)` makes it, and each field has its help in its metadata.
-    An option on the command line wins over the file, the file over the default. A command with a parameter `said` gets
-    the names of the settings that were given in either.
+    A System may also start from a `--system` and a `--preset`. An option on the command line wins over all files, of
+    these `--preset` over `--config` and that over `--system`. A command with a parameter `said` gets the names of the
+    settings that were given in any of them.
     """
     own = inspect.signature(command, eval_str=True)
     parameter = next(one for one in own.parameters.values() if is_dataclass(one.annotation))
@@ -38,20 +41,27 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(kind)
     options = {known.name: known for known in fields(kind)}
 
-    def called(config: Path | None = None, **given: Any) -> None:
+    files = {CONFIG: "YAML file with any of the settings below"}
+    if kind is System:
+        files = {SYSTEM: "a whole system: a name of `ier1 models`, or a YAML file", **files, PRESET: PRESET_HELP}
+
+    def called(**given: Any) -> None:
         with one_line_errors():
+            named = {source: given.pop(source) for source in files}
             chosen = {name: _value(known, given.pop(name)) for name, known in options.items()}
-            said = (read_yaml(config) if config else {}) | {
-                name: value for name, value in chosen.items() if value is not None
-            }
-            settings: dict[str, Any] = {parameter.name: kind.of(said, str(config or "the command line"))}
+            said: dict[str, Any] = {}
+            for source, name in named.items():
+                if name is not None:
+                    said |= read_yaml(name if source == CONFIG else find_settings(source, name))
+            said |= {name: value for name, value in chosen.items() if value is not None}
+            origin = " and ".join(filter(None, named.values())) or "the command line"
+            settings: dict[str, Any] = {parameter.name: kind.of(said, origin)}
             if "said" in own.parameters:
                 settings["said"] = frozenset(said)
             command(**given, **settings)
 
     parameters = [one for one in own.parameters.values() if one.name not in (parameter.name, "said")]
-    config_option = option("YAML file with any of the settings below", "--config")
-    parameters.append(_keyword("config", Annotated[Path | None, config_option]))
+    parameters += [_keyword(name, Annotated[str | None, option(help, f"--{name}")]) for name, help in files.items()]
     parameters += [_keyword(name, _flag(known, hints[name])) for name, known in options.items()]
     called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     called.__doc__, called.__name__ = command.__doc__, command.__name__

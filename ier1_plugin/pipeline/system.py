@@ -1,12 +1,12 @@
 """A system: which agents plan, which editor edits and how, as a YAML file or as options of the command line.
 
-    # examples/systems/flux_kontext.yaml
+    # systems/flux-kontext.yaml
     name: ImageEdit-R1 with FLUX.1-Kontext-dev
     decomposer: openai:http://127.0.0.1:8000/v1#decomposer
     sequencer: openai:http://127.0.0.1:8001/v1#Qwen/Qwen2.5-VL-7B-Instruct
     editor: flux-kontext
 
-    System.read("examples/systems/flux_kontext.yaml", seed=7).build().edit("portrait.jpg", "make the coat red")
+    System.read("flux-kontext", seed=7).build().edit("portrait.jpg", "make the coat red")
 
 Keys of an API are read from the environment; a file holds none.
 """
@@ -40,6 +40,9 @@ HELP, PARSE = "help", "parse"
 AGENTS = "decomposer", "sequencer"
 # settings that change no pixel of the result
 NOT_IN_RUN = ("name", "timeout")
+SYSTEM, PRESET = "system", "preset"
+FOLDERS = {SYSTEM: Path(__file__).parent / "systems", PRESET: Path(__file__).parents[1] / "editors" / "presets"}
+"""What the package ships by name: whole systems, and settings of an editor to lay over one."""
 NO_DECOMPOSER = (
     "no decomposer; name one with --decomposer openai:http://127.0.0.1:8000/v1#MODEL or --decomposer local:FOLDER, "
     "or pass the request on as it is with --method original"
@@ -119,8 +122,8 @@ class System:
 
     @classmethod
     def read(cls, file: str | Path, **changes: Any) -> System:
-        """The system in a YAML file, with `changes`. SettingsError: no such file, an unknown key, a wrong value."""
-        return cls.of(read_yaml(file) | changes, str(file))
+        """The system of a name or a YAML file, with `changes`. SettingsError: no such file, an unknown key or value."""
+        return cls.of(read_yaml(find_system(file)) | changes, str(file))
 
     @classmethod
     def of(cls, values: Mapping[str, Any], origin: str = "the settings") -> System:
@@ -240,6 +243,24 @@ def parse_settings(kind: type[Settings], values: Mapping[str, Any], origin: str)
         raise SettingsError(f"{origin}: {error}") from None
 
 
+def shipped(kind: str) -> dict[str, Path]:
+    """The file of each SYSTEM or PRESET that the package ships, by its name."""
+    return {name: FOLDERS[kind] / f"{name}.yaml" for name in sorted(file.stem for file in FOLDERS[kind].glob("*.yaml"))}
+
+
+def find_settings(kind: str, name: str | Path) -> Path:
+    """The file of a SYSTEM or PRESET: of one that the package ships by its name, else `name` is the file itself."""
+    known, file = shipped(kind), Path(name)
+    if str(name) in known:
+        return known[str(name)]
+    if file.suffix or file.parent != Path() or file.exists():
+        return file
+    raise SettingsError(f"there is no {kind} {str(name)!r}; name a YAML file, or one of {', '.join(known)}")
+
+
+find_system = partial(find_settings, SYSTEM)
+
+
 def read_yaml(file: str | Path) -> dict[str, Any]:
     """The settings in a YAML file, "-" and "_" in their names alike. SettingsError: see `load_yaml`."""
     values = load_yaml(file)
@@ -260,10 +281,17 @@ def load_yaml(file: str | Path) -> Any:
     try:
         return OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     except OSError as error:
-        raise SettingsError(f"{file} can't be read: {error.strerror or error}") from None
+        raise SettingsError(f"{file} can't be read: {error.strerror or error}{_moved(Path(file))}") from None
     except MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SettingsError(f"{file} is not YAML that can be used{line}: {error.problem or error.context}") from None
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise SettingsError(f"{file} is not YAML that can be used: {reason}") from None
+
+
+def _moved(file: Path) -> str:
+    """Where the files went that the package used to have in examples/systems and examples/editors."""
+    kind, name = {"systems": SYSTEM, "editors": PRESET}.get(file.parent.name, ""), file.stem.replace("_", "-")
+    is_here = kind and file.parent.parent.name == "examples" and name in shipped(kind)
+    return f"; it is in the package now: --{kind} {name}" if is_here else ""

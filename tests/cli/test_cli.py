@@ -24,7 +24,7 @@ from fakes.chain_helpers import (
 from fakes.chat_fakes import NONSENSE, chat_server, photo, reply, slow
 from PIL import Image, ImageChops
 
-from ier1_plugin.pipeline.system import SettingsError, System, read_yaml
+from ier1_plugin.pipeline.system import SettingsError, System
 from ier1_plugin.pipeline.trace import read_trace
 
 ROOT = Path(__file__).parents[2]
@@ -185,12 +185,15 @@ def test_folders_for_trace_and_steps_are_made_before_anything_is_paid_for(image:
     assert {"trace.json", "steps"} == {file.name for file in (tmp_path / "new").iterdir()}
 
 
-def test_models_lists_every_editor():
+def test_models_lists_every_editor_system_and_preset():
     from ier1_plugin.editors import EDITORS
+    from ier1_plugin.pipeline.system import PRESET, SYSTEM, shipped
 
     result = ier1("models")
     assert result.exit_code == 0
     assert all(name in result.stdout for name in EDITORS)
+    for kind in (SYSTEM, PRESET):
+        assert all(f"--{kind} {name}\n" in result.stdout for name in shipped(kind))
     assert "GEMINI_API_KEY" in result.stdout
 
 
@@ -201,22 +204,20 @@ def test_a_wrong_command_line_is_usage_and_status_2(image: Path):
         assert "Usage: " in result.stderr
 
 
-SYSTEMS = sorted((ROOT / "examples" / "systems").glob("*.yaml"))
-
-
-@pytest.mark.parametrize("file", SYSTEMS, ids=lambda file: file.stem)
-def test_every_example_system_names_agents_and_an_editor_that_exist(file: Path):
-    from ier1_plugin.editors import EDITORS
-
-    system = System.read(file)
-    assert system.name
-    assert system.editor.partition(":")[0] in EDITORS
-    assert system.method == "original" or system.decomposer
-    assert set(read_yaml(file)) <= set(System.__dataclass_fields__)
-
-
-def test_the_papers_systems_are_there():
-    assert {"flux_kontext", "qwen_image_edit", "nano_banana"} <= {file.stem for file in SYSTEMS}
+def test_a_system_by_name_a_config_a_preset_and_an_option_win_in_this_order(image: Path, tmp_path: Path):
+    config = tmp_path / "my.yaml"
+    config.write_text("seed: 3\nmode: multi-turn\neditor: qwen-image-edit\nload_kwargs: {after_load: []}\n")
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("editor: pillow\nload_kwargs: {}\n")
+    options = ("--system", "flux-kontext-original", "--config", config, "--preset", "mine.yaml", "--seed", 5)
+    assert ier1("edit", image, "flip it horizontally", *options).exit_code == 0
+    trace = read_trace(tmp_path / "photo-edited.png")
+    assert (trace["plan"]["method"], trace["mode"], trace["editor"], trace["seed"]) == (
+        "original",
+        "multi-turn",
+        "pillow",
+        5,
+    )
 
 
 def test_the_python_example_runs(image: Path, tmp_path: Path):

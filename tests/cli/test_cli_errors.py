@@ -27,6 +27,13 @@ BAD_OPTIONS = {
     "wrong decomposer": (("--decomposer", "gpt-4o", "--editor", "pillow"), "wanted openai:BASE_URL"),
     "folder without weights": (("--decomposer", "local:here", "--editor", "pillow"), "no model in here"),
     "no such config": ((*ORIGINAL, "--config", "none.yaml"), "none.yaml can't be read: No such file"),
+    "no such system": (("--system", "flux"), "there is no system 'flux'; name a YAML file, or one of flux-kontext, "),
+    "no such preset": (
+        (*ORIGINAL, "--preset", "fast"),
+        "there is no preset 'fast'; name a YAML file, or one of compiled",
+    ),
+    "a system where it was": (("--config", "examples/systems/nano_banana.yaml"), "--system nano-banana"),
+    "a preset where it was": (("--config", "examples/editors/step_cache.yaml"), "--preset step-cache"),
     "no such plan": (("--plan", "none.json", "--editor", "pillow"), "none.json can't be read: No such file"),
     "output of no known kind": ((*ORIGINAL, "-o", "out.gif"), "out.gif ends in none of .png, .jpg, .jpeg"),
     "output without an ending": ((*ORIGINAL, "-o", "out"), "ends in none of"),

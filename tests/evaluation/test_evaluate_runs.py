@@ -166,23 +166,6 @@ def test_an_evaluation_that_is_damaged_is_one_line(benchmark: str):
         assert f"{file} is damaged" in one_line(evaluate(*asked))
 
 
-def test_the_systems_of_the_papers_table_1_are_there_each_in_its_row():
-    systems = {file.stem: System.read(file) for file in (ROOT / "examples" / "systems").glob("*.yaml")}
-    ablations = {"flux_kontext_multi_turn", "flux_kontext_without_goal", "flux_kontext_qwen3vl"}
-    chains = {"flux_kontext", "qwen_image_edit", "nano_banana"}
-    alone = {"step1x_edit", "illume_plus", "icedit", "gpt_4o", "seededit"}
-    variants = {f"{chain}{variant}" for chain in chains for variant in ("", "_original", "_without_rl")}
-    assert set(systems) == alone | variants | ablations
-    assert len({one.name for one in systems.values()}) == len(systems)
-    for chain in chains:
-        three = [systems[f"{chain}{variant}"] for variant in ("", "_original", "_without_rl")]
-        assert len({(one.editor, str(one.editor_settings)) for one in three}) == 1
-        assert [one.method for one in three] == ["imageedit-r1", "original", "imageedit-r1"]
-        assert "#decomposer" in three[0].decomposer
-        assert three[2].decomposer == three[2].sequencer == three[0].sequencer
-    assert all(systems[name].editor.startswith("folder:") for name in alone)
-
-
 def test_a_decomposer_that_was_trained_anew_in_its_folder_is_another_system(benchmark: str):
     Path("decomposer").mkdir()
     Path("decomposer/model.safetensors").write_bytes(b"first")

@@ -20,7 +20,7 @@ from ier1_plugin.evaluation.report.report import make_report
 from ier1_plugin.evaluation.report.results import main_table
 from ier1_plugin.evaluation.report.tables import csv_text, latex, markdown
 from ier1_plugin.evaluation.study import Study, SystemResult
-from ier1_plugin.pipeline.system import System
+from ier1_plugin.pipeline.system import SYSTEM, System, shipped
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +141,9 @@ def test_of_two_pairs_of_modes_only_the_one_that_is_given_is_replaced():
     assert [row.systems for row in left.rows] == [("b single-turn",), ("b multi-turn",)]
 
 
-def test_the_example_for_the_papers_table_4_and_figure_7_names_the_systems_of_the_examples():
+def test_the_example_for_the_papers_table_4_and_figure_7_names_systems_that_are_shipped():
     examples = Path(__file__).resolve().parents[2] / "examples"
-    named = {System.read(file).name for file in (examples / "systems").glob("*.yaml")}
+    named = {System.read(name).name for name in shipped(SYSTEM)}
     by_size = {f"ImageEdit-R1 {rows} rows, FLUX.1-Kontext-dev" for rows in (500, 1000, 2000, 4000)}
     study = with_systems(Study({}, {}, {}, {}, ()), {name: {} for name in [*named, *by_size]})
     table_4, goals, figure_7 = read_comparisons(examples / "comparisons.yaml", study)

@@ -58,10 +58,10 @@ def test_every_option_of_the_ier1_command_in_the_readme_is_one(command: str, res
     assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", rest)) <= known
 
 
-def test_every_system_file_that_the_readme_names_can_be_read():
-    from ier1_plugin.pipeline.system import System
+def test_every_system_and_preset_that_the_readme_names_is_shipped():
+    from ier1_plugin.pipeline.system import PRESET, SYSTEM, shipped
 
-    files = sorted(set(re.findall(r"examples/systems/\w+\.yaml", README)))
-    assert files
-    for file in files:
-        System.read(ROOT / file)
+    named = [name for line in re.findall(r"--system ((?:[a-z][a-z-]+(?![/\w-]) ?)+)", README) for name in line.split()]
+    assert named
+    assert set(named) <= set(shipped(SYSTEM))
+    assert all(f"`{name}`" in README for name in shipped(PRESET))
