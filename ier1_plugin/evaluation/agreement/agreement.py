@@ -1,178 +1,348 @@
-"""How far judges agree with human raters, and these with one another (paper, Table 3), with bootstrap intervals.
+"""How well judges agree with human raters, and these with one another (paper, Table 3), with bootstrap intervals.
 
     agreement(read_ratings(Path("ratings.csv")), seed=0)["fulfilment"]
     -> {"judge:openai:gpt-4o-2024-11-20": {"spearman": {"value": 0.66, "low": 0.52, "high": 0.77, "n": 100}, ...},
         "humans": {"krippendorff_alpha": {"value": 0.71, "low": 0.63, "high": 0.78, "n": 100}, ...}}
 
-A judge is correlated with the mean of the humans who rated the item. `cohen_kappa_quadratic` is the mean over pairs
-(judge and a human; two humans). `ceiling_*` is what a judge could reach: each human against the mean of the others,
-averaged. `*_by_group` are averages over groups by way of Fisher's z; `groups*` say how many groups those are. `n`
-counts the items that went in. Undefined is None: constant ratings, one human, fewer than three items.
+A judge is correlated with the mean of the humans who rated the item. `cohen_kappa_quadratic` is the mean over pairs (a
+judge and a human, or two humans). `ceiling_*` is what a judge could reach: each human against the mean of the others,
+averaged. `*_by_group` are averages over `groups` groups by Fisher's z. `n` counts the items that a figure is based on.
+Undefined is None: constant ratings, one human, fewer than three items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDFloats
 
-from ier1_plugin.evaluation.agreement import measures
-from ier1_plugin.evaluation.agreement.bootstrap import RESAMPLES, Bootstrap, Entries, Entry, entries, undefined
-from ier1_plugin.evaluation.agreement.groups import Pair, by_group
-from ier1_plugin.evaluation.agreement.measures import CORRELATIONS, LEAST, Array
+from ier1_plugin.evaluation import statistics
 from ier1_plugin.evaluation.agreement.ratings import JUDGE, Rating
+from ier1_plugin.evaluation.statistics import Floats, Resamples, seeded
 
-HUMANS = "humans"
-# sums of the same ratings in another order differ in the last digits, and what is tied must stay tied
+Pair: TypeAlias = tuple[Floats, Floats]
+"""Scores [items] of two raters, NaN where not rated."""
+Measures: TypeAlias = dict[str, tuple[float, int]]
+"""{name: (value, items that it is based on)}; NaN: undefined."""
+Entry: TypeAlias = dict[str, Any]
+"""{"value": ..., "low": ..., "high": ..., "n": ...}"""
+
+HUMANS, GROUPS = "humans", "groups"
+CORRELATIONS = ("pearson", "spearman", "kendall")
+RESAMPLES = 1000
+# two points always lie on a line
+MIN_ITEMS = 3
+# sums of the same ratings in another order differ in their last digits, but are tied
 DECIMALS = 12
 
 
 @dataclass(frozen=True)
+class Bootstrap:
+    """Intervals over `number` resamples of the items or, with `whole_groups`, of whole groups."""
+
+    number: int = RESAMPLES
+    seed: int = 0
+    whole_groups: bool = False
+
+
+@dataclass(frozen=True)
 class Table:
-    """The ratings of one dimension. `scores`: {rater: [items]}, nan where it did not rate; `groups`: [items]."""
+    """The ratings of one dimension, or a resample of them."""
 
     dimension: str
-    scores: dict[str, Array]
-    groups: Array
+    scores: dict[str, Floats]
+    """{rater: [items]}, NaN where not rated."""
+    groups: NDFloats[np.int64]
+    """[items]: the number of the item's group; -1: none."""
 
     @property
     def judges(self) -> list[str]:
         return [rater for rater in self.scores if rater.startswith(JUDGE)]
 
     @property
-    def humans(self) -> Array:
+    def humans(self) -> Floats:
         """[raters, items]"""
         rows = [scores for rater, scores in self.scores.items() if not rater.startswith(JUDGE)]
         return np.array(rows).reshape(len(rows), len(self.groups))
 
+    def resampled(self, items: NDFloats[np.int64], whole_groups: bool) -> Table:
+        """The items at these positions. Of whole groups, one that was drawn twice is two groups."""
+        names, members = np.unique(self.groups, return_counts=True)
+        if whole_groups:
+            order = np.argsort(items, kind="stable")
+            copies = np.empty(len(items), int)
+            copies[order] = np.arange(len(items)) - np.searchsorted(items[order], items[order])
+            groups = self.groups[items] + (names.max() + 1) * copies
+        else:
+            # drawing the same two items again and again does not make a group large enough
+            groups = np.where(np.isin(self.groups, names[members >= MIN_ITEMS]), self.groups, -1)[items]
+        return Table(self.dimension, {rater: scores[items] for rater, scores in self.scores.items()}, groups)
+
 
 def tables(ratings: Sequence[Rating]) -> list[Table]:
-    """A table for each dimension; dimensions, raters and items in the order of the file."""
-    return [
-        _table(name, [rating for rating in ratings if rating.dimension == name])
-        for name in dict.fromkeys(rating.dimension for rating in ratings)
-    ]
-
-
-def _table(dimension: str, ratings: list[Rating]) -> Table:
-    groups = {rating.item: rating.group for rating in ratings}
-    place = {item: number for number, item in enumerate(groups)}
-    scores = {rater: np.full(len(groups), np.nan) for rater in dict.fromkeys(rating.rater for rating in ratings)}
-    for rating in ratings:
-        scores[rating.rater][place[rating.item]] = round(rating.score, DECIMALS)
-    return Table(dimension, scores, np.array(list(groups.values()), dtype=object))
+    """A table for each dimension; dimensions, raters and items in the order of `ratings`."""
+    result = []
+    for dimension in dict.fromkeys(rating.dimension for rating in ratings):
+        rows = [rating for rating in ratings if rating.dimension == dimension]
+        group_of = {rating.item: rating.group for rating in rows}
+        position = {item: number for number, item in enumerate(group_of)}
+        scores = {rater: np.full(len(group_of), np.nan) for rater in dict.fromkeys(rating.rater for rating in rows)}
+        for rating in rows:
+            scores[rating.rater][position[rating.item]] = round(rating.score, DECIMALS)
+        numbers = {name: number for number, name in enumerate(sorted({*group_of.values()} - {""}))}
+        groups = np.array([numbers.get(name, -1) for name in group_of.values()], dtype=np.int64)
+        result.append(Table(dimension, scores, groups))
+    return result
 
 
 def agreement(
-    ratings: Sequence[Rating],
-    *,
-    number: int = RESAMPLES,
-    seed: int = 0,
-    whole_groups: bool = False,
-    told: Callable[[str], object] = lambda what: None,
-) -> dict[str, dict[str, Entries]]:
-    """{dimension: {"judge:NAME": entries, "humans": entries}}; `told` hears what was done, for a progress bar."""
-    how = Bootstrap(number, seed, whole_groups)
-    found: dict[str, dict[str, Entries]] = {}
+    ratings: Sequence[Rating], how: Bootstrap | None = None, on_progress: Callable[[], object] = lambda: None
+) -> dict[str, dict[str, dict[str, Entry]]]:
+    """{dimension: {"judge:NAME": entries, "humans": entries}}; `on_progress` is called after each of the latter."""
+    result: dict[str, dict[str, dict[str, Entry]]] = {}
     for table in tables(ratings):
-        parts = found[table.dimension] = {}
-        for judge in table.judges:
-            parts[judge] = judge_entries(table, judge, how)
-            told(f"{table.dimension} {judge}")
-        parts[HUMANS] = human_entries(table, how)
-        told(f"{table.dimension} {HUMANS}")
-    return found
+        result[table.dimension] = {}
+        for rater in (*table.judges, HUMANS):
+            measures = human_measures if rater == HUMANS else partial(judge_measures, judge=rater)
+            result[table.dimension][rater] = estimates(measures, table, how or Bootstrap())
+            on_progress()
+    return result
 
 
-def judge_entries(table: Table, judge: str, how: Bootstrap) -> Entries:
+def estimates(measures: Callable[[Table], Measures], table: Table, how: Bootstrap) -> dict[str, Entry]:
+    """An entry for each of the measures of a table."""
+    items = np.arange(len(table.groups))
+    resamples = Resamples(
+        table.groups if how.whole_groups else items, seeded(how.seed, table.dimension), how.number
+    )
+    found = statistics.bootstrap(
+        lambda drawn: [value for value, _ in measures(table.resampled(drawn, how.whole_groups)).values()],
+        resamples,
+        len(items),
+    )
+    entries = {}
+    for (name, (value, count)), estimate in zip(measures(table).items(), found, strict=True):
+        numbers = {"value": value, "low": estimate.low, "high": estimate.high}
+        if name == GROUPS:
+            # a count, not an estimate
+            numbers |= {"low": np.nan, "high": np.nan}
+        entries[name] = {key: None if np.isnan(number) else float(number) for key, number in numbers.items()}
+        entries[name]["n"] = count
+    return entries
+
+
+def judge_measures(table: Table, judge: str) -> Measures:
     """mean, mean_difference (judge less humans), correlations with the mean human, weighted kappa, by group."""
     scores, humans = table.scores[judge], table.humans
-    human = mean_rating(humans)
-    both = ~np.isnan(scores) & ~np.isnan(human)
-    x, y, groups, name = scores[both], human[both], table.groups[both], f"{table.dimension}/{judge}"
+    people = mean_rating(humans)
     return {
-        "mean": mean_entry(scores, table.groups, how, name),
-        **entries(("mean_difference",), lambda picks: measures.mean(x - y, picks), groups, how, name),
-        **entries(CORRELATIONS, lambda picks: measures.correlations(x, y, picks), groups, how, name),
-        "cohen_kappa_quadratic": _kappa(
-            np.vstack([scores, humans]), [(0, row + 1) for row in range(len(humans))], table.groups, how, name
-        ),
-        **by_group([(x, y)], groups, how, name),
+        "mean": mean(scores),
+        "mean_difference": mean(scores - people, MIN_ITEMS),
+        **correlations([(scores, people)]),
+        "cohen_kappa_quadratic": weighted_kappa([(scores, human) for human in humans]),
+        **correlations_by_group([(scores, people)], table.groups),
     }
 
 
-def human_entries(table: Table, how: Bootstrap) -> Entries:
+def human_measures(table: Table) -> Measures:
     """mean, Krippendorff's alpha, Fleiss' kappa, weighted kappa of pairs, and the ceiling."""
-    humans, name = table.humans, f"{table.dimension}/{HUMANS}"
-    pairs = list(combinations(range(len(humans)), 2))
+    humans = table.humans
+    each_and_others = [(own, mean_rating(np.delete(humans, row, axis=0))) for row, own in enumerate(humans)]
     return {
-        "mean": mean_entry(mean_rating(humans), table.groups, how, name),
-        "krippendorff_alpha": _krippendorff(humans, table.groups, how, name),
-        "fleiss_kappa": _fleiss(humans, table.groups, how, name),
-        "cohen_kappa_quadratic": _kappa(humans, pairs, table.groups, how, name),
-        **_ceiling(humans, table.groups, how, name),
+        "mean": mean(mean_rating(humans)),
+        "krippendorff_alpha": krippendorff_alpha(humans),
+        "fleiss_kappa": fleiss_kappa(humans),
+        "cohen_kappa_quadratic": weighted_kappa(list(combinations(humans, 2))),
+        **correlations(each_and_others, "ceiling_"),
+        **correlations_by_group(each_and_others, table.groups, "ceiling_"),
     }
 
 
-def mean_entry(scores: Array, groups: Array, how: Bootstrap, name: str) -> Entry:
-    """Of scores [items], nan left out."""
-    rated = ~np.isnan(scores)
-    values = scores[rated]
-    return entries(("mean",), lambda picks: measures.mean(values, picks), groups[rated], how, name, least=1)["mean"]
-
-
-def mean_rating(scores: Array) -> Array:
-    """[items]: mean of [raters, items] over those who rated the item; nan if none did."""
+def mean_rating(scores: Floats) -> Floats:
+    """[items]: mean of [raters, items] over those who rated the item; NaN if none did."""
     rated = ~np.isnan(scores)
     with np.errstate(invalid="ignore"):
         return np.round(np.where(rated, scores, 0).sum(axis=0) / rated.sum(axis=0), DECIMALS)
 
 
-def _krippendorff(humans: Array, groups: Array, how: Bootstrap, name: str) -> Entry:
-    paired = (~np.isnan(humans)).sum(axis=0) > 1
-    counts, values = measures.count_values(humans[:, paired])
-    return entries(
-        ("alpha",), lambda picks: measures.krippendorff_alphas(counts, values, picks), groups[paired], how, name
-    )["alpha"]
+def mean(scores: Floats, least: int = 1) -> tuple[float, int]:
+    rated = scores[~np.isnan(scores)]
+    return (float(rated.mean()) if len(rated) >= least else np.nan), len(rated)
 
 
-def _fleiss(humans: Array, groups: Array, how: Bootstrap, name: str) -> Entry:
-    """Fleiss' kappa wants as many ratings of every item: the most usual number counts, of two the larger."""
+def correlate(x: Floats, y: Floats) -> Floats:
+    """CORRELATIONS of x and y, which have no NaN."""
+    from scipy.stats import kendalltau, rankdata
+
+    if len(x) < MIN_ITEMS or not np.ptp(x) or not np.ptp(y):
+        return np.full(len(CORRELATIONS), np.nan)
+    # pearsonr and spearmanr give the same, but take five times as long for their p-values
+    pearson = np.corrcoef(x, y)[0, 1]
+    spearman = np.corrcoef(rankdata([x, y], axis=1))[0, 1]
+    kendall: Any = kendalltau(x, y, method="asymptotic")
+    return np.array([pearson, spearman, kendall.statistic])
+
+
+def correlations(pairs: Sequence[Pair], prefix: str = "") -> Measures:
+    """The mean over `pairs` that have MIN_ITEMS items in common or more."""
+    shared = [~np.isnan(x + y) for x, y in pairs]
+    enough = [number for number, both in enumerate(shared) if both.sum() >= MIN_ITEMS]
+    values = np.full(len(CORRELATIONS), np.nan)
+    if enough:
+        values = np.mean([correlate(*(scores[shared[number]] for scores in pairs[number])) for number in enough], axis=0)
+    items = _in_any(shared)
+    return {f"{prefix}{kind}": (value, items) for kind, value in zip(CORRELATIONS, values, strict=True)}
+
+
+def correlations_by_group(pairs: Sequence[Pair], groups: NDArray[np.int64], prefix: str = "") -> Measures:
+    """Correlations within each group, averaged over the groups by Fisher's z, tanh(mean(arctanh(r))), then over pairs.
+
+    A group of fewer than MIN_ITEMS items or of constant ratings does not count. An r of 1 has no finite z, and leaving
+    the group out would punish agreement. As a rate of 1 in N trials is taken for 1 - 1/(2N) (Macmillan and Kaplan,
+    1985), a group of N pairs of items is taken to have half a pair in the wrong order: |r| is at most 1 - 1/N.
+    """
+    averages, counted = [], np.zeros(len(groups), bool)
+    for x, y in pairs:
+        z = []
+        for group in np.unique(groups[groups >= 0]):
+            part = (groups == group) & ~np.isnan(x + y)
+            found, items = correlate(x[part], y[part]), part.sum()
+            if not np.isnan(found).any():
+                highest = 1 - 2 / (items * (items - 1))
+                z.append(np.arctanh(np.clip(found, -highest, highest)))
+                counted |= part
+        if z:
+            averages.append(np.tanh(np.mean(z, axis=0)))
+    values = np.mean(averages, axis=0) if averages else np.full(len(CORRELATIONS), np.nan)
+    items = int(counted.sum())
+    result = {f"{prefix}{kind}_by_group": (value, items) for kind, value in zip(CORRELATIONS, values, strict=True)}
+    return result | {GROUPS: (len(np.unique(groups[counted])), items)}
+
+
+def weighted_kappa(pairs: Sequence[Pair]) -> tuple[float, int]:
+    """Cohen's kappa with quadratic weights, the mean over `pairs` that have MIN_ITEMS items in common or more.
+
+    The weights are the squared distances of the scores, so that kappa is the concordance correlation (Fleiss and Cohen,
+    1973) and needs no categories.
+    """
+    kappas, shared = [], []
+    for x, y in pairs:
+        both = ~np.isnan(x + y)
+        if both.sum() >= MIN_ITEMS:
+            a, b = x[both], y[both]
+            shared.append(both)
+            disagreement = np.mean((a - b) ** 2) / (a.var() + b.var() + (a.mean() - b.mean()) ** 2 or np.nan)
+            kappas.append(1 - disagreement if np.ptp(a) and np.ptp(b) else np.nan)
+    return (float(np.mean(kappas)) if kappas else np.nan), _in_any(shared)
+
+
+def krippendorff_alpha(humans: Floats) -> tuple[float, int]:
+    """Krippendorff's alpha, ordinal, of [raters, items]; items with one rating are left out."""
+    from krippendorff import alpha
+
+    data = humans[:, (~np.isnan(humans)).sum(axis=0) > 1]
+    values = np.unique(data[~np.isnan(data)])
+    if data.shape[1] < MIN_ITEMS or len(values) < 2:
+        return np.nan, data.shape[1]
+    return float(alpha(reliability_data=data, level_of_measurement="ordinal")), data.shape[1]
+
+
+def fleiss_kappa(humans: Floats) -> tuple[float, int]:
+    """Fleiss' kappa of [raters, items]. It wants equally many ratings of every item: the commonest number counts."""
+    from statsmodels.stats import inter_rater
+
     ratings = (~np.isnan(humans)).sum(axis=0)
-    usual = max(set(ratings[ratings > 1]), key=lambda number: ((ratings == number).sum(), number), default=-1)
-    counts, _ = measures.count_values(humans[:, ratings == usual])
-    return entries(
-        ("kappa",), lambda picks: measures.fleiss_kappas(counts, picks), groups[ratings == usual], how, name
-    )["kappa"]
+    numbers = set(ratings[ratings > 1])
+    data = humans[:, ratings == max(numbers, key=lambda number: ((ratings == number).sum(), number), default=-1)]
+    values = np.unique(data[~np.isnan(data)])
+    if data.shape[1] < MIN_ITEMS or len(values) < 2:
+        return np.nan, data.shape[1]
+    counts = (data.T[:, :, None] == values).sum(axis=1)
+    return float(inter_rater.fleiss_kappa(counts)), data.shape[1]
 
 
-def _kappa(scores: Array, pairs: list[tuple[int, int]], groups: Array, how: Bootstrap, name: str) -> Entry:
-    """Mean of the weighted kappas of `pairs` (rows of `scores`) that share LEAST items or more."""
-    rated = ~np.isnan(scores)
-    pairs = [(a, b) for a, b in pairs if (rated[a] & rated[b]).sum() >= LEAST]
-    if not pairs:
-        return undefined(0)
-    shared = np.any([rated[a] & rated[b] for a, b in pairs], axis=0)
-    columns = scores[:, shared]
-
-    def kappas(picks: Array) -> Array:
-        return np.mean([measures.weighted_kappas(columns[a], columns[b], picks) for a, b in pairs], axis=0)
-
-    return entries(("kappa",), kappas, groups[shared], how, name)["kappa"]
+def _in_any(shared: Sequence[NDFloats[np.bool_]]) -> int:
+    """The items that any of the pairs has in common."""
+    return int(np.any(shared, axis=0).sum()) if len(shared) else 0
 
 
-def _ceiling(humans: Array, groups: Array, how: Bootstrap, name: str) -> Entries:
-    others = [mean_rating(np.delete(humans, row, axis=0)) for row in range(len(humans))]
-    every: list[Pair] = list(zip(humans, others, strict=True))
-    pairs = [pair for pair in every if (~np.isnan(sum(pair))).sum() >= LEAST]
-    shared = np.any([~np.isnan(sum(pair)) for pair in pairs], axis=0) if pairs else np.zeros(len(groups), bool)
+MEASURES = {
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "kendall": "Kendall's tau-b",
+    "cohen_kappa_quadratic": "Cohen's kappa, quadratic",
+    "krippendorff_alpha": "Krippendorff's alpha, ordinal",
+    "fleiss_kappa": "Fleiss' kappa",
+    "mean_difference": "judge less mean human",
+    "pearson_by_group": "Pearson by group",
+    "spearman_by_group": "Spearman by group",
+    "kendall_by_group": "Kendall's tau-b by group",
+}
 
-    def averages(picks: Array) -> Array:
-        return np.mean([measures.correlations(own[shared], rest[shared], picks) for own, rest in pairs], axis=0)
 
-    return {
-        **entries([f"ceiling_{kind}" for kind in CORRELATIONS], averages, groups[shared], how, name),
-        **by_group(every, groups, how, name, "ceiling_"),
-    }
+def agreement_text(
+    tables: Sequence[Table], result: Mapping[str, Mapping[str, Mapping[str, Entry]]], how: Bootstrap
+) -> str:
+    """What `ier1 agreement` prints; `result` is that of `agreement` for the same tables.
+
+    fulfilment: 100 items, 3 humans
+
+      mean rating     value              items
+      judge:gpt-4o    3.43 [3.22, 3.62]  100
+
+      measure         judge:gpt-4o       humans
+      Spearman        0.66 [0.52, 0.77]  0.74 [0.63, 0.82]
+    """
+    lines = []
+    for table in tables:
+        raters = result[table.dimension]
+        means = [["mean rating", "value", "items"]]
+        for rater in table.scores:
+            entry = raters.get(rater) or estimates(lambda drawn, rater=rater: {"mean": mean(drawn.scores[rater])}, table, how)
+            means.append([rater, _cell(entry["mean"]), str(entry["mean"]["n"])])
+        means.append(["mean of humans", _cell(raters[HUMANS]["mean"]), str(raters[HUMANS]["mean"]["n"])])
+        measures = [["measure", *raters]]
+        grouped = (table.groups >= 0).any()
+        for name, label in MEASURES.items():
+            entries = [
+                found.get(f"ceiling_{name}", found.get(name)) if rater == HUMANS else found.get(name)
+                for rater, found in raters.items()
+            ]
+            if any(entries) and (grouped or not name.endswith("_by_group")):
+                measures.append([label, *(_cell(entry) if entry else "" for entry in entries)])
+        if grouped:
+            measures.append(["groups that count", *(f"{found[GROUPS]['value']:.0f}" for found in raters.values())])
+        correlated = [found.get("pearson") or found["ceiling_pearson"] for found in raters.values()]
+        measures.append(["items", *(str(entry["n"]) for entry in correlated)])
+        lines += [f"{table.dimension}: {len(table.groups):,} items, {len(table.humans)} humans", ""]
+        lines += [*_aligned(means), "", *_aligned(measures), ""]
+    units = "whole groups" if how.whole_groups else "items"
+    lines += [
+        f"[ ]: 95 % bootstrap intervals, {how.number:,} resamples of {units}, seed {how.seed}.",
+        "Judges are compared with the mean of the humans. The correlations of the humans are the ceiling: each human",
+        "against the mean of the others, averaged. Cohen's kappa is the mean over pairs of raters.",
+    ]
+    if any((table.groups >= 0).any() for table in tables):
+        lines += [
+            "By group: the correlation within each group, averaged by Fisher's z. Groups of constant ratings or fewer than",
+            f"{MIN_ITEMS} items do not count; in one of n items |r| is at most 1 - 2/(n(n-1)), as the z of 1 is infinite.",
+        ]
+    return "\n".join(lines)
+
+
+def _cell(entry: Entry) -> str:
+    if entry["value"] is None:
+        return "undefined"
+    bounds = "undefined" if entry["low"] is None else f"{entry['low']:.2f}, {entry['high']:.2f}"
+    return f"{entry['value']:.2f} [{bounds}]"
+
+
+def _aligned(rows: list[list[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

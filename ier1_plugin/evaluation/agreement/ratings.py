@@ -1,4 +1,4 @@
-"""Ratings as a table of long CSV: what raters and judges gave to which item, a score a line.
+"""Ratings as a CSV file: the scores that raters and judges gave to items, one on each line.
 
     item,rater,dimension,score,group
     17/flux,rater-1,fulfilment,3,Delete
@@ -23,8 +23,8 @@ from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.runs.folder import write
 
 JUDGE = "judge:"
-_MEANT_AS_JUDGE = re.compile(r"judge\s*:\s*", re.IGNORECASE)
-SHOWN = 60
+NEARLY_JUDGE = re.compile(r"judge\s*:\s*", re.IGNORECASE)
+MAX_SHOWN = 60
 # no scale goes so far, and the squares of such numbers overflow
 HIGHEST = 1e9
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -46,7 +46,8 @@ class Rating:
 
 
 COLUMNS = tuple(field.name for field in fields(Rating))
-NEEDED = COLUMNS[:-1]
+REQUIRED = COLUMNS[:-1]
+WANTED = f"wanted {','.join(REQUIRED)}[,group]"
 
 
 def read_ratings(file: Path) -> list[Rating]:
@@ -54,18 +55,33 @@ def read_ratings(file: Path) -> list[Rating]:
 
     EvaluationError: a line or the table as a whole can't be used; the message names the line.
     """
+    try:
+        # spreadsheets begin UTF-8 with a byte order mark
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise EvaluationError(f"{file} is not UTF-8 text; save it as CSV in UTF-8") from None
+    if not text.strip():
+        raise EvaluationError(f"{file} is empty; {WANTED} and a line for each rating")
     ratings: list[Rating] = []
-    seen: dict[tuple[str, str, str], int] = {}
+    first_lines: dict[tuple[str, str, str], int] = {}
     groups: dict[str, tuple[str, int]] = {}
-    for line, rating in _parsed(file):
-        _check_once(file, line, rating, seen)
-        _check_group(file, line, rating, groups)
+    for line, rating in _parse(file, text):
+        key = rating.item, rating.rater, rating.dimension
+        first = first_lines.setdefault(key, line)
+        if first != line:
+            what = f"{rating.rater!r} rated {rating.dimension} of {rating.item!r}"
+            raise EvaluationError(f"{file}, line {line}: {what} already in line {first}; wanted once")
+        group, first = groups.setdefault(rating.item, (rating.group, line))
+        if group != rating.group:
+            raise EvaluationError(
+                f"{file}, line {line}: {rating.item!r} is of group {rating.group!r}, but of {group!r} in line {first}"
+            )
         ratings.append(rating)
     if not ratings:
         raise EvaluationError(f"{file} has a header and no ratings")
     raters = sorted({rating.rater for rating in ratings})
     if len(raters) < 2:
-        raise EvaluationError(f"{file} has one rater, {raters[0]!r}; agreement wants two or more")
+        raise EvaluationError(f"{file} has one rater, {raters[0]!r}; agreement needs two or more")
     return ratings
 
 
@@ -80,86 +96,49 @@ def write_ratings(file: Path, ratings: Iterable[Rating]) -> None:
     write(file, text.getvalue())
 
 
-def _parsed(file: Path) -> Iterator[tuple[int, Rating]]:
+def _parse(file: Path, text: str) -> Iterator[tuple[int, Rating]]:
     """(number of the line, rating)"""
-    rows = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        columns = _columns(file, next(rows))
+        header = next(rows)
+        names = [name.strip() for name in header]
+        if sorted(names) not in (sorted(REQUIRED), sorted(COLUMNS)):
+            for mark, name in OTHER_DELIMITERS.items():
+                if set(REQUIRED) <= {part.strip() for part in ",".join(header).split(mark)}:
+                    raise EvaluationError(f"{file} separates its columns by {name}; {WANTED}, with commas")
+            raise EvaluationError(f"{file} begins with {_short(','.join(header))}; {WANTED}")
         for row in rows:
-            if any(cell.strip() for cell in row):
-                yield rows.line_num, _rating(file, rows.line_num, columns, row)
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) != len(names):
+                raise EvaluationError(
+                    f"{file}, line {rows.line_num}: {len(row)} cells; wanted {len(names)}, as in the header"
+                )
+            cells = {name: cell.strip() for name, cell in zip(names, row, strict=True)}
+            yield rows.line_num, _rating(f"{file}, line {rows.line_num}", cells)
     except csv.Error as error:
         raise EvaluationError(f"{file}, line {rows.line_num}: not CSV: {error}") from None
 
 
-def _text(file: Path) -> str:
-    try:
-        # spreadsheets begin UTF-8 with a byte order mark
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise EvaluationError(f"{file} is not UTF-8 text; save it as CSV in UTF-8") from None
-    if not text.strip():
-        raise EvaluationError(f"{file} is empty; wanted {','.join(NEEDED)}[,group] and a line for each rating")
-    return text
-
-
-def _columns(file: Path, header: list[str]) -> dict[str, int]:
-    """Where each column stands."""
-    names = [name.strip() for name in header]
-    if sorted(names) in (sorted(NEEDED), sorted(COLUMNS)):
-        return {name: place for place, name in enumerate(names)}
-    wanted = f"wanted {','.join(NEEDED)}[,group]"
-    for mark, called in OTHER_DELIMITERS.items():
-        if set(NEEDED) <= {name.strip() for name in ",".join(header).split(mark)}:
-            raise EvaluationError(f"{file} parts its columns by {called}; {wanted}, with commas")
-    raise EvaluationError(f"{file} begins with {_short(','.join(header))}; {wanted}")
-
-
-def _rating(file: Path, line: int, columns: dict[str, int], row: list[str]) -> Rating:
-    if len(row) != len(columns):
-        raise EvaluationError(f"{file}, line {line}: {len(row)} cells; wanted {len(columns)}, as in the header")
-    cells = {name: row[place].strip() for name, place in columns.items()}
-    empty = next((name for name in NEEDED if not cells[name]), None)
+def _rating(where: str, cells: dict[str, str]) -> Rating:
+    empty = next((name for name in REQUIRED if not cells[name]), None)
     if empty:
         hint = "; leave out the line of a rating that does not exist" if empty == "score" else ""
-        raise EvaluationError(f"{file}, line {line}: {empty} is empty{hint}")
-    _check_judge(file, line, cells["rater"])
-    score = _number(file, line, cells["score"])
-    return Rating(cells["item"], cells["rater"], cells["dimension"], score, cells.get("group", ""))
-
-
-def _check_judge(file: Path, line: int, rater: str) -> None:
-    meant = _MEANT_AS_JUDGE.match(rater)
+        raise EvaluationError(f"{where}: {empty} is empty{hint}")
+    rater = cells["rater"]
+    meant = NEARLY_JUDGE.match(rater)
     if meant and (meant[0] != JUDGE or rater == JUDGE):
         name = rater[meant.end() :] or "NAME"
-        raise EvaluationError(f"{file}, line {line}: rater is {_short(rater)}; a judge is written {JUDGE}{name}")
-
-
-def _number(file: Path, line: int, cell: str) -> float:
+        raise EvaluationError(f"{where}: rater is {_short(rater)}; a judge is written {JUDGE}{name}")
     try:
-        number = float(cell)
+        score = float(cells["score"])
     except ValueError:
-        number = math.nan
+        score = math.nan
     # float() takes 1_0 for ten
-    if not abs(number) <= HIGHEST or "_" in cell:
-        raise EvaluationError(f"{file}, line {line}: score is {_short(cell)}; wanted a number such as 2 or 0.5")
-    return number
-
-
-def _check_once(file: Path, line: int, rating: Rating, seen: dict[tuple[str, str, str], int]) -> None:
-    key = rating.item, rating.rater, rating.dimension
-    first = seen.setdefault(key, line)
-    if first != line:
-        what = f"{rating.rater!r} rated {rating.dimension} of {rating.item!r}"
-        raise EvaluationError(f"{file}, line {line}: {what} already in line {first}; wanted once")
-
-
-def _check_group(file: Path, line: int, rating: Rating, groups: dict[str, tuple[str, int]]) -> None:
-    group, first = groups.setdefault(rating.item, (rating.group, line))
-    if group != rating.group:
-        was = f"{group!r} in line {first}"
-        raise EvaluationError(f"{file}, line {line}: {rating.item!r} is of group {rating.group!r}, and {was}")
+    if not abs(score) <= HIGHEST or "_" in cells["score"]:
+        raise EvaluationError(f"{where}: score is {_short(cells['score'])}; wanted a number such as 2 or 0.5")
+    return Rating(cells["item"], rater, cells["dimension"], score, cells.get("group", ""))
 
 
 def _short(text: str) -> str:
-    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…")
