@@ -22,7 +22,7 @@ import krippendorff
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
-from ier1_plugin.evaluation.agreement.agreement import HUMANS, agreement
+from ier1_plugin.evaluation.agreement.agreement import HUMANS, Resampling, agreement
 from ier1_plugin.evaluation.agreement.ratings import Rating
 
 SHARED = Path(os.environ.get("IER1_SHARED_DATA") or Path(__file__).parents[2] / "../shared/data")
@@ -66,7 +66,7 @@ def scores_by_rater(ratings: list[Rating], dimension: str) -> dict[str, np.ndarr
 @needs_real_data
 @pytest.mark.parametrize("dimension", ["SC", "PQ", "O"])
 def test_on_real_ratings_every_figure_is_that_of_the_library_called_directly(real_ratings, dimension):
-    found = agreement([rating for rating in real_ratings if rating.dimension == dimension], number=100)[dimension]
+    found = agreement([rating for rating in real_ratings if rating.dimension == dimension], Resampling(10))[dimension]
     scores = scores_by_rater(real_ratings, dimension)
     judge = scores.pop(GPT_4O)
     humans = np.stack(list(scores.values()))
@@ -91,7 +91,7 @@ def test_on_real_ratings_every_figure_is_that_of_the_library_called_directly(rea
 @needs_real_data
 @pytest.mark.parametrize("dimension", ["SC", "PQ"])
 def test_on_real_ratings_weighted_kappa_is_the_mean_of_scikit_learn_s_over_pairs(real_ratings, dimension):
-    found = agreement([rating for rating in real_ratings if rating.dimension == dimension], number=100)[dimension]
+    found = agreement([rating for rating in real_ratings if rating.dimension == dimension], Resampling(10))[dimension]
     scores = scores_by_rater(real_ratings, dimension)
     halves = {rater: (row * 2).astype(int) for rater, row in scores.items()}
     judge = halves.pop(GPT_4O)
@@ -118,7 +118,7 @@ def test_on_real_ratings_spearman_is_in_line_with_that_of_all_1432_rows(real_rat
     allowed = 1.96 / (1 - rows / ROWS_OF_ALL) ** 0.5
     assert 2 * stats.norm.sf(allowed) * sum(1 + len(pairs) for _, pairs in OF_ALL_ROWS.values()) < 0.06
     for dimension, (of_judge, of_pairs) in OF_ALL_ROWS.items():
-        ratings = [rating for rating in real_ratings if rating.dimension == dimension]
+        ratings = [replace(rating, group="") for rating in real_ratings if rating.dimension == dimension]
         found = {(GPT_4O, "mean human"): (spearman(ratings, dimension), of_judge)}
         for pair, published in zip(HUMAN_PAIRS, of_pairs, strict=True):
             found[pair] = (spearman(two_humans(ratings, *pair), dimension), published)
@@ -128,7 +128,7 @@ def test_on_real_ratings_spearman_is_in_line_with_that_of_all_1432_rows(real_rat
 
 def spearman(ratings: list[Rating], dimension: str) -> dict[str, Any]:
     """Of the first judge."""
-    return next(iter(agreement(ratings, number=300)[dimension].values()))["spearman"]
+    return next(iter(agreement(ratings, Resampling(200))[dimension].values()))["spearman"]
 
 
 def two_humans(ratings: list[Rating], one: str, other: str) -> list[Rating]:
@@ -146,7 +146,7 @@ def test_on_real_ratings_fisher_averages_are_those_of_the_correlations_within_ea
     within = np.array(
         [stats.spearmanr(judge[groups == name], mean[groups == name])[0] for name in set(groups)], dtype=float
     )
-    entry = agreement(ratings, number=200)["PQ"][GPT_4O]["spearman_by_group"]
+    entry = agreement(ratings, Resampling(50))["PQ"][GPT_4O]["spearman_by_group"]
     assert len(within) > 3
     assert entry["value"] == pytest.approx(np.tanh(np.arctanh(within).mean()), abs=1e-12)
     assert_inside(entry)
@@ -164,7 +164,7 @@ def test_on_real_ratings_the_ceiling_by_group_is_the_mean_over_humans_of_their_f
         places = [groups == name for name in set(groups) if own[groups == name].any()]
         within = np.array([stats.kendalltau(own[place], rest[place])[0] for place in places], dtype=float)
         averages.append(np.tanh(np.arctanh(within).mean()))
-    found = agreement(ratings, number=200)["SC"][HUMANS]
+    found = agreement(ratings, Resampling(50))["SC"][HUMANS]
     assert found["ceiling_kendall_by_group"]["value"] == pytest.approx(np.mean(averages), abs=1e-12)
     assert_inside(found["ceiling_kendall_by_group"])
     assert found["groups"] == {"value": 8, "low": None, "high": None, "n": 744}

@@ -1,4 +1,4 @@
-"""A blind rating study: what is drawn, what is kept, the words that raters see, and what is exported."""
+"""A blind rating study: the sample, what is kept and ties a rating to what was seen, the rubric, and the export."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pytest
 from fakes.annotate_study import (
     GOOD,
     JUDGE,
+    RUBRIC,
     SYSTEMS,
+    edit_again,
     evaluation_folder,
-    lines,
+    kept,
+    other_rubric,
     run,
     verdict,
 )
@@ -21,13 +24,21 @@ from fakes.annotate_study import (
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from ier1_plugin.evaluation.agreement.annotate_export import exported
-from ier1_plugin.evaluation.agreement.annotate_pairs import RatedPair, draw
-from ier1_plugin.evaluation.agreement.rating_page import RequestRejected, read_rating
-from ier1_plugin.evaluation.agreement.rating_study import Study
+from ier1_plugin import prompts
+from ier1_plugin.evaluation.agreement.rating_page import InvalidRating, read_rating
+from ier1_plugin.evaluation.agreement.rating_study import (
+    EditChanged,
+    RatedPair,
+    Study,
+    check_judges,
+    export_ratings,
+    read_rubric,
+    sample_pairs,
+)
 from ier1_plugin.evaluation.agreement.ratings import read_ratings
-from ier1_plugin.evaluation.agreement.rubric import read_rubric, rubric
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError, Score
+from ier1_plugin.runs.folder import write
+from ier1_plugin.task.images import open_image, png_bytes
 
 
 @pytest.fixture
@@ -36,7 +47,20 @@ def folder(tmp_path: Path) -> Path:
     return evaluation_folder(tmp_path / "evaluation")
 
 
-# what is rated
+def rate_all(folder: Path, raters: int = 1) -> Study:
+    with Study.opened(folder, raters=raters) as study:
+        for rater in study.raters:
+            for position in range(len(study.pairs)):
+                study.rate(rater, position, Score(position % 5, position % 4, 3), 1.0)
+    return study
+
+
+def set_judges(folder: Path, *judges: dict[str, str]) -> None:
+    facts = json.loads((folder / "evaluation.json").read_text())
+    (folder / "evaluation.json").write_text(json.dumps(facts | {"judges": judges}))
+
+
+# the sample
 
 
 def many(systems: int, items: int, missing: tuple[tuple[int, int], ...] = ()) -> dict[str, list[RatedPair]]:
@@ -48,23 +72,21 @@ def many(systems: int, items: int, missing: tuple[tuple[int, int], ...] = ()) ->
     }
 
 
-def test_every_item_is_drawn_once_before_any_comes_twice_and_systems_get_equal_shares():
-    drawn = draw(many(systems=3, items=30), sample=30, seed=0)
-    assert len({pair.item for pair in drawn}) == 30
-    assert Counter(pair.system for pair in drawn) == {"s0": 10, "s1": 10, "s2": 10}
-    more = draw(many(systems=3, items=30), sample=50, seed=0)
-    assert more[:30] == drawn
+def test_every_item_is_sampled_once_before_any_comes_twice_and_systems_get_equal_shares():
+    sample = sample_pairs(many(systems=3, items=30), sample=30, seed=0)
+    assert len({pair.item for pair in sample}) == 30
+    assert Counter(pair.system for pair in sample) == {"s0": 10, "s1": 10, "s2": 10}
+    more = sample_pairs(many(systems=3, items=30), sample=50, seed=0)
+    assert more[:30] == sample
     assert len(set(more)) == 50
+    assert sample_pairs(many(1, 50), 10, seed=1) == sample_pairs(many(1, 50), 10, seed=1)
+    assert sample_pairs(many(1, 50), 10, seed=1) != sample_pairs(many(1, 50), 10, seed=2)
 
 
-def test_all_edits_are_drawn_where_the_sample_is_larger_and_what_was_not_edited_is_not():
-    drawn = draw(many(systems=2, items=4, missing=((0, 1), (1, 1), (1, 2))), sample=100, seed=0)
-    assert len(drawn) == len(set(drawn)) == 5
-    assert "i1" not in {pair.item for pair in drawn}
-
-
-def test_the_seed_decides_what_is_drawn():
-    assert draw(many(1, 50), 10, seed=1) == draw(many(1, 50), 10, seed=1) != draw(many(1, 50), 10, seed=2)
+def test_a_larger_sample_is_all_edits_without_those_that_failed():
+    sample = sample_pairs(many(systems=2, items=4, missing=((0, 1), (1, 1), (1, 2))), sample=100, seed=0)
+    assert len(sample) == len(set(sample)) == 5
+    assert "i1" not in {pair.item for pair in sample}
 
 
 def test_raters_rate_the_same_pairs_in_orders_of_their_own_that_stay_the_same(folder):
@@ -77,17 +99,20 @@ def test_raters_rate_the_same_pairs_in_orders_of_their_own_that_stay_the_same(fo
     assert len(study.pairs) == 11
 
 
-def test_a_study_goes_on_with_its_links_takes_more_raters_and_refuses_other_settings(folder):
-    with Study.opened(folder, sample=4, raters=1, seed=3) as study:
-        pass
+def test_a_study_goes_on_with_its_links_takes_more_raters_and_refuses_other_settings(folder, tmp_path):
+    with Study.opened(folder, sample=4, raters=1, seed=3, rubric_sha256=RUBRIC) as study:
+        assert (folder / "annotation").stat().st_mode & 0o077 == 0
     with Study.opened(folder, sample=4, raters=3) as again:
         assert again.pairs == study.pairs
         assert again.raters[0] == study.raters[0]
         assert len({rater.token for rater in again.raters}) == 3
         assert min(len(rater.token) for rater in again.raters) >= 32
-    changes: list[dict[str, Any]] = [{"sample": 5}, {"seed": 4}, {"systems": [SYSTEMS[0]]}, {"raters": 2}]
-    for settings in changes:
-        with pytest.raises(EvaluationError), Study.opened(folder, **settings):
+        assert again.rubric_sha256 == RUBRIC
+    other = read_rubric(other_rubric(tmp_path / "other.jinja")).sha256
+    changes: dict[str, Any] = {"sample": 5, "seed": 4, "systems": [SYSTEMS[0]], "raters": 2, "rubric_sha256": other}
+    for name, value in changes.items():
+        word = name.removesuffix("_sha256")
+        with pytest.raises(EvaluationError, match=word), Study.opened(folder, **{name: value}):
             pass
 
 
@@ -97,45 +122,27 @@ def test_only_the_systems_that_were_named_are_rated(folder):
         assert len(study.pairs) == 5
 
 
-def test_the_tokens_are_readable_by_their_owner_alone(folder):
-    with Study.opened(folder):
-        assert (folder / "annotation").stat().st_mode & 0o077 == 0
-
-
 # what is kept
-
-
-def test_a_torn_last_line_costs_that_rating_alone_and_the_next_one_stands_after_it(folder):
-    with Study.opened(folder) as study:
-        rater = study.raters[0]
-        for place in (0, 1):
-            study.rate(rater, place, Score(4, 2, 3), 1.0)
-        file = study.file(rater)
-    whole = file.read_bytes()
-    for cut in (1, 20, len(whole) - whole.index(b"\n") - 2):
-        file.write_bytes(whole[:-cut])
-        with Study.opened(folder) as study:
-            assert study.scores(rater)[:2] == [Score(4, 2, 3), None]
-            study.rate(rater, 2, Score(0, 1, 2), 1.0)
-        assert Study.read(folder).scores(rater)[:3] == [Score(4, 2, 3), None, Score(0, 1, 2)]
-        assert len(lines(folder)) == 2
 
 
 def test_a_rating_that_was_changed_counts_as_it_was_given_last(folder):
     with Study.opened(folder) as study:
-        study.rate(study.raters[0], 0, Score(4, 2, 3), 1.0)
-        study.rate(study.raters[0], 0, Score(1, 1, 1), 1.0)
-    assert Study.read(folder).scores(study.raters[0])[0] == Score(1, 1, 1)
-    assert len(lines(folder)) == 2
+        rater = study.raters[0]
+        study.rate(rater, 0, Score(4, 2, 3), 1.0)
+        study.rate(rater, 0, Score(1, 1, 1), 1.0)
+        assert Study.read(folder).scores(rater)[0] == Score(1, 1, 1)
+    assert len(kept(folder)) == 2
+    lines = (folder / "annotation/ratings.jsonl").read_text().splitlines()
+    assert [json.loads(line)["score"]["fulfilment"] for line in lines] == [4, 1]
 
 
-def test_a_damaged_line_is_told_with_its_number_and_not_passed_over(folder):
-    with Study.opened(folder) as study:
-        study.rate(study.raters[0], 0, Score(4, 2, 3), 1.0)
-    with study.file(study.raters[0]).open("a") as file:
-        file.write('{"item": "item-1"}\n')
-    with pytest.raises(EvaluationError, match=r"rater-1\.jsonl, line 2 is no rating"):
-        Study.read(folder)
+def test_ratings_of_an_earlier_version_are_refused_in_one_line_that_names_them(folder, tmp_path):
+    with Study.opened(folder):
+        pass
+    write(folder / "annotation/ratings/rater-1.jsonl", "{}\n")
+    done = run("annotate", folder, "--export", tmp_path / "ratings.csv")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert str(folder / "annotation/ratings") in done.stderr
 
 
 BAD_RATINGS = {
@@ -154,57 +161,117 @@ BAD_RATINGS = {
 
 
 @pytest.mark.parametrize("name", BAD_RATINGS)
-def test_what_is_no_rating_is_refused(name):
-    with pytest.raises(RequestRejected):
+def test_an_invalid_rating_is_refused(name):
+    with pytest.raises(InvalidRating):
         read_rating(json.dumps(BAD_RATINGS[name]).encode())
 
 
-@pytest.mark.parametrize(("seconds", "kept"), [("12.5", 12.5), ("-3", 0.0), ("Infinity", 0.0), ("NaN", 0.0)])
-def test_a_time_that_cannot_be_is_kept_as_none(seconds, kept):
-    assert read_rating(f'{{"score": {json.dumps(GOOD)}, "seconds": {seconds}}}'.encode())[:2] == (Score(4, 2, 3), kept)
+@pytest.mark.parametrize(("seconds", "wanted"), [("12.5", 12.5), ("-3", 0.0), ("Infinity", 0.0), ("NaN", 0.0)])
+def test_an_impossible_time_is_kept_as_none(seconds, wanted):
+    body = f'{{"score": {json.dumps(GOOD)}, "seconds": {seconds}}}'.encode()
+    assert read_rating(body) == (Score(4, 2, 3), wanted, "")
 
 
-# the words
+def test_ratings_of_an_edit_that_was_made_again_are_left_out_of_the_export_and_counted(folder, tmp_path):
+    study = rate_all(folder, raters=2)
+    pair = study.pairs[3]
+    edit_again(folder, pair)
+    done = run("annotate", folder, "--export", tmp_path / "ratings.csv")
+    assert done.returncode == 0, done.stderr
+    assert "2 of 22 ratings" in done.stderr
+    ratings = [rating for rating in read_ratings(tmp_path / "ratings.csv") if not rating.is_judge]
+    assert len({(rating.item, rating.rater) for rating in ratings}) == 20
+    assert f"{pair.item}/{pair.system}" not in {rating.item for rating in ratings}
+    for other in study.pairs:
+        edit_again(folder, other)
+    done = run("annotate", folder, "--export", tmp_path / "none.csv")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "22 of 22 ratings" in done.stderr
+    assert not (tmp_path / "none.csv").exists()
+
+
+def test_an_edit_that_was_made_again_is_to_be_rated_again_and_takes_no_rating_of_the_one_before(folder):
+    study = rate_all(folder)
+    rater = study.raters[0]
+    pair = study.order(rater)[2]
+    seen = study.edited_sha256(pair)
+    edit_again(folder, pair)
+    with Study.opened(folder) as again:
+        assert [place for place, score in enumerate(again.scores(rater)) if score is None] == [2]
+        with pytest.raises(EditChanged):
+            again.rate(rater, 2, Score(4, 2, 3), 1.0, seen)
+        assert len(kept(folder)) == 11
+        again.rate(rater, 2, Score(1, 1, 1), 1.0)
+    assert Study.read(folder).scores(rater)[2] == Score(1, 1, 1)
+    assert export_ratings(Study.read(folder))[1] == []
+
+
+def test_words_inside_the_png_make_no_other_image_of_it(folder):
+    study = rate_all(folder)
+    file = folder / study.pairs[0].edited
+    write(file, png_bytes(open_image(file), "another trace"))
+    assert export_ratings(Study.read(folder))[1] == []
+
+
+# the rubric
 
 
 def test_raters_see_the_judge_s_own_words():
-    from ier1_plugin import prompts
-
-    shown, asked = rubric(), prompts.render("judge", request="")
-    assert [(scale.name, scale.highest) for scale in shown.scales] == list(DIMENSIONS.items())
-    for scale in shown.scales:
-        assert scale.question in asked
-        assert all(f"- {score}: {words}" in asked for score, words in scale.levels)
-    assert shown.advice in asked
-    assert shown.advice
+    rubric, prompt = read_rubric(), prompts.render("judge", request="")
+    assert [(scale.name, scale.highest) for scale in rubric.scales] == list(DIMENSIONS.items())
+    for scale in rubric.scales:
+        assert scale.question in prompt
+        assert all(f"- {score}: {words}" in prompt for score, words in scale.levels)
+    assert rubric.advice
+    assert rubric.advice in prompt
 
 
-def test_a_rubric_in_another_form_is_refused_with_what_is_wanted():
-    with pytest.raises(EvaluationError, match="does not show fulfilment from 4 to 0; wanted a line such as"):
-        read_rubric("Rate the edit from 0 to 10.\n\nAnswer with a number.")
+def test_a_rubric_in_another_form_is_refused_with_the_form_that_is_wanted(tmp_path):
+    file = tmp_path / "rubric.jinja"
+    file.write_text('Rate "{{ request }}" from 0 to 10.\n\nAnswer with a number.')
+    with pytest.raises(EvaluationError, match=r"rubric\.jinja .* fulfilment from 4 to 0; .*- 4: all of it"):
+        read_rubric(file)
+
+
+def test_raters_must_see_the_rubric_of_one_judge_at_least(folder):
+    other = {"name": JUDGE, "rubric_sha256": "5e1f" * 16, "rubric": "mine.jinja"}
+    set_judges(folder, other)
+    with pytest.raises(EvaluationError, match=r"mine\.jinja \(5e1f5e1f5e1f\).* --rubric FILE"):
+        check_judges(RUBRIC, folder)
+    set_judges(folder, other, {"name": "gemini:gemini-2.5-flash", "rubric_sha256": RUBRIC})
+    (note,) = check_judges(RUBRIC, folder)
+    assert note.startswith(JUDGE)
+    # its hash is that of its definition
+    set_judges(folder, {"name": "pixel", "rubric_sha256": "5e1f" * 16})
+    assert check_judges(RUBRIC, folder) == []
+
+
+def test_a_judge_that_joined_later_with_another_rubric_is_named_in_the_export(folder):
+    with Study.opened(folder, rubric_sha256="5e1f" * 16) as study:
+        study.rate(study.raters[0], 0, Score(4, 2, 3), 1.0)
+    _, notes = export_ratings(Study.read(folder))
+    assert all(part in notes[0] for part in (JUDGE, str(folder), "judge.jinja", RUBRIC[:12], "5e1f5e1f5e1f"))
 
 
 # the export
 
 
+@pytest.mark.slow
 def test_ratings_and_the_judge_s_scores_of_the_same_edits_come_out_as_one_table(folder, tmp_path):
-    with Study.opened(folder, raters=2) as study:
-        for rater in study.raters:
-            for place in range(11):
-                study.rate(rater, place, Score(place % 5, place % 4, 3), 1.0)
+    study = rate_all(folder, raters=2)
     done = run("annotate", folder, "--export", tmp_path / "ratings.csv")
     assert done.returncode == 0, done.stderr
     ratings = read_ratings(tmp_path / "ratings.csv")
     assert {rating.dimension for rating in ratings} == {*DIMENSIONS, "total"}
     assert {rating.group for rating in ratings} == set(SYSTEMS)
-    said = {(rating.item, rating.rater, rating.dimension): rating.score for rating in ratings}
+    scores = {(rating.item, rating.rater, rating.dimension): rating.score for rating in ratings}
     for pair in study.pairs:
         number = int(pair.item[-1])
-        scores = [score for sample in (0, 1) if (score := verdict(number, pair.system, sample))]
-        found = said.get((f"{pair.item}/{pair.system}", f"judge:{JUDGE}", "total"))
-        assert found == (sum(score.total for score in scores) / 2 if scores else None)
+        judged = [score for sample in (0, 1) if (score := verdict(number, pair.system, sample))]
+        found = scores.get((f"{pair.item}/{pair.system}", f"judge:{JUDGE}", "total"))
+        assert found == (sum(score.total for score in judged) / 2 if judged else None)
     first = study.order(study.raters[0])[7]
-    assert said[f"{first.item}/{first.system}", "rater-1", "fulfilment"] == 2
+    assert scores[f"{first.item}/{first.system}", "rater-1", "fulfilment"] == 2
     compared = run("agreement", tmp_path / "ratings.csv", "--json", tmp_path / "a.json", "--resamples", "100")
     assert compared.returncode == 0, compared.stderr
     found = json.loads((tmp_path / "a.json").read_text())
@@ -216,15 +283,17 @@ def test_ratings_without_judges_are_exported_too(tmp_path):
     folder = evaluation_folder(tmp_path / "evaluation", judged=False)
     with Study.opened(folder, raters=1) as study:
         study.rate(study.raters[0], 0, Score(4, 2, 3), 1.0)
-    ratings, notes = exported(study, "cluster")
+    ratings, notes = export_ratings(study, "cluster")
     assert [rating.score for rating in ratings] == [4, 2, 3, 9]
     assert ratings[0].group.startswith("post-")
     assert notes == []
 
 
-@pytest.mark.parametrize(("options", "told"), [((), "no ratings in"), (("--group-by", "mood"), "--group-by is 'mood'")])
-def test_an_export_of_nothing_is_told_and_writes_nothing(options, told, folder, tmp_path):
+@pytest.mark.parametrize(("options", "word"), [((), "no ratings in"), (("--group-by", "mood"), "'mood'")])
+def test_an_export_of_nothing_is_refused_and_writes_nothing(options, word, folder, tmp_path):
+    with Study.opened(folder):
+        pass
     done = run("annotate", folder, "--export", tmp_path / "ratings.csv", *options)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert told in done.stderr
+    assert word in done.stderr
     assert not (tmp_path / "ratings.csv").exists()

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from fakes.annotate_study import GOOD, REQUESTS, annotating, edit_again, evaluation_folder, lines, run
+from fakes.annotate_study import GOOD, REQUESTS, annotating, edit_again, evaluation_folder, kept, run
 from fakes.browser import Page, browser, needs_browser
 
 pytest.importorskip("krippendorff")
@@ -16,8 +16,7 @@ pytest.importorskip("statsmodels")
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from ier1_plugin.evaluation.agreement.annotate_export import exported
-from ier1_plugin.evaluation.agreement.rating_study import Study
+from ier1_plugin.evaluation.agreement.rating_study import Study, export_ratings
 
 ENTER, LEFT, UP, RIGHT, DOWN, TAB = "\ue007", "\ue012", "\ue013", "\ue014", "\ue015", "\ue004"
 
@@ -70,8 +69,8 @@ def test_a_rater_rates_with_the_keyboard_and_goes_on_after_the_server_was_killed
             process.wait(timeout=60)
             page.type("body", "3" + ENTER)
             page.wait("return document.querySelector('#status').textContent.includes('Not kept')")
-        assert [list(line["score"].values()) for line in lines(folder)] == [[4, 2, 1], [0, 1, 3]]
-        assert all(line["seconds"] < 600 for line in lines(folder))
+        assert [list(line["score"].values()) for line in kept(folder)] == [[4, 2, 1], [0, 1, 3]]
+        assert all(line["seconds"] < 600 for line in kept(folder))
         with annotating(folder) as (_, links):
             page.run("onbeforeunload = null; unsaved.clear()")
             page.open(links["rater-1"])
@@ -133,7 +132,7 @@ def test_whoever_goes_by_tab_scores_the_scale_that_has_the_focus_and_arrows_choo
         press(page, ENTER)
         page.wait("return !document.querySelector('.scale :checked')")
         assert page.run(FOCUSED) == page.run(MARKED) == "fulfilment"
-    assert [line["score"] for line in lines(folder)] == [{"fulfilment": 4, "quality": 2, "preservation": 3}]
+    assert [line["score"] for line in kept(folder)] == [{"fulfilment": 4, "quality": 2, "preservation": 3}]
 
 
 @needs_browser
@@ -167,7 +166,7 @@ def test_a_rating_is_kept_with_the_image_that_was_seen_and_not_given_to_one_made
         start(page, links["rater-1"])
         press(page, "111")
         page.wait("return document.querySelector('#status').textContent === 'kept'")
-    (line,) = lines(folder)
+    (line,) = kept(folder)
     assert line["score"] == {"fulfilment": 1, "quality": 1, "preservation": 1}
     assert line["edited_sha256"] == study.edited_sha256(pair)
 
@@ -197,7 +196,7 @@ def test_the_page_works_on_a_phone_shows_the_photo_before_while_it_is_held_and_l
         fetched = page.run("return performance.getEntriesByType('resource').map(entry => entry.name)")
         assert fetched
         assert all(name.startswith((links["rater-2"], "data:")) for name in fetched)
-    assert [line["score"] for line in lines(folder, "rater-2")] == [GOOD]
+    assert [line["score"] for line in kept(folder, "rater-2")] == [GOOD]
 
 
 @needs_browser
@@ -215,6 +214,6 @@ def test_two_raters_at_once_do_not_get_into_each_other_s_way(folder, tmp_path):
             rate(two, "111")
         for page in (one, two):
             page.wait("return !document.querySelector('#done').hidden")
-    ratings, _ = exported(Study.read(folder))
+    ratings, _ = export_ratings(Study.read(folder))
     totals = {(rating.rater, rating.score) for rating in ratings if rating.dimension == "total" and not rating.is_judge}
     assert totals == {("rater-1", 9), ("rater-2", 3)}

@@ -12,7 +12,7 @@ import pytest
 from fakes.chain_helpers import ier1
 from fakes.evaluation_folders import GEMINI, GPT, items, settings, write_evaluation
 
-from ier1_plugin.evaluation.agreement.agreement import agreement
+from ier1_plugin.evaluation.agreement.agreement import Resampling, agreement
 from ier1_plugin.evaluation.agreement.ratings import Rating
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError, Score
 from ier1_plugin.evaluation.report.agreement import agreement_grid, agreement_rows, read_agreement
@@ -33,7 +33,7 @@ def ratings(count: int = 24) -> list[Rating]:
 @pytest.fixture(scope="module")
 def found() -> Any:
     pytest.importorskip("krippendorff")
-    return agreement(ratings(), number=200, seed=0)
+    return agreement(ratings(), Resampling(number=200))
 
 
 @pytest.fixture(scope="module")

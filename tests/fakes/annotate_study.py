@@ -22,10 +22,11 @@ from PIL import ImageOps
 
 from ier1_plugin import prompts
 from ier1_plugin.data.items import Item
-from ier1_plugin.evaluation.agreement.annotate_pairs import RatedPair
+from ier1_plugin.evaluation.agreement.rating_study import RatedPair
 from ier1_plugin.evaluation.judges.prompt import JudgePrompt
 from ier1_plugin.evaluation.records import BenchmarkItem, Judgement, Score
 from ier1_plugin.runs.folder import write
+from ier1_plugin.runs.store import Store
 from ier1_plugin.task.images import png_bytes
 
 SYSTEMS = ("secret-alpha", "secret-beta")
@@ -65,10 +66,13 @@ def verdict(number: int, system: str, sample: int) -> Score | None:
     return Score((number + sample) % 5, number % 4, 3 if system == SYSTEMS[0] else 1)
 
 
-def lines(folder: Path, rater: str = "rater-1") -> list[dict[str, Any]]:
-    """What the server wrote for a rater."""
-    file = folder / f"annotation/ratings/{rater}.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+def kept(folder: Path, rater: str = "rater-1") -> list[dict[str, Any]]:
+    """A rater's ratings in the store, oldest first."""
+    file = folder / "annotation/ratings.sqlite"
+    if not file.exists():
+        return []
+    with Store(file, read_only=True) as store:
+        return [rating for _, rating in store if rating["rater"] == rater]
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Made-up ratings for tests: raters and a judge who see the same truth through noise.
+"""Made-up ratings: raters and a judge who see the same truth through noise.
 
 ratings_of({"rater-1": [3, 2, None], "judge:j": [3, 1, 0]})    # five Ratings of items "0", "1" and "2"
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ier1_plugin.evaluation.agreement.agreement import agreement
+from ier1_plugin.evaluation.agreement.agreement import Resampling, agreement
 from ier1_plugin.evaluation.agreement.ratings import Rating
 
 
@@ -29,7 +29,6 @@ def ratings_of(
 
 
 def random_scores(seed: int, raters: int = 3, items: int = 60, missing: float = 0.0) -> dict[str, list[float | None]]:
-    """Raters, and a judge, who see the same truth through noise."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, 5, items)
     names = [*(f"human-{number}" for number in range(raters)), "judge:j"]
@@ -37,9 +36,9 @@ def random_scores(seed: int, raters: int = 3, items: int = 60, missing: float = 
     return {name: [None if rng.random() < missing else float(score) for score in row] for name, row in noisy.items()}
 
 
-def of(ratings: list[Rating], dimension: str = "quality", number: int = 200, **more: Any) -> dict[str, Any]:
+def of(ratings: list[Rating], dimension: str = "quality", number: int = 100, **more: Any) -> dict[str, Any]:
     """The agreement on one dimension."""
-    return agreement(ratings, number=number, **more)[dimension]
+    return agreement(ratings, Resampling(number, **more))[dimension]
 
 
 def assert_inside(entry: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDFloats
+from numpy.typing import NDArray
 
 from ier1_plugin.evaluation import statistics
 from ier1_plugin.evaluation.agreement.ratings import JUDGE, Rating
@@ -42,7 +42,7 @@ DECIMALS = 12
 
 
 @dataclass(frozen=True)
-class Bootstrap:
+class Resampling:
     """Intervals over `number` resamples of the items or, with `whole_groups`, of whole groups."""
 
     number: int = RESAMPLES
@@ -57,7 +57,7 @@ class Table:
     dimension: str
     scores: dict[str, Floats]
     """{rater: [items]}, NaN where not rated."""
-    groups: NDFloats[np.int64]
+    groups: NDArray[np.int64]
     """[items]: the number of the item's group; -1: none."""
 
     @property
@@ -70,7 +70,7 @@ class Table:
         rows = [scores for rater, scores in self.scores.items() if not rater.startswith(JUDGE)]
         return np.array(rows).reshape(len(rows), len(self.groups))
 
-    def resampled(self, items: NDFloats[np.int64], whole_groups: bool) -> Table:
+    def resampled(self, items: NDArray[np.int64], whole_groups: bool) -> Table:
         """The items at these positions. Of whole groups, one that was drawn twice is two groups."""
         names, members = np.unique(self.groups, return_counts=True)
         if whole_groups:
@@ -101,7 +101,7 @@ def tables(ratings: Sequence[Rating]) -> list[Table]:
 
 
 def agreement(
-    ratings: Sequence[Rating], how: Bootstrap | None = None, on_progress: Callable[[], object] = lambda: None
+    ratings: Sequence[Rating], how: Resampling | None = None, on_progress: Callable[[], object] = lambda: None
 ) -> dict[str, dict[str, dict[str, Entry]]]:
     """{dimension: {"judge:NAME": entries, "humans": entries}}; `on_progress` is called after each of the latter."""
     result: dict[str, dict[str, dict[str, Entry]]] = {}
@@ -109,17 +109,15 @@ def agreement(
         result[table.dimension] = {}
         for rater in (*table.judges, HUMANS):
             measures = human_measures if rater == HUMANS else partial(judge_measures, judge=rater)
-            result[table.dimension][rater] = estimates(measures, table, how or Bootstrap())
+            result[table.dimension][rater] = estimates(measures, table, how or Resampling())
             on_progress()
     return result
 
 
-def estimates(measures: Callable[[Table], Measures], table: Table, how: Bootstrap) -> dict[str, Entry]:
+def estimates(measures: Callable[[Table], Measures], table: Table, how: Resampling) -> dict[str, Entry]:
     """An entry for each of the measures of a table."""
     items = np.arange(len(table.groups))
-    resamples = Resamples(
-        table.groups if how.whole_groups else items, seeded(how.seed, table.dimension), how.number
-    )
+    resamples = Resamples(table.groups if how.whole_groups else items, seeded(how.seed, table.dimension), how.number)
     found = statistics.bootstrap(
         lambda drawn: [value for value, _ in measures(table.resampled(drawn, how.whole_groups)).values()],
         resamples,
@@ -194,7 +192,9 @@ def correlations(pairs: Sequence[Pair], prefix: str = "") -> Measures:
     enough = [number for number, both in enumerate(shared) if both.sum() >= MIN_ITEMS]
     values = np.full(len(CORRELATIONS), np.nan)
     if enough:
-        values = np.mean([correlate(*(scores[shared[number]] for scores in pairs[number])) for number in enough], axis=0)
+        values = np.mean(
+            [correlate(*(scores[shared[number]] for scores in pairs[number])) for number in enough], axis=0
+        )
     items = _in_any(shared)
     return {f"{prefix}{kind}": (value, items) for kind, value in zip(CORRELATIONS, values, strict=True)}
 
@@ -220,7 +220,8 @@ def correlations_by_group(pairs: Sequence[Pair], groups: NDArray[np.int64], pref
             averages.append(np.tanh(np.mean(z, axis=0)))
     values = np.mean(averages, axis=0) if averages else np.full(len(CORRELATIONS), np.nan)
     items = int(counted.sum())
-    result = {f"{prefix}{kind}_by_group": (value, items) for kind, value in zip(CORRELATIONS, values, strict=True)}
+    names = [f"{prefix}{kind}_by_group" for kind in CORRELATIONS]
+    result: Measures = {name: (float(value), items) for name, value in zip(names, values, strict=True)}
     return result | {GROUPS: (len(np.unique(groups[counted])), items)}
 
 
@@ -266,7 +267,7 @@ def fleiss_kappa(humans: Floats) -> tuple[float, int]:
     return float(inter_rater.fleiss_kappa(counts)), data.shape[1]
 
 
-def _in_any(shared: Sequence[NDFloats[np.bool_]]) -> int:
+def _in_any(shared: Sequence[NDArray[np.bool_]]) -> int:
     """The items that any of the pairs has in common."""
     return int(np.any(shared, axis=0).sum()) if len(shared) else 0
 
@@ -286,7 +287,7 @@ MEASURES = {
 
 
 def agreement_text(
-    tables: Sequence[Table], result: Mapping[str, Mapping[str, Mapping[str, Entry]]], how: Bootstrap
+    tables: Sequence[Table], result: Mapping[str, Mapping[str, Mapping[str, Entry]]], how: Resampling
 ) -> str:
     """What `ier1 agreement` prints; `result` is that of `agreement` for the same tables.
 
@@ -303,7 +304,9 @@ def agreement_text(
         raters = result[table.dimension]
         means = [["mean rating", "value", "items"]]
         for rater in table.scores:
-            entry = raters.get(rater) or estimates(lambda drawn, rater=rater: {"mean": mean(drawn.scores[rater])}, table, how)
+            entry = raters.get(rater) or estimates(
+                lambda drawn, rater=rater: {"mean": mean(drawn.scores[rater])}, table, how
+            )
             means.append([rater, _cell(entry["mean"]), str(entry["mean"]["n"])])
         means.append(["mean of humans", _cell(raters[HUMANS]["mean"]), str(raters[HUMANS]["mean"]["n"])])
         measures = [["measure", *raters]]
@@ -329,8 +332,9 @@ def agreement_text(
     ]
     if any((table.groups >= 0).any() for table in tables):
         lines += [
-            "By group: the correlation within each group, averaged by Fisher's z. Groups of constant ratings or fewer than",
-            f"{MIN_ITEMS} items do not count; in one of n items |r| is at most 1 - 2/(n(n-1)), as the z of 1 is infinite.",
+            "By group: the correlation within each group, averaged by Fisher's z. Groups of constant ratings, or of",
+            f"fewer than {MIN_ITEMS} items, do not count. In a group of n items |r| is at most 1 - 2/(n(n-1)), as",
+            "the z of 1 is infinite.",
         ]
     return "\n".join(lines)
 

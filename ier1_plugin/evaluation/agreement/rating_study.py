@@ -1,22 +1,22 @@
-"""A blind rating study on the edits of an evaluation, as files: what is rated, by whom, and what they said so far.
+"""A blind rating study of an evaluation's edits: which edits, by which rubric, and the ratings so far.
 
     with Study.opened(Path("evaluations/psr"), sample=100, raters=3, seed=0) as study:
         study.rate(study.raters[0], 7, Score(4, 2, 3), seconds=12.5)
-    # evaluations/psr/annotation/study.json             the pairs (item, system), the hash of the rubric that is shown,
-    #                                                   and the raters with their secret tokens
-    # evaluations/psr/annotation/ratings/rater-1.jsonl  {"item": ..., "system": ..., "score": {...}, "seconds": 12.5,
-    #                                                    "edited_sha256": "9f2c...", ...}
+    # evaluations/psr/annotation/study.json        the pairs (item, system), the hash of the rubric that raters see,
+    #                                              and the raters with their secret tokens
+    # evaluations/psr/annotation/ratings.sqlite    {"item": ..., "system": ..., "rater": "rater-1", "score": {...},
+    #                                               "seconds": 12.5, "date": ..., "edited_sha256": "9f2c..."}
+    export_ratings(Study.read(Path("evaluations/psr")))    # the rows that `ier1 agreement` reads, with the judges' own
 
-All raters rate the same pairs, each in an order of their own. A rating is on the disk when `rate` returns; the last
-line of a pair counts. It is of the image that it was given to: where the edit was made again since, it doesn't count.
+All raters rate the same pairs, each in an order of their own. A rating is on disk when `rate` returns; the last one of
+a pair counts. It belongs to the image that was seen: if the edit has been made again since, it does not count.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import random
+import re
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
@@ -25,18 +25,161 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from ier1_plugin.evaluation.agreement.annotate_lines import Rating, append, read_lines
-from ier1_plugin.evaluation.agreement.annotate_pairs import RatedPair, draw, edited_pairs
-from ier1_plugin.evaluation.agreement.rubric import SHOWN
+import numpy as np
+
+from ier1_plugin.data.items import Item
+from ier1_plugin.evaluation.agreement.ratings import JUDGE, Rating
+from ier1_plugin.evaluation.folder import EVALUATION, read_items, read_run
+from ier1_plugin.evaluation.judges import PIXEL
 from ier1_plugin.evaluation.judges.base import content_sha256
-from ier1_plugin.evaluation.records import EvaluationError, Score
-from ier1_plugin.runs.folder import write
+from ier1_plugin.evaluation.judges.prompt import JudgePrompt
+from ier1_plugin.evaluation.judges.store import judgements_file
+from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError, Score
+from ier1_plugin.evaluation.scores import read_study
+from ier1_plugin.pipeline import batch_folder
+from ier1_plugin.runs.folder import changes, locked, write
+from ier1_plugin.runs.store import Store
 from ier1_plugin.task.images import ImageError, read_file
 
-FOLDER, STUDY, RATINGS = "annotation", "study.json", "ratings"
+FOLDER, STUDY, RATINGS = "annotation", "study.json", "ratings.sqlite"
 SAMPLE, RATERS, SEED = 100, 3, 0
+GROUPINGS = ("system", "action", "cluster")
+TOTAL = "total"
+SHOWN = 12
+"""Characters of a hash in a message."""
+RUBRIC_FORM = (
+    'a line such as "fulfilment, 0 to 4: was it done?" and below it "- 4: all of it" down to "- 0: none of it"'
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One dimension of DIMENSIONS; levels from the highest score to 0."""
+
+    name: str
+    highest: int
+    question: str
+    levels: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """The words of the judge's prompt: scales in the order of DIMENSIONS, and the paragraph after them ("": none)."""
+
+    scales: tuple[Scale, ...]
+    advice: str
+    sha256: str
+    """Of the prompt, as evaluation.json has it of each judge."""
+
+
+def read_rubric(file: Path | None = None) -> Rubric:
+    """The rubric of the judges' own prompt, or of another one. EvaluationError: it isn't in the form of RUBRIC_FORM."""
+    prompt = JudgePrompt.read(file)
+    where = f"rubric {file}" if file else "the rubric"
+    # raters see each request beside its images
+    paragraphs = [part.strip() for part in prompt.template.render(request="").split("\n\n") if part.strip()]
+    scales: dict[str, Scale] = {}
+    after = 0
+    for number, paragraph in enumerate(paragraphs):
+        head, *lines = [line.strip() for line in paragraph.splitlines()]
+        title = re.fullmatch(r"(\w+), 0 to (\d+): (.+)", head)
+        if not title or title[1] not in DIMENSIONS:
+            continue
+        if title[1] in scales:
+            raise EvaluationError(f"{where} has the scale {title[1]} twice")
+        levels = [level for line in lines if (level := re.fullmatch(r"- (\d+): (.+)", line))]
+        scales[title[1]] = Scale(
+            title[1], int(title[2]), title[3], tuple((int(level[1]), level[2]) for level in levels)
+        )
+        after = number + 1
+    for name, highest in DIMENSIONS.items():
+        if name not in scales or [score for score, _ in scales[name].levels] != list(range(highest, -1, -1)):
+            raise EvaluationError(f"{where} does not show {name} from {highest} to 0; wanted {RUBRIC_FORM}")
+    advice = paragraphs[after] if after < len(paragraphs) else ""
+    return Rubric(
+        tuple(scales[name] for name in DIMENSIONS), "" if advice.startswith("Answer") else advice, prompt.sha256
+    )
+
+
+def other_rubrics(shown_sha256: str, folder: Path) -> list[str]:
+    """A line for each judge of an evaluation whose rubric is not the one that raters see."""
+    return [
+        f"{judge['name']} judged {folder} by rubric {judge.get('rubric') or 'FILE'} "
+        f"({judge['rubric_sha256'][:SHOWN]}), but raters see another one ({shown_sha256[:SHOWN]})"
+        for judge in _judges(folder)
+        if judge["rubric_sha256"] != shown_sha256
+    ]
+
+
+def check_judges(shown_sha256: str, folder: Path) -> list[str]:
+    """As `other_rubrics`. EvaluationError: no judge of the evaluation has the rubric that raters would see."""
+    notes = other_rubrics(shown_sha256, folder)
+    if notes and len(notes) == len(_judges(folder)):
+        raise EvaluationError(f"{notes[0]}; pass that rubric with --rubric FILE")
+    return notes
+
+
+def _judges(folder: Path) -> list[dict[str, Any]]:
+    """Those with a rubric; the hash of `pixel` is that of its definition."""
+    judges = read_run(folder).get("judges", [])
+    return [judge for judge in judges if judge.get("rubric_sha256") and judge["name"] != PIXEL]
+
+
+@dataclass(frozen=True)
+class RatedPair:
+    """One system's edit of one item. Paths are relative to the evaluation's folder, or absolute."""
+
+    item: str
+    system: str
+    request: str
+    source: str
+    edited: str
+    actions: tuple[str, ...] = ()
+    cluster: str = ""
+
+
+def edited_pairs(folder: Path, systems: Sequence[str] = ()) -> dict[str, list[RatedPair]]:
+    """{system: pairs that have an edited image}, of all systems of an evaluation or of those named.
+
+    EvaluationError: there are none, or there is no such system.
+    """
+    facts, items = read_run(folder), read_items(folder)
+    if not facts:
+        raise EvaluationError(f"{folder} holds no {EVALUATION}; wanted a folder that `ier1 evaluate --out` made")
+    folders = {str(one["name"]): str(one.get("folder") or f"systems/{one['name']}") for one in facts["systems"]}
+    if unknown := sorted(set(systems) - set(folders)):
+        raise EvaluationError(f"{folder} has no system {unknown[0]!r}; it has {', '.join(folders)}")
+    pairs: dict[str, list[RatedPair]] = {}
+    for system in [name for name in folders if name in (systems or folders)]:
+        store, pairs[system] = batch_folder.Store(folder / folders[system]), []
+        for item in items:
+            edited = store.image(Item(item.id))
+            if edited.is_file():
+                file = str(edited.relative_to(folder) if edited.is_relative_to(folder) else edited)
+                pair = RatedPair(item.id, system, item.request, item.image, file, item.actions, item.cluster)
+                pairs[system].append(pair)
+    if not any(pairs.values()):
+        raise EvaluationError(f"{folder} has no edited images to rate; `ier1 evaluate --out {folder}` makes them")
+    return pairs
+
+
+def sample_pairs(pairs: dict[str, list[RatedPair]], sample: int, seed: int) -> list[RatedPair]:
+    """A random sample, or all pairs: every item once before any comes twice, systems in turn."""
+    by_item: dict[str, dict[str, RatedPair]] = {}
+    for system, of_system in pairs.items():
+        for pair in of_system:
+            by_item.setdefault(pair.item, {})[system] = pair
+    items = sorted(by_item)
+    random.Random(f"{seed}-items").shuffle(items)
+    systems = list(pairs)
+    turns = (
+        (item, systems[(position + turn) % len(systems)])
+        for turn in range(len(systems))
+        for position, item in enumerate(items)
+    )
+    return [by_item[item][system] for item, system in turns if system in by_item[item]][:sample]
 
 
 @dataclass(frozen=True)
@@ -47,23 +190,31 @@ class Rater:
     token: str
 
 
-class Changed(Exception):
-    """The edited image is not the one that was seen."""
+class EditRating(NamedTuple):
+    """A rater's scores of one edit, and `content_sha256` of the edited image that they saw."""
+
+    score: Score
+    edited_sha256: str
+
+
+class EditChanged(EvaluationError):
+    """The edited image is no longer the one that was seen."""
 
 
 @dataclass
 class Study:
-    """The files of one study. Safe to use from several threads; `opened` keeps other processes out."""
+    """One study. Safe to use from several threads; `opened` keeps other processes out."""
 
     folder: Path
     """Of the evaluation."""
     seed: int
     pairs: tuple[RatedPair, ...]
     raters: tuple[Rater, ...]
-    said: dict[str, dict[tuple[str, str], Rating]] = field(default_factory=dict)
+    rubric_sha256: str
+    """Of the rubric that raters see."""
+    ratings: dict[str, dict[tuple[str, str], EditRating]] = field(default_factory=dict)
     """{rater: {(item, system): rating}}"""
-    rubric_sha256: str = ""
-    """Of the rubric that raters are shown; "" in a study of old, which kept none."""
+    _store: Store | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -78,42 +229,75 @@ class Study:
         systems: Sequence[str] = (),
         rubric_sha256: str = "",
     ) -> Iterator[Study]:
-        """Begins a study or goes on with the one that is there; None: as it is there, or else the defaults above.
+        """Begins a study or goes on with the one in `folder`; None: as it was begun, or else the defaults above.
 
-        More raters may join later. EvaluationError: no edits, other settings than before, or another server has it.
+        More raters may join later. EvaluationError: no edits, or other settings than before. RunError: another server
+        has it.
         """
-        place = folder / FOLDER
-        if not (place / STUDY).exists():
-            # before anything is written into a folder that may be the wrong one
-            edited_pairs(folder, systems)
+        place, file = folder / FOLDER, folder / FOLDER / STUDY
+        # before anything is written into a folder that may be the wrong one
+        pairs = {} if file.exists() else edited_pairs(folder, systems)
         place.mkdir(mode=0o700, exist_ok=True)
-        lock = os.open(place / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            _take(lock, place)
-            if not (place / STUDY).exists():
-                _begin(folder, sample or SAMPLE, seed or SEED, systems)
-            _check(place / STUDY, sample, seed, systems)
-            _keep_rubric(place / STUDY, rubric_sha256)
-            _add_raters(place / STUDY, raters)
-            yield cls.read(folder)
-        finally:
-            os.close(lock)
+        with locked(place):
+            if file.exists():
+                values = _read_values(folder)
+            else:
+                seed, sample = seed or SEED, sample or SAMPLE
+                values = {"seed": seed, "sample": sample, "systems": list(systems), "rubric_sha256": rubric_sha256}
+                values |= {"pairs": [asdict(pair) for pair in sample_pairs(pairs, sample, seed)], "raters": []}
+            given = {"sample": sample, "seed": seed, "systems": list(systems) or None}
+            given = {name: value for name, value in given.items() if value is not None}
+            if changed := changes({name: values.get(name) for name in given}, given):
+                raise EvaluationError(
+                    f"{place} was begun with other settings ({', '.join(changed)}); leave them out to go on, or move "
+                    f"that folder away to begin anew"
+                )
+            before = values.get("rubric_sha256") or ""
+            if rubric_sha256 and before and before != rubric_sha256:
+                raise EvaluationError(
+                    f"{place} was begun with another rubric ({before[:SHOWN]}, now {rubric_sha256[:SHOWN]}); pass the "
+                    f"one that raters saw with --rubric FILE, or move that folder away to begin anew"
+                )
+            known = len(values["raters"])
+            wanted = raters or known or RATERS
+            if wanted < known:
+                raise EvaluationError(f"{place} has {known} raters already; --raters {wanted} would drop some")
+            for number in range(known + 1, wanted + 1):
+                values["raters"].append(asdict(Rater(f"rater-{number}", secrets.token_urlsafe(24))))
+            values["rubric_sha256"] = before or rubric_sha256
+            study = cls.read(folder, values)
+            write(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+            with Store(place / RATINGS) as store:
+                study._store = store
+                yield study
+                store.export((place / RATINGS).with_suffix(".jsonl"))
 
     @classmethod
-    def read(cls, folder: Path) -> Study:
-        """The study as it stands, also while a server has it. EvaluationError: there is none, or it is damaged."""
-        values = _study(folder / FOLDER / STUDY)
+    def read(cls, folder: Path, values: dict[str, Any] | None = None) -> Study:
+        """The study as it is now, also while a server has it. EvaluationError: there is none, or it is damaged.
+
+        `values`: what study.json holds, if that is known.
+        """
+        values = values or _read_values(folder)
+        place = folder / FOLDER
+        if (place / "ratings").is_dir():
+            raise EvaluationError(
+                f"{place / 'ratings'} holds JSON lines of an earlier version; export them with that version, or move "
+                f"{place} away to begin anew"
+            )
         try:
             pairs = tuple(RatedPair(**pair | {"actions": tuple(pair["actions"])}) for pair in values["pairs"])
-            study = cls(folder, values["seed"], pairs, tuple(Rater(**rater) for rater in values["raters"]))
+            raters = tuple(Rater(**rater) for rater in values["raters"])
+            study = cls(folder, values["seed"], pairs, raters, str(values.get("rubric_sha256") or ""))
+            study.ratings = {rater.name: {} for rater in raters}
+            if (place / RATINGS).exists():
+                with Store(place / RATINGS, read_only=True) as store:
+                    for _, one in store:
+                        rating = EditRating(Score(**one["score"]), one["edited_sha256"])
+                        study.ratings[one["rater"]][one["item"], one["system"]] = rating
         except (KeyError, TypeError, AttributeError) as error:
-            raise EvaluationError(f"{folder / FOLDER / STUDY} is damaged: {error!r}") from None
-        study.rubric_sha256 = str(values.get("rubric_sha256") or "")
-        study.said = {rater.name: dict(read_lines(study.file(rater))) for rater in study.raters}
+            raise EvaluationError(f"{place} is damaged: {error!r}") from None
         return study
-
-    def file(self, rater: Rater) -> Path:
-        return self.folder / FOLDER / RATINGS / f"{rater.name}.jsonl"
 
     def order(self, rater: Rater) -> list[RatedPair]:
         """The pairs as this rater sees them, the same each time."""
@@ -122,35 +306,35 @@ class Study:
         return pairs
 
     def scores(self, rater: Rater) -> list[Score | None]:
-        """What this rater said of each pair as it is now, in the rater's order."""
+        """This rater's score of each pair as it is now, in the rater's order."""
         with self._lock:
-            said = dict(self.said[rater.name])
-        ratings = [(pair, said.get((pair.item, pair.system))) for pair in self.order(rater)]
-        return [one.score if one and self.counts(pair, one) else None for pair, one in ratings]
+            ratings = dict(self.ratings[rater.name])
+        pairs = [(pair, ratings.get((pair.item, pair.system))) for pair in self.order(rater)]
+        return [one.score if one and self.counts(pair, one) else None for pair, one in pairs]
 
     def edited_sha256(self, pair: RatedPair) -> str:
         """`content_sha256` of the edited image as it is now; "" where it can't be read."""
         try:
             file = self.folder / pair.edited
-            there = file.stat()
-            return _sha256(file, there.st_ino, there.st_size, there.st_mtime_ns)
+            stat = file.stat()
+            return _sha256(file, stat.st_ino, stat.st_size, stat.st_mtime_ns)
         except (OSError, ImageError):
             return ""
 
-    def counts(self, pair: RatedPair, said: Rating) -> bool:
-        """Whether the edit is still the one that was rated, or at least not known to be another one."""
-        return not said.edited_sha256 or self.edited_sha256(pair) in ("", said.edited_sha256)
+    def counts(self, pair: RatedPair, rating: EditRating) -> bool:
+        """Whether the edit is still the one that was rated, as far as it can be read."""
+        return self.edited_sha256(pair) in ("", rating.edited_sha256)
 
-    def rate(self, rater: Rater, place: int, score: Score, seconds: float, seen: str = "") -> None:
-        """Keeps a rating of the pair at `place` of the rater's order; `seen`: `edited_sha256` of what was shown.
+    def rate(self, rater: Rater, position: int, score: Score, seconds: float, seen: str = "") -> None:
+        """Keeps a rating of the pair at `position` of the rater's order; `seen`: `edited_sha256` of the shown image.
 
-        Changed: that is not the image any more. OSError: it could not be written.
+        EditChanged: that is no longer the image. RunError: the rating could not be written.
         """
-        pair = self.order(rater)[place]
+        pair = self.order(rater)[position]
         edited = self.edited_sha256(pair)
         if seen and seen != edited:
-            raise Changed
-        line = {
+            raise EditChanged("this edit was made again; reload the page to see it")
+        record = {
             "item": pair.item,
             "system": pair.system,
             "rater": rater.name,
@@ -159,74 +343,69 @@ class Study:
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "edited_sha256": edited,
         }
+        assert self._store is not None, "a study that was only read takes no ratings"
         with self._lock:
-            append(self.file(rater), json.dumps(line, ensure_ascii=False))
-            self.said[rater.name][pair.item, pair.system] = Rating(score, edited)
+            self._store.append(json.dumps([rater.name, pair.item, pair.system]), record)
+            self.ratings[rater.name][pair.item, pair.system] = EditRating(score, edited)
 
 
-def _begin(folder: Path, sample: int, seed: int, systems: Sequence[str]) -> None:
-    pairs = draw(edited_pairs(folder, systems), sample, seed)
-    values = {
-        "seed": seed,
-        "sample": sample,
-        "systems": list(systems),
-        "pairs": [asdict(pair) for pair in pairs],
-        "raters": [],
-    }
-    write(folder / FOLDER / STUDY, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+def export_ratings(study: Study, group_by: str = "system") -> tuple[list[Rating], list[str]]:
+    """(ratings of humans, then of judges on the same edits; notes on what doesn't count).
+
+    Each dimension of the rubric has its rows, and so has their sum, `total`. A judge's are means over its samples of an
+    edit; what is unscored has none. EvaluationError: no rating is left, or `group_by` is none of GROUPINGS.
+    """
+    if group_by not in GROUPINGS:
+        raise EvaluationError(f"--group-by is {group_by!r}; wanted one of {', '.join(GROUPINGS)}")
+
+    def rows(pair: RatedPair, rater: str, parts: Sequence[float]) -> list[Rating]:
+        group = {"system": pair.system, "action": " + ".join(pair.actions), "cluster": pair.cluster}[group_by]
+        scores = zip((*DIMENSIONS, TOTAL), (*parts, sum(parts)), strict=True)
+        return [Rating(f"{pair.item}/{pair.system}", rater, dimension, score, group) for dimension, score in scores]
+
+    ratings: list[Rating] = []
+    notes: list[str] = []
+    given = changed = 0
+    for rater in study.raters:
+        for pair in study.pairs:
+            one = study.ratings[rater.name].get((pair.item, pair.system))
+            given += bool(one)
+            if one and study.counts(pair, one):
+                ratings += rows(pair, rater.name, [getattr(one.score, name) for name in DIMENSIONS])
+            elif one:
+                changed += 1
+    if changed:
+        notes.append(f"{changed} of {given} ratings are left out, as their edits were made again since")
+    if not ratings:
+        reason = f": {notes[0]}" if notes else " yet"
+        raise EvaluationError(f"no ratings in {study.folder}{reason}; `ier1 annotate {study.folder}` collects them")
+    files = [judgements_file(study.folder, judge["name"]) for judge in read_run(study.folder).get("judges", [])]
+    if not any(file.is_file() and file.stat().st_size for file in files):
+        return ratings, notes
+    if study.rubric_sha256:
+        notes += other_rubrics(study.rubric_sha256, study.folder)
+    judged = read_study([study.folder])
+    (name, benchmark), *_ = judged.benchmarks.items()
+    position = {item.id: number for number, item in enumerate(benchmark.items)}
+    for judge in judged.judges:
+        for pair in study.pairs:
+            scores = judged.scores.get((name, pair.system, judge))
+            parts = scores.parts[position[pair.item]] if scores and pair.item in position else None
+            if parts is not None and np.isfinite(parts).all():
+                ratings += rows(pair, f"{JUDGE}{judge}", parts.tolist())
+    return ratings, [*notes, *judged.notes]
 
 
-def _check(file: Path, sample: int | None, seed: int | None, systems: Sequence[str]) -> None:
-    was = _study(file)
-    for name, given in (("sample", sample), ("seed", seed), ("systems", list(systems) or None)):
-        if given is not None and given != was.get(name):
-            raise EvaluationError(
-                f"{file.parent} was begun with {name} {was.get(name)!r}, now {given!r}; leave it out to go on, "
-                f"or move that folder away to begin anew"
-            )
-
-
-def _keep_rubric(file: Path, sha256: str) -> None:
-    """EvaluationError: raters saw another one before."""
-    values = _study(file)
-    before = values.get("rubric_sha256") or ""
-    if sha256 and before and before != sha256:
-        raise EvaluationError(
-            f"{file.parent} was begun with another rubric ({before[:SHOWN]}, now {sha256[:SHOWN]}); give --rubric FILE "
-            f"with the one that raters saw, or move that folder away to begin anew"
-        )
-    if sha256 and not before:
-        write(file, json.dumps(values | {"rubric_sha256": sha256}, indent=1, ensure_ascii=False) + "\n")
-
-
-def _add_raters(file: Path, wanted: int | None) -> None:
-    values = _study(file)
-    have = len(values["raters"])
-    wanted = wanted or have or RATERS
-    if wanted < have:
-        raise EvaluationError(f"{file.parent} has {have} raters already; --raters {wanted} would drop some")
-    for number in range(have + 1, wanted + 1):
-        values["raters"].append(asdict(Rater(f"rater-{number}", secrets.token_urlsafe(24))))
-    if wanted > have:
-        write(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
-
-
-def _take(lock: int, place: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise EvaluationError(f"another server has {place}; end it first, or use the links that it shows") from None
-
-
-def _study(file: Path) -> dict[str, Any]:
+def _read_values(folder: Path) -> dict[str, Any]:
+    file = folder / FOLDER / STUDY
     if not file.is_file():
-        raise EvaluationError(f"no ratings in {file.parents[1]}; `ier1 annotate {file.parents[1]}` collects them")
+        raise EvaluationError(f"no ratings in {folder}; `ier1 annotate {folder}` collects them")
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise EvaluationError(f"{file} is damaged: {error}") from None
     if not isinstance(values, dict) or not isinstance(values.get("raters"), list):
-        raise EvaluationError(f"{file} is damaged: raters and pairs were wanted")
+        raise EvaluationError(f"{file} is damaged: it has no raters")
     return values
 
 
