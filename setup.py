@@ -68,6 +68,7 @@ EXTRAS = {
         "pytest-timeout>=2.3",
         "ruff>=0.6",
         "selenium>=4.25",
+        "setuptools>=68",
     ],
 }
 
@@ -79,9 +80,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["ier1_plugin*", "reward_fns*", "data_prep*"]),
-    package_data={"ier1_plugin": ["**/*.jinja", "app/*.css", "training/cpu/site/**/*"]},
-    include_package_data=True,
+    # nothing but ier1_plugin goes beside other people's packages; data_prep stays in the checkout
+    packages=[*find_packages(include=["ier1_plugin*"]), "ier1_plugin.reward_fns"],
+    package_dir={"ier1_plugin.reward_fns": "reward_fns"},
+    package_data={"ier1_plugin": ["**/*.jinja", "**/*.css", "**/*.yaml", "training/cpu/site/**/*"]},
     install_requires=BASE,
     entry_points={"console_scripts": ["ier1=ier1_plugin.cli.main:main"]},
     extras_require=EXTRAS | {"all": sorted({dep for deps in EXTRAS.values() for dep in deps})},
