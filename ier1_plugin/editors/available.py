@@ -6,17 +6,14 @@ described(["gpt-image"])[0].why    # "OPENAI_API_KEY is not set"
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from ier1_plugin.editors.base import is_installed, packages_of
 from ier1_plugin.editors.local.icedit import LORA, MODEL
 from ier1_plugin.editors.local.loading import PACKAGES, is_cached, is_offline
 from ier1_plugin.editors.remote.gemini import KEY_NAMES
-
-DEVICES = ("nvidia0", "kfd", "dxg", "accel")
+from ier1_plugin.runs.hardware import has_gpu
 
 
 @dataclass(frozen=True)
@@ -92,11 +89,6 @@ NEEDS: dict[str, Needs] = {
 def described(names: Iterable[str]) -> list[Description]:
     """A description of each name; one that is not in NEEDS is taken to need nothing."""
     return [_described(name, NEEDS.get(name, Needs())) for name in names]
-
-
-def has_gpu() -> bool:
-    """True if the machine shows a GPU; asks the file system, since asking torch takes seconds."""
-    return any(Path("/dev", device).exists() for device in DEVICES) or shutil.which("nvidia-smi") is not None
 
 
 def memory_gb() -> int:

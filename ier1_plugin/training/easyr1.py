@@ -35,7 +35,7 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
 
     if problems := list(host.versions()):
         return _refuse(problems)
-    raw, problems = configuration.given(list(overrides), defaults())
+    raw, problems = configuration.read(overrides, defaults())
     config = None
     if raw is not None:
         make_absolute(raw)
@@ -163,7 +163,7 @@ def _start_ray(config: Any) -> list[str]:
     settings = ray_init_kwargs(config.trainer.n_gpus_per_node, os.environ.get("RAY_ADDRESS"))
     # without an address Ray would join whatever cluster was last started on this machine
     ray.init(**{"address": "local", **settings})
-    problems = guard.refusals(True, config.worker.actor.model.model_path, guard.gpu_nodes())
+    problems = guard.refusals(True, config.worker.actor.model.model_path, guard.find_gpu_nodes())
     if problems:
         ray.shutdown()
     return problems

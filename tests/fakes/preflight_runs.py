@@ -88,11 +88,11 @@ def row(number: int = 0, **changes: Any) -> dict[str, Any]:
     return made | changes
 
 
-def write(path: Path, records: list[dict[str, Any]]) -> str:
+def write(path: Path, records: list[dict[str, Any]], rows: int | None = None) -> str:
     import pyarrow as pa
     from pyarrow import parquet
 
-    parquet.write_table(pa.Table.from_pylist(records), path)
+    parquet.write_table(pa.Table.from_pylist(records).slice(0, rows), path)
     return str(path)
 
 

@@ -35,7 +35,7 @@ from ier1_plugin.training.preflight import settings
 from ier1_plugin.training.preflight.run import Note, Run
 report = {}
 for file in sys.argv[1:]:
-    raw, _ = configuration.given([f"config={file}", "data.train_files=t.parquet", "data.val_files=v.parquet"], {})
+    raw, _ = configuration.read([f"config={file}", "data.train_files=t.parquet", "data.val_files=v.parquet"], {})
     config, problems = configuration.typed(raw)
     if config is not None:
         checks = (settings.positive, settings.names, settings.batches, settings.sampling, settings.lengths)

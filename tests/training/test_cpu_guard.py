@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import stat
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -133,43 +131,8 @@ def test_config_keys_that_need_cuda_are_named_with_their_cure(config: Any):
 
 
 def test_without_ray_this_machine_alone_is_asked():
-    assert guard.gpu_nodes(lambda: True) == [socket.gethostname()]
-    assert guard.gpu_nodes(lambda: False) == []
-
-
-def test_an_nvidia_device_file_is_a_gpu_and_the_driver_files_beside_it_are_not(tmp_path: Path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    for name in ("nvidiactl", "nvidia-uvm"):
-        (tmp_path / name).touch()
-    assert not guard._has_nvidia(tmp_path)
-    (tmp_path / "nvidia0").touch()
-    assert guard._has_nvidia(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("printed", "status", "found"),
-    [("GPU 0: NVIDIA H100", 0, True), ("No devices were found", 6, False), ("", 0, False)],
-)
-def test_nvidia_smi_is_believed_where_there_are_no_device_files(
-    tmp_path: Path, monkeypatch, printed: str, status: int, found: bool
-):
-    command = tmp_path / "nvidia-smi"
-    command.write_text(f"#!/bin/sh\necho '{printed}'\nexit {status}\n")
-    command.chmod(command.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert guard._has_nvidia(tmp_path / "no-devices") is found
-
-
-def test_an_amd_gpu_is_told_from_the_cpu_that_the_kernel_lists_beside_it(tmp_path: Path):
-    cpu_node, gpu_node = tmp_path / "nodes" / "0", tmp_path / "nodes" / "1"
-    cpu_node.mkdir(parents=True)
-    (cpu_node / "properties").write_text("cpu_cores_count 16\nsimd_count 0\n")
-    assert not guard._has_amd(tmp_path, tmp_path / "nodes")
-    (tmp_path / "kfd").touch()
-    assert not guard._has_amd(tmp_path, tmp_path / "nodes")
-    gpu_node.mkdir()
-    (gpu_node / "properties").write_text("cpu_cores_count 0\nsimd_count 256\n")
-    assert guard._has_amd(tmp_path, tmp_path / "nodes")
+    assert guard.find_gpu_nodes(lambda: True) == [socket.gethostname()]
+    assert guard.find_gpu_nodes(lambda: False) == []
 
 
 def test_install_itself_refuses_on_a_machine_with_a_gpu(monkeypatch):
@@ -189,7 +152,7 @@ def unreachable():
 
 ray.init(num_cpus=1, num_gpus=1, include_dashboard=False, object_store_memory=80 * 2**20, _temp_dir={folder!r})
 print("LOGICAL", ray.cluster_resources()["GPU"])
-print("NODES", guard.gpu_nodes(lambda: False), guard.gpu_nodes(lambda: True), guard.gpu_nodes(unreachable))
+print("NODES", *map(guard.find_gpu_nodes, (lambda: False, lambda: True, unreachable)))
 ray.shutdown()
 """
 

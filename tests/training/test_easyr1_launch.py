@@ -79,7 +79,7 @@ def test_a_missing_config_file_is_one_line_and_exit_code_1(capsys: pytest.Captur
 def given(*overrides: str) -> Any:
     from ier1_plugin.training.preflight import configuration
 
-    raw, problems = configuration.given(list(overrides), easyr1.defaults())
+    raw, problems = configuration.read(list(overrides), easyr1.defaults())
     assert not problems
     easyr1.make_absolute(raw)
     return raw
@@ -191,7 +191,7 @@ def test_a_machine_with_a_gpu_is_refused_with_the_stand_ins(
     run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(run_folder)
-    monkeypatch.setattr(guard, "_has_nvidia", lambda: True)
+    monkeypatch.setattr(guard, "has_gpu", lambda: True)
     assert easyr1.train(["config=run.yaml", *FILES], cpu=True) == 1
     assert "--cpu on a cluster with a GPU" in capsys.readouterr().err
 

@@ -45,24 +45,24 @@ def test_an_interpolation_that_leads_nowhere_is_named():
 
 
 def test_a_missing_config_file_is_one_line(tmp_path: Path):
-    raw, wrong = configuration.given([f"config={tmp_path / 'none.yaml'}"], {})
+    raw, wrong = configuration.read([f"config={tmp_path / 'none.yaml'}"], {})
     assert raw is None
     assert "No such file" in one(wrong)
 
 
 def test_a_config_file_that_is_no_yaml_is_one_line(tmp_path: Path):
     (tmp_path / "bad.yaml").write_text("data: [1, 2\n  x: }")
-    raw, wrong = configuration.given([f"config={tmp_path / 'bad.yaml'}"], {})
+    raw, wrong = configuration.read([f"config={tmp_path / 'bad.yaml'}"], {})
     assert raw is None
     assert "not a YAML config" in one(wrong)
 
 
 def test_a_value_that_is_no_yaml_is_named():
-    assert "the value is not YAML" in one(configuration.given(["trainer.experiment_name=a: [b"], {})[1])
+    assert "the value is not YAML" in one(configuration.read(["trainer.experiment_name=a: [b"], {})[1])
 
 
 def test_an_argument_without_an_equals_sign_is_named():
-    assert configuration.given(["trainer.max_steps"], {})[1] == ["'trainer.max_steps': wanted key=value"]
+    assert configuration.read(["trainer.max_steps"], {})[1] == ["'trainer.max_steps': wanted key=value"]
 
 
 def test_the_base_config_of_these_tests_has_no_problem_in_its_settings():

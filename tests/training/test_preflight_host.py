@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,13 @@ def test_a_logger_without_its_package_is_named(monkeypatch: pytest.MonkeyPatch):
     assert [line.split("pip install ")[1].split(",")[0] for line in lines] == ["wandb", "swanlab", "mlflow"]
 
 
-def test_more_gpus_than_there_are_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(host, "_this_machine", lambda: {"GPU": 2, "CPU": 64, "where": "this machine"})
-    assert "there are 2 GPUs" in one(host.gpus(run(trainer__n_gpus_per_node=4, data__rollout_batch_size=4)))
-
-
-def test_too_few_cpus_for_ray_are_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(host, "_this_machine", lambda: {"GPU": 1, "CPU": 3, "where": "this machine"})
-    assert "needs 4 logical CPUs" in one(host.gpus(run()))
+@pytest.mark.parametrize(
+    ("gpus", "cpus", "told"), [(2, 64, "there are 2 GPUs"), (4, 6, "needs 7 logical CPUs and would wait for ever")]
+)
+def test_too_few_gpus_or_cpus_are_named(monkeypatch: pytest.MonkeyPatch, gpus: int, cpus: int, told: str):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr(os, "cpu_count", lambda: cpus)
+    assert told in one(host.gpus(run(trainer__n_gpus_per_node=4, data__rollout_batch_size=4)))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "http://127.0.0.1:8265", "nowhere"])

@@ -11,9 +11,15 @@ from fakes import tiny_models
 from fakes.preflight_runs import GOLD, of_rows, one, png, row, run, write
 from PIL import Image
 
-from ier1_plugin.training.preflight import files, rows
-from ier1_plugin.training.preflight.lengths import PromptLength
+from ier1_plugin.runs.errors import UserError
+from ier1_plugin.training.preflight import rows
+from ier1_plugin.training.preflight.rows import PromptLength
 from ier1_plugin.training.preflight.run import JOB_CONFIG, Note
+
+
+@pytest.fixture(autouse=True)
+def arrow_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "arrow")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +87,10 @@ def test_a_step_of_several_small_draws_needs_rows_for_all_of_them(tmp_path: Path
     ("name", "told"),
     [
         ("none.parquet", "there is no such file"),
-        ("bad.parquet", "is no readable parquet file"),
+        ("bad.parquet", "can't be read as parquet ("),
+        ("bad.jsonl", "can't be read as json ("),
+        ("empty.jsonl", "can't be read as json ("),
+        ("empty.parquet", "can't be read as parquet ("),
         (".", "is a folder, of which EasyR1 reads whatever kind of file it lists first"),
         ("rows.csv", "is no parquet or jsonl file"),
         ("train.parquet@test", "split 'test' can't be taken ("),
@@ -92,19 +101,19 @@ def test_a_step_of_several_small_draws_needs_rows_for_all_of_them(tmp_path: Path
 def test_a_data_file_that_easyr1_can_not_read_is_named(tmp_path: Path, name: str, told: str):
     write(tmp_path / "train.parquet", [row(number) for number in range(4)])
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 and then nothing")
+    (tmp_path / "bad.jsonl").write_text('{"problem": "<image>red"}\n{broken\n')
+    (tmp_path / "empty.jsonl").touch()
+    write(tmp_path / "empty.parquet", [row()], rows=0)
     (tmp_path / "rows.csv").write_text("a,b\n")
-    with pytest.raises(files.FileProblem) as caught:
-        files.open_source(f"{tmp_path}/{name}", ("problem",))
+    with pytest.raises(UserError) as caught:
+        rows.open_rows(f"{tmp_path}/{name}", ("problem",))
     assert told in str(caught.value)
 
 
 def test_a_prefix_of_the_rows_is_checked_as_easyr1_would_take_it(tmp_path: Path):
     path = write(tmp_path / "train.parquet", [row(number) for number in range(10)])
     for split, wanted in (("train[:4]", ["r0", "r1", "r2", "r3"]), ("train[80%:]", ["r8", "r9"])):
-        source = files.open_source(f"{path}@{split}", ("problem",))
-        assert source is not None
-        assert [record["id"] for _, record in source.rows()] == wanted
-        assert source.total == len(wanted)
+        assert rows.open_rows(f"{path}@{split}", ("problem",))["id"] == wanted
 
 
 def test_json_lines_with_image_paths_are_read_from_the_image_folder(tmp_path: Path):
@@ -115,25 +124,6 @@ def test_json_lines_with_image_paths_are_read_from_the_image_folder(tmp_path: Pa
     path = str(tmp_path / "train.jsonl")
     found = rows.data(run(data__train_files=path, data__val_files=path, data__image_dir=str(tmp_path / "images")))
     assert [line for line in found if not isinstance(line, Note)] == []
-    (tmp_path / "train.jsonl").write_text("".join(lines) + "{broken\n")
-    assert "line 5 is not JSON" in next(
-        line for line in rows.data(run(data__train_files=path, data__val_files=path)) if not isinstance(line, Note)
-    )
-
-
-def test_a_file_without_rows_is_named(tmp_path: Path, model: Path):
-    (tmp_path / "empty.jsonl").touch()
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    parquet.write_table(pa.Table.from_pylist([row()]).slice(0, 0), tmp_path / "empty.parquet")
-    empty = {"data__train_files": f"{tmp_path}/empty.parquet", "data__val_files": f"{tmp_path}/empty.parquet"}
-    changes: dict[str, Any] = {**empty, "worker__actor__model__model_path": str(model)}
-    train, val = (line for line in rows.data(run(**changes)) if not isinstance(line, Note))
-    assert "data.train_files: 0 usable rows are less than a batch" in train
-    assert val == "data.val_files: no rows; EasyR1 needs at least one"
-    with pytest.raises(files.FileProblem, match="has no column problem, but none"):
-        files.open_source(f"{tmp_path}/empty.jsonl", ("problem",))
 
 
 def test_an_image_of_a_shape_that_the_model_refuses_is_named(tmp_path: Path, model: Path):

@@ -9,18 +9,15 @@ Every problem is one line: what came, what was wanted, what to do. An empty list
 from __future__ import annotations
 
 import math
-import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.runs.hardware import PROBE_SECONDS, has_gpu
+
 MAX_PARAMETERS = 100_000_000
-PROBE_SECONDS = 60
-DEVICES = Path("/dev")
-KFD_NODES = Path("/sys/class/kfd/kfd/topology/nodes")
 # set otherwise, EasyR1 or FSDP asks for a real CUDA device, torch compiles for a minute, or one rank is not enough
 REQUIRED_CONFIG: dict[str, Any] = {
     "worker.actor.fsdp.enable_rank0_init": False,
@@ -39,19 +36,30 @@ REQUIRED_CONFIG: dict[str, Any] = {
 def refusals(cpu_flag: bool, model_path: str, gpu_nodes: list[str] | None = None) -> list[str]:
     """Why the stand-ins must not be used, one line each.
 
-    `gpu_nodes`: names of the nodes with a real GPU, by default found by `gpu_nodes()`; `model_path` as in
+    `gpu_nodes`: names of the nodes with a real GPU, by default those of `find_gpu_nodes()`; `model_path` as in
     `worker.actor.model.model_path`, a folder or a hub id.
     """
     problems = []
     if not cpu_flag:
         problems.append("no --cpu: the CPU stand-ins are never used unasked; add --cpu, or run where there is a GPU")
-    nodes = _nodes_with_gpu(has_gpu) if gpu_nodes is None else gpu_nodes
-    if nodes:
+    if nodes := find_gpu_nodes() if gpu_nodes is None else gpu_nodes:
         problems.append(
             f"--cpu on a cluster with a GPU (on {', '.join(nodes)}): the stand-ins are for machines without one; "
             "run without --cpu"
         )
-    return problems + _model_refusals(model_path)
+    key = "worker.actor.model.model_path"
+    if Path(model_path).is_absolute() and not Path(model_path).is_dir():
+        return [*problems, f"no model folder {model_path}; set {key} to a folder or a hub id"]
+    try:
+        parameters = count_parameters(model_path)
+    except ValueError as error:
+        return [*problems, f"{error}; set {key} to a model under {MAX_PARAMETERS:,} parameters"]
+    if parameters >= MAX_PARAMETERS:
+        problems.append(
+            f"model {model_path} has {parameters:,} parameters; the CPU stand-ins take models under "
+            f"{MAX_PARAMETERS:,}; take a smaller one, or run on a GPU without --cpu"
+        )
+    return problems
 
 
 def config_refusals(config: Any) -> list[str]:
@@ -59,25 +67,38 @@ def config_refusals(config: Any) -> list[str]:
     from omegaconf import OmegaConf
 
     tree = OmegaConf.create(config)
-    found = {key: OmegaConf.select(tree, key) for key in REQUIRED_CONFIG}
+    values = {key: OmegaConf.select(tree, key) for key in REQUIRED_CONFIG}
     return [
-        f"{key}={str(found[key]).lower()} is not covered by the CPU stand-ins; set {key}={str(wanted).lower()}"
+        f"{key}={str(values[key]).lower()} is not covered by the CPU stand-ins; set {key}={str(wanted).lower()}"
         for key, wanted in REQUIRED_CONFIG.items()
-        if found[key] is not None and found[key] != wanted
+        if values[key] is not None and values[key] != wanted
     ]
 
 
-def has_gpu() -> bool:
-    """True if an NVIDIA or AMD GPU can be reached from this machine, whatever CUDA_VISIBLE_DEVICES says."""
-    return _has_nvidia() or _has_amd()
-
-
-def gpu_nodes(probe: Callable[[], bool] = has_gpu) -> list[str]:
+def find_gpu_nodes(probe: Callable[[], bool] | None = None) -> list[str]:
     """Names of the nodes with a real GPU: every alive node of the Ray cluster if there is one, else this machine.
 
     Logical GPUs (`ray start --num-gpus=1`) do not count. A node that can't be asked counts as having a GPU.
     """
-    return _nodes_with_gpu(probe)
+    probe = probe or has_gpu
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return [socket.gethostname()] if probe() else []
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    answers = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            pinned = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            remote = ray.remote(num_cpus=0, scheduling_strategy=pinned, max_retries=0)(probe)
+            answers.append((node["NodeManagerHostname"], remote.remote()))
+    names = []
+    for name, answer in answers:
+        try:
+            names += [name] if ray.get(answer, timeout=PROBE_SECONDS) else []
+        except Exception as error:  # Ray wraps the node's own exception
+            names.append(f"{name} (could not be checked: {type(error).__name__})")
+    return names
 
 
 def count_parameters(model_path: str) -> int:
@@ -91,21 +112,6 @@ def count_parameters(model_path: str) -> int:
     except Exception as error:  # safetensors, transformers and the hub client each raise their own
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"the size of model {model_path} can't be read: {reason}") from error
-
-
-def _model_refusals(model_path: str) -> list[str]:
-    if Path(model_path).is_absolute() and not Path(model_path).is_dir():
-        return [f"no model folder {model_path}; set worker.actor.model.model_path to a folder or a hub id"]
-    try:
-        parameters = count_parameters(model_path)
-    except ValueError as error:
-        return [f"{error}; set worker.actor.model.model_path to a model under {MAX_PARAMETERS:,} parameters"]
-    if parameters < MAX_PARAMETERS:
-        return []
-    return [
-        f"model {model_path} has {parameters:,} parameters; the CPU stand-ins take models under {MAX_PARAMETERS:,}; "
-        "take a smaller one, or run on a GPU without --cpu"
-    ]
 
 
 def _count_in_file(file: Path) -> int:
@@ -134,54 +140,3 @@ def _count_from_config(model_path: str) -> int:
     # outside: inside, every assignment makes a new parameter
     model.tie_weights()
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _has_nvidia(devices: Path = DEVICES) -> bool:
-    # /proc/driver/nvidia also shows in containers that can't use the GPU; the device files don't
-    if any(devices.glob("nvidia[0-9]*")):
-        return True
-    # WSL has no device files
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return False
-    try:
-        listed = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        # only a driver with a (broken) GPU under it hangs
-        return True
-    return listed.returncode == 0 and listed.stdout.startswith("GPU ")
-
-
-def _has_amd(devices: Path = DEVICES, topology: Path = KFD_NODES) -> bool:
-    if not (devices / "kfd").exists():
-        return False
-    # the kernel lists CPUs as nodes too; only GPUs have SIMDs
-    lines = [line.split() for node in topology.glob("*/properties") for line in node.read_text().splitlines()]
-    return any(name == "simd_count" and int(value) > 0 for name, value in lines)
-
-
-def _nodes_with_gpu(probe: Callable[[], bool]) -> list[str]:
-    ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
-        return _probe_cluster(ray, probe)
-    return [socket.gethostname()] if probe() else []
-
-
-def _probe_cluster(ray: Any, probe: Callable[[], bool]) -> list[str]:
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    def on(node_id: str) -> Any:
-        pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
-        return ray.remote(num_cpus=0, scheduling_strategy=pinned, max_retries=0)(probe).remote()
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    answers = [(node["NodeManagerHostname"], on(node["NodeID"])) for node in nodes]
-    return [name + note for name, answer in answers if (note := _answer(ray, answer)) is not None]
-
-
-def _answer(ray: Any, answer: Any) -> str | None:
-    """None: no GPU; "": a GPU; else why the node could not be asked."""
-    try:
-        return "" if ray.get(answer, timeout=PROBE_SECONDS) else None
-    except Exception as error:  # Ray wraps the node's own exception
-        return f" (could not be checked: {type(error).__name__})"

@@ -1,6 +1,7 @@
 """Reads a run's config as EasyR1's main does, but names every wrong key instead of the first.
 
-read(["config=examples/grpo_qwen25vl.yaml", "data.rolout_batch_size=8"])
+raw, problems = read(["config=examples/grpo_qwen25vl.yaml", "data.rolout_batch_size=8"], {})
+typed(raw)
 -> (None, ["data.rolout_batch_size: EasyR1 has no such key; nearest: data.rollout_batch_size"])
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -24,10 +25,9 @@ MEANING = {
     "data.train_files": "the train.parquet that data_prep/build_rl_dataset.py wrote",
     "data.val_files": "the val.parquet that data_prep/build_rl_dataset.py wrote",
 }
-_ENGINE = "verl.workers.rollout.vllm_rollout_spmd"
 
 
-def given(overrides: list[str], defaults: dict[str, Any]) -> tuple[Any, list[str]]:
+def read(overrides: Sequence[str], defaults: dict[str, Any]) -> tuple[Any, list[str]]:
     """`defaults`, then the file of `config=FILE`, then the other `key=value`, as an untyped OmegaConf; and problems.
 
     None in place of the config if the file can't be read.
@@ -35,12 +35,17 @@ def given(overrides: list[str], defaults: dict[str, Any]) -> tuple[Any, list[str
     file, cli, problems = None, [], []
     for text in overrides:
         key, equals, value = text.partition("=")
-        if key == "config" and equals:
+        if not equals:
+            problems.append(f"{text!r}: wanted key=value")
+        elif key == "config":
             file = value
-        elif problem := _malformed(text):
-            problems.append(problem)
         else:
-            cli.append(text)
+            try:
+                OmegaConf.from_dotlist([text])
+                cli.append(text)
+            except Exception as error:  # values are YAML; its errors have no common type with OmegaConf's
+                reason = str(error).splitlines()[0]
+                problems.append(f"{text!r}: the value is not YAML ({reason}); put it in quotes of its own")
     try:
         layers = [OmegaConf.create(defaults), *([OmegaConf.load(file)] if file else []), OmegaConf.from_dotlist(cli)]
         return OmegaConf.merge(*layers), problems
@@ -51,71 +56,53 @@ def given(overrides: list[str], defaults: dict[str, Any]) -> tuple[Any, list[str
     return None, problems
 
 
-def _malformed(text: str) -> str | None:
-    if "=" not in text:
-        return f"{text!r}: wanted key=value"
-    try:
-        OmegaConf.from_dotlist([text])
-    except Exception as error:  # values are YAML; its errors have no common type with OmegaConf's
-        return f"{text!r}: the value is not YAML ({str(error).splitlines()[0]}); put it in quotes of its own"
-    return None
-
-
 def typed(raw: Any) -> tuple[Any, list[str]]:
     """`raw` over EasyR1's own defaults and types; None with the problems if something does not fit."""
     try:
         schema = OmegaConf.structured(config_class()())
     except Exception as error:  # whatever a broken installation raises
-        return None, [f"EasyR1 can't be imported here: {_root_cause(error)}; where there is no GPU, add --cpu"]
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        return None, [f"EasyR1 can't be imported here: {reason}; where there is no GPU, add --cpu"]
     known = [key for key, _ in _leaves(OmegaConf.to_container(schema))]
     problems = []
     for key, value in _leaves(OmegaConf.to_container(raw)):
         try:
             OmegaConf.update(schema, key, value, merge=True)
         except OmegaConfBaseException as error:
-            problems.append(_explain(key, value, error, known))
-    problems += _open_ends(schema)
-    return (None if problems else schema), problems
-
-
-def _open_ends(schema: Any) -> list[str]:
-    """Interpolations that lead nowhere, then values left as ???."""
+            reason = str(error).splitlines()[0]
+            problems.append(_unknown_key(key, known) if "not in" in reason else f"{key}={value}: {reason}")
     try:
         OmegaConf.resolve(schema)
+        missing = sorted(OmegaConf.missing_keys(schema))
+        problems += [f"{key} is not set; give {MEANING.get(key, 'a value')}" for key in missing]
     except OmegaConfBaseException as error:
-        return [f"{error.full_key or 'config'}: {str(error).splitlines()[0]}"]
-    return [f"{key} is not set; give {MEANING.get(key, 'a value')}" for key in sorted(OmegaConf.missing_keys(schema))]
+        problems.append(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}")
+    return (None if problems else schema), problems
 
 
 def config_class() -> type:
     """EasyR1's PPOConfig, also where vLLM, which its package imports on the way, is not installed."""
     try:
         from verl.trainer.config import PPOConfig
+
+        return PPOConfig
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "vllm":
             raise
-        return _config_class_without_engine()
-    return PPOConfig
-
-
-def _config_class_without_engine() -> type:
-    """Only for reading a config: the run itself is refused (`host.engines`)."""
-    blank = ModuleType(_ENGINE)
+    # only for reading a config: the run itself is refused (`host.engines`)
+    engine = "verl.workers.rollout.vllm_rollout_spmd"
+    sys.modules[engine] = blank = ModuleType(engine)
     vars(blank)["vLLMRollout"] = None
-    sys.modules[_ENGINE] = blank
     try:
         from verl.trainer.config import PPOConfig
     finally:
         # whoever imports the engine later must get the real one, or its real error
-        for name in (_ENGINE, "verl.workers.rollout"):
+        for name in (engine, "verl.workers.rollout"):
             sys.modules.pop(name, None)
     return PPOConfig
-
-
-def _root_cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -127,25 +114,16 @@ def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _explain(key: str, value: Any, error: Exception, known: list[str]) -> str:
-    unknown = "not in" in str(error).splitlines()[0]
-    names = key.split(".")
-    if not unknown:
-        return f"{key}={value}: {str(error).splitlines()[0]}"
-    elsewhere = set(names) - {name for other in known for name in other.split(".")}
-    if newer := [name for name in names if name in elsewhere and name in SOURCE_KEYS]:
-        return f"{key}: {newer[0]} needs {SOURCE}"
-    if older := [name for name in names if name in elsewhere and name in PYPI_KEYS]:
-        return f"{key}: only EasyR1 0.3.2 has this key ({PYPI_KEYS[older[0]]}); take it out"
-    return f"{key}: EasyR1 has no such key; nearest: {_nearest(key, known)}"
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    """By the last name, which people remember better than the section, else by the whole key."""
+def _unknown_key(key: str, known: list[str]) -> str:
+    unknown = set(key.split(".")) - {name for other in known for name in other.split(".")}
+    if newer := unknown & set(SOURCE_KEYS):
+        return f"{key}: {newer.pop()} needs {SOURCE}"
+    if older := unknown & set(PYPI_KEYS):
+        return f"{key}: only EasyR1 0.3.2 has this key ({PYPI_KEYS[older.pop()]}); take it out"
+    # by the last name, which people remember better than the section, else by the whole key
     names = {other.rsplit(".", 1)[-1]: other for other in reversed(known)}
     name = key.rsplit(".", 1)[-1]
-    if name in names:
-        return names[name]
-    whole = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return (whole or [names[other] for other in near] or difflib.get_close_matches(key, known, n=1, cutoff=0))[0]
+    near = [names[name]] if name in names else difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    near = near or [names[other] for other in difflib.get_close_matches(name, names, n=1, cutoff=0.6)]
+    near = near or difflib.get_close_matches(key, known, n=1, cutoff=0)
+    return f"{key}: EasyR1 has no such key; nearest: {near[0]}"

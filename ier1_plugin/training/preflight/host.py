@@ -28,7 +28,6 @@ RUNNER_CPUS = 1
 REWARD_MANAGERS = 2
 HUB_SECONDS = 10
 CONNECT_SECONDS = 5
-_MEANT_AS_FOLDER = ("/", ".", "~")
 
 
 def versions() -> Iterator[str]:
@@ -90,46 +89,45 @@ def gpus(run: Run) -> Iterator[str]:
     if run.cpu and run.address is None:
         return
     try:
-        found = _cluster(run.address) if run.address else _this_machine()
+        gpu_count, cpu_count, where = _resources(run.address)
     except (OSError, ValueError) as error:
         yield (
             f"no Ray cluster answers at {run.address} ({_first_line(error)}); start it, or unset RAY_ADDRESS and end "
             "what is left of it with `ray stop`"
         )
         return
-    trainer, there = (
-        run.config.trainer,
-        f"there are {found['GPU']:.0f} GPUs, {found['CPU']:.0f} CPUs ({found['where']})",
-    )
-    if found["GPU"] < run.ranks:
+    trainer, there = run.config.trainer, f"there are {gpu_count:.0f} GPUs, {cpu_count:.0f} CPUs ({where})"
+    if gpu_count < run.ranks:
         yield (
             f"trainer.nnodes={trainer.nnodes} trainer.n_gpus_per_node={trainer.n_gpus_per_node}: {there}; lower "
             "trainer.n_gpus_per_node, or start more nodes"
         )
     cpus = run.ranks + RUNNER_CPUS + REWARD_MANAGERS * run.config.worker.reward.num_cpus
-    if found["CPU"] < cpus:
+    if cpu_count < cpus:
         yield f"EasyR1 needs {cpus} logical CPUs and would wait for ever: {there}; `ray start --num-cpus={cpus}`"
 
 
-def _this_machine() -> dict[str, Any]:
-    import torch
+def _resources(address: str | None) -> tuple[float, float, str]:
+    """GPUs, CPUs and where they are: of a Ray cluster, or of this machine. OSError, ValueError: nobody answers."""
+    if address is None:
+        import torch
 
-    return {"GPU": torch.cuda.device_count(), "CPU": os.cpu_count() or 1, "where": "this machine"}
-
-
-def _cluster(address: str) -> dict[str, Any]:
+        return torch.cuda.device_count(), os.cpu_count() or 1, "this machine"
     import ray
 
     joined = not ray.is_initialized()
     if joined:
-        _knock(address)
+        if address != "auto":
+            # Ray itself would try for minutes
+            name, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((name, int(port)), timeout=CONNECT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         resources = ray.cluster_resources()
     finally:
         if joined:
             ray.shutdown()
-    return {"GPU": resources.get("GPU", 0), "CPU": resources.get("CPU", 0), "where": f"Ray cluster {address}"}
+    return resources.get("GPU", 0), resources.get("CPU", 0), f"Ray cluster {address}"
 
 
 def model(run: Run) -> Iterator[str]:
@@ -140,31 +138,37 @@ def model(run: Run) -> Iterator[str]:
         return
     if run.cpu and not Path(path).is_dir():
         return  # the stand-ins' guard has looked for it already
-    if not Path(path).is_dir() and (path.startswith(_MEANT_AS_FOLDER) or not HUB_ID.fullmatch(path)):
+    if not Path(path).is_dir() and (path.startswith(("/", ".", "~")) or not HUB_ID.fullmatch(path)):
         yield f"{key}: there is no such folder (paths count from the current one), and it is no hub id"
         return
     config, problem = model_config(path)
     if config is None:
         yield f"{key}: {problem}"
-    else:
-        yield from _supported(key, config.get("model_type"), run)
+        return
+    from verl.models.monkey_patch import SUPPORTED_MODEL_TYPE
 
-
-def _knock(address: str) -> None:
-    """OSError or ValueError where nobody listens; Ray itself would try for minutes."""
-    if address != "auto":
-        name, _, port = address.removeprefix("ray://").rpartition(":")
-        socket.create_connection((name, int(port)), timeout=CONNECT_SECONDS).close()
+    kind = str(config.get("model_type"))
+    patched = run.config.worker.actor.padding_free or kind.endswith(("_vl", "_vl_moe"))
+    if patched and kind not in SUPPORTED_MODEL_TYPE:
+        more = f"; it needs {SOURCE}" if kind in ("qwen3_vl", "qwen3_vl_moe") else ""
+        yield f"{key}: this EasyR1 can't train a {kind}, only {', '.join(SUPPORTED_MODEL_TYPE)}{more}"
 
 
 @functools.cache
 def model_config(path: str) -> tuple[dict[str, Any] | None, str]:
     """The model's `config.json` and "", or None and why it can't be had. From the hub only this file is loaded."""
-    file = Path(path) / "config.json"
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    file: Any = Path(path) / "config.json"
     if Path(path).is_dir() and not file.is_file():
         return None, "the folder has no config.json; give the folder of a transformers model"
     try:
-        return json.loads((file if file.is_file() else Path(_from_hub(path))).read_text(encoding="utf-8")), ""
+        if not file.is_file():
+            file = try_to_load_from_cache(path, "config.json")
+        if not isinstance(file, str | Path):
+            ask_hub(path)
+            file = hf_hub_download(path, "config.json")
+        return json.loads(Path(file).read_text(encoding="utf-8")), ""
     except Exception as error:  # the hub client raises its own, and those of its HTTP client
         return None, (
             f"config.json can't be read ({type(error).__name__}: {_first_line(error)}); give a folder, or load the "
@@ -177,27 +181,6 @@ def ask_hub(model_id: str) -> None:
     from huggingface_hub import HfApi
 
     HfApi().model_info(model_id, timeout=HUB_SECONDS)
-
-
-def _from_hub(model_id: str) -> str:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    cached = try_to_load_from_cache(model_id, "config.json")
-    if isinstance(cached, str):
-        return cached
-    ask_hub(model_id)
-    return hf_hub_download(model_id, "config.json")
-
-
-def _supported(key: str, model_type: str | None, run: Run) -> Iterator[str]:
-    from verl.models.monkey_patch import SUPPORTED_MODEL_TYPE
-
-    if model_type in SUPPORTED_MODEL_TYPE:
-        return
-    more = f"; it needs {SOURCE}" if model_type in ("qwen3_vl", "qwen3_vl_moe") else ""
-    vision = (model_type or "").endswith(("_vl", "_vl_moe"))
-    if run.config.worker.actor.padding_free or vision:
-        yield f"{key}: this EasyR1 can't train a {model_type}, only {', '.join(SUPPORTED_MODEL_TYPE)}{more}"
 
 
 def _first_line(error: BaseException) -> str:

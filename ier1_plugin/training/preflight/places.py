@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.training.checkpoint import TRACKER
 from ier1_plugin.training.preflight.run import JOB_CONFIG, PACKAGE_CACHE, Note, Run
 
 # what EasyR1's main sets for its workers (verl/trainer/main.py, both versions)
@@ -26,7 +27,6 @@ EASYR1_ENV_VARS = (
 )
 # what EasyR1's file logger opens for writing at every start (verl/utils/logger/logger.py, FileLogger)
 FILE_LOGS = ("experiment_log.jsonl", "generations.log", "experiment_config.json")
-TRACKER = "checkpoint_tracker.json"
 
 
 def checkpoint_folder(config: Any) -> Path:
@@ -58,25 +58,18 @@ def keep_earlier_logs(config: Any) -> list[Path]:
     if "file" not in config.trainer.logger or resumed_checkpoint(config) is None:
         return []
     folder = checkpoint_folder(config)
-    logs = [folder / name for name in FILE_LOGS if (folder / name).is_file() and (folder / name).stat().st_size]
+    logs = [folder / name for name in FILE_LOGS]
     number = 1
-    while any(_part(folder / name, number).exists() for name in FILE_LOGS):
+    while any(log.with_name(f"{log.stem}.part{number}{log.suffix}").exists() for log in logs):
         number += 1
-    for log in logs:
-        os.replace(log, _part(log, number))
-    return [_part(log, number) for log in logs]
-
-
-def _part(log: Path, number: int) -> Path:
-    return log.with_name(f"{log.stem}.part{number}{log.suffix}")
+    logs = [log for log in logs if log.is_file() and log.stat().st_size]
+    return [log.rename(log.with_name(f"{log.stem}.part{number}{log.suffix}")) for log in logs]
 
 
 def saving(run: Run) -> Iterator[str]:
-    folder = checkpoint_folder(run.config)
-    key = f"trainer.save_checkpoint_path={run.config.trainer.save_checkpoint_path}"
-    if PACKAGE_CACHE in str(folder) or (
-        run.in_job and not Path(run.config.trainer.save_checkpoint_path or "").is_absolute()
-    ):
+    path = run.config.trainer.save_checkpoint_path
+    folder, key = checkpoint_folder(run.config), f"trainer.save_checkpoint_path={path}"
+    if PACKAGE_CACHE in str(folder) or (run.in_job and not Path(path or "").is_absolute()):
         yield (
             f"{key}: in a Ray job this is Ray's copy of the working directory, where nobody finds the checkpoints; "
             "give an absolute path on storage that every node sees"
@@ -92,13 +85,10 @@ def resuming(run: Run) -> Iterator[str]:
     # EasyR1 prints that the folder is missing, and starts from scratch
     if loaded and not Path(loaded).is_dir():
         yield f"trainer.load_checkpoint_path={loaded} does not exist; leave it out for a fresh start"
-    elif loaded and not Path(loaded).name.startswith("global_step_"):
+        return
+    if loaded and not Path(loaded).name.startswith("global_step_"):
         yield f"trainer.load_checkpoint_path={loaded} must be one of the global_step_* folders in it"
-    else:
-        yield from _resumable(run)
-
-
-def _resumable(run: Run) -> Iterator[str]:
+        return
     try:
         folder = resumed_checkpoint(run.config)
     except (ValueError, KeyError) as error:
@@ -107,20 +97,17 @@ def _resumable(run: Run) -> Iterator[str]:
         return
     if folder is None:
         return
-    missing = [name for name in _shards(run.ranks) if not (folder / "actor" / name).is_file()]
-    if missing:
-        yield (
-            f"{folder} can't be resumed on {run.ranks} GPUs: actor/{missing[0]} is missing (a checkpoint needs the "
-            "number of GPUs that wrote it, and save_model_only=false); set trainer.find_last_checkpoint=false and "
-            "another trainer.save_checkpoint_path for a fresh start"
-        )
-    else:
-        yield Note(f"goes on from {folder}")
-
-
-def _shards(ranks: int) -> list[str]:
-    kinds = ("model", "optim", "extra_state")
-    return [f"{kind}_world_size_{ranks}_rank_{rank}.pt" for kind in kinds for rank in range(ranks)]
+    for kind in ("model", "optim", "extra_state"):
+        for rank in range(run.ranks):
+            shard = f"actor/{kind}_world_size_{run.ranks}_rank_{rank}.pt"
+            if not (folder / shard).is_file():
+                yield (
+                    f"{folder} can't be resumed on {run.ranks} GPUs: {shard} is missing (a checkpoint needs the "
+                    "number of GPUs that wrote it, and save_model_only=false); set trainer.find_last_checkpoint=false "
+                    "and another trainer.save_checkpoint_path for a fresh start"
+                )
+                return
+    yield Note(f"goes on from {folder}")
 
 
 def tensorboard(run: Run) -> Iterator[str]:

@@ -71,8 +71,7 @@ def batches(run: Run) -> Iterator[str]:
     """Every batch must split evenly, and the sizes must go with the way weights are kept."""
     if next(positive(run), None):
         return
-    rules = [*_rollout_rules(run), *_update_rules(run), *_critic_rules(run)]
-    for (whole, size), (part, parts), why in rules:
+    for (whole, size), (part, parts), why in _batch_rules(run):
         if parts < 1 or size % parts:
             yield f"{whole} = {size} is not a multiple of {part} = {parts}: {why}; change one of them"
     actor = run.config.worker.actor
@@ -83,62 +82,50 @@ def batches(run: Run) -> Iterator[str]:
         )
 
 
-def _rollout_rules(run: Run) -> Iterator[tuple[Quantity, Quantity, str]]:
+def _batch_rules(run: Run) -> Iterator[tuple[Quantity, Quantity, str]]:
+    """(whole, part, why) for each pair of which the first must be a multiple of the second."""
     data, actor = run.config.data, run.config.worker.actor
-    prompts = _quantity(run, "data.rollout_batch_size")
-    drawn = prompts if data.mini_rollout_batch_size is None else _quantity(run, "data.mini_rollout_batch_size")
-    samples = _times(prompts, _quantity(run, "worker.rollout.n"))
-    micro = _quantity(run, "worker.actor.micro_batch_size_per_device_for_experience")
-    yield prompts, _quantity(run, "worker.actor.global_batch_size"), "a batch of prompts is cut into whole updates"
+
+    def number(key: str) -> Quantity:
+        return key, get(run.config, key)
+
+    prompts, answers = number("data.rollout_batch_size"), number("worker.rollout.n")
+    gpus = "trainer.nnodes * trainer.n_gpus_per_node", run.ranks
+    samples = f"{prompts[0]} * {answers[0]}", prompts[1] * answers[1]
+    drawn = prompts if data.mini_rollout_batch_size is None else number("data.mini_rollout_batch_size")
+    update = number("worker.actor.global_batch_size")
+    micro = number("worker.actor.micro_batch_size_per_device_for_experience")
+    yield prompts, update, "a batch of prompts is cut into whole updates"
     yield samples, micro, "log probabilities are computed in whole micro batches"
-    yield drawn, _gpus(run), "each GPU generates for as many prompts"
-    yield samples, _gpus(run), "each GPU trains on as many samples"
-    yield _gpus(run), _quantity(run, "worker.rollout.tensor_parallel_size"), "vLLM spans whole groups of GPUs"
+    yield drawn, gpus, "each GPU generates for as many prompts"
+    yield samples, gpus, "each GPU trains on as many samples"
+    yield gpus, number("worker.rollout.tensor_parallel_size"), "vLLM spans whole groups of GPUs"
     if not actor.dynamic_batching:
-        share = ("samples for each GPU", samples[1] * actor.ulysses_size // run.ranks)
+        share = "samples for each GPU", samples[1] * actor.ulysses_size // run.ranks
         yield share, micro, "without dynamic_batching no micro batch is smaller than the others"
 
-
-def _update_rules(run: Run) -> Iterator[tuple[Quantity, Quantity, str]]:
-    actor = run.config.worker.actor
-    samples = _times(_quantity(run, "worker.actor.global_batch_size"), _quantity(run, "worker.rollout.n"))
-    yield _gpus(run), _quantity(run, "worker.actor.ulysses_size"), "a sequence is split over whole groups of GPUs"
+    yield gpus, number("worker.actor.ulysses_size"), "a sequence is split over whole groups of GPUs"
     if 0 < actor.fsdp.fsdp_size < run.ranks:
-        yield _gpus(run), _quantity(run, "worker.actor.fsdp.fsdp_size"), "weights are sharded over whole groups of GPUs"
-    yield samples, _groups(run), "each GPU updates on as many samples"
-    micro = _quantity(run, "worker.actor.micro_batch_size_per_device_for_update")
-    yield _update_share(run), micro, "an update is cut into whole micro batches"
+        yield gpus, number("worker.actor.fsdp.fsdp_size"), "weights are sharded over whole groups of GPUs"
+    groups = "the number of GPUs / worker.actor.ulysses_size", _groups(run)
+    yield (f"{update[0]} * {answers[0]}", update[1] * answers[1]), groups, "each GPU updates on as many samples"
+    micro_update = number("worker.actor.micro_batch_size_per_device_for_update")
+    yield _update_share(run), micro_update, "an update is cut into whole micro batches"
+
+    if run.config.algorithm.adv_estimator == "gae":
+        why = "gae trains a critic in the same way"
+        yield prompts, number("worker.critic.global_batch_size"), why
+        yield samples, number("worker.critic.micro_batch_size_per_device_for_experience"), why
 
 
-def _critic_rules(run: Run) -> Iterator[tuple[Quantity, Quantity, str]]:
-    if run.config.algorithm.adv_estimator != "gae":
-        return
-    prompts, why = _quantity(run, "data.rollout_batch_size"), "gae trains a critic in the same way"
-    yield prompts, _quantity(run, "worker.critic.global_batch_size"), why
-    micro = _quantity(run, "worker.critic.micro_batch_size_per_device_for_experience")
-    yield _times(prompts, _quantity(run, "worker.rollout.n")), micro, why
-
-
-def _quantity(run: Run, key: str) -> Quantity:
-    return key, get(run.config, key)
-
-
-def _times(left: Quantity, right: Quantity) -> Quantity:
-    return f"{left[0]} * {right[0]}", left[1] * right[1]
-
-
-def _gpus(run: Run) -> Quantity:
-    return "trainer.nnodes * trainer.n_gpus_per_node", run.ranks
-
-
-def _groups(run: Run) -> Quantity:
+def _groups(run: Run) -> int:
     """GPUs that see different samples; those of one sequence-parallel group see the same."""
-    return "the number of GPUs / worker.actor.ulysses_size", max(run.ranks // run.config.worker.actor.ulysses_size, 1)
+    return max(run.ranks // run.config.worker.actor.ulysses_size, 1)
 
 
 def _update_share(run: Run) -> Quantity:
     samples = run.config.worker.actor.global_batch_size * run.config.worker.rollout.n
-    return "worker.actor.global_batch_size * worker.rollout.n for each GPU", samples // _groups(run)[1]
+    return "worker.actor.global_batch_size * worker.rollout.n for each GPU", samples // _groups(run)
 
 
 def sampling(run: Run) -> Iterator[str]:
