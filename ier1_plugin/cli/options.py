@@ -16,7 +16,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from ier1_plugin.pipeline.system import HELP, PARSE, PRESET, SYSTEM, SettingsError, System, find_settings, read_yaml
+from ier1_plugin.pipeline.system import PRESET, SYSTEM, System, find_settings
+from ier1_plugin.runs.settings import HELP, PARSE, SettingsError, read_yaml
 
 CONFIG = "config"
 PRESET_HELP = "settings of an editor, such as step-cache: a name of `ier1 models`, or a YAML file"
@@ -52,7 +53,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
             said: dict[str, Any] = {}
             for source, name in named.items():
                 if name is not None:
-                    said |= read_yaml(name if source == CONFIG else find_settings(source, name))
+                    said |= read_yaml(find_settings(source, name))
             said |= {name: value for name, value in chosen.items() if value is not None}
             origin = " and ".join(filter(None, named.values())) or "the command line"
             settings: dict[str, Any] = {parameter.name: kind.of(said, origin)}

@@ -23,7 +23,7 @@ from typing import Any
 from ier1_plugin.evaluation.judges.store import judgements_file, paid_tokens, read_judgements
 from ier1_plugin.evaluation.records import EvaluationError, Judgement
 from ier1_plugin.pipeline.batch_folder import RESULTS
-from ier1_plugin.pipeline.system import SettingsError, read_yaml
+from ier1_plugin.runs.settings import SettingsError, read_yaml
 from ier1_plugin.task.schema import MULTI_TURN
 
 MILLION = 1_000_000

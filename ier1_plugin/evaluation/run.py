@@ -41,7 +41,7 @@ from ier1_plugin.evaluation.judges.store import JudgementStore, judgements_file
 from ier1_plugin.evaluation.records import BenchmarkItem
 from ier1_plugin.pipeline.batch import Batch, batch_of
 from ier1_plugin.pipeline.batch import run as run_batch
-from ier1_plugin.pipeline.batch_folder import Store
+from ier1_plugin.pipeline.batch_folder import BatchFolder
 from ier1_plugin.pipeline.system import System, run_settings
 from ier1_plugin.runs.fingerprint import fingerprint
 from ier1_plugin.task.images import open_image
@@ -216,7 +216,7 @@ def _human_batch(items: Sequence[BenchmarkItem], source: Callable[[], Iterator[I
     editor = Editor(HUMAN, unknown, preserves_size=False, for_item=for_item)
     return Batch(
         source,
-        Store(out),
+        BatchFolder(out),
         make_agents=lambda: (None, None),
         make_editor=lambda: editor,
         method=ORIGINAL,
@@ -244,7 +244,7 @@ def _judge_all(asked: Asked, items: Sequence[BenchmarkItem], judge: Judge, on_wa
 
 def _pairs(asked: Asked, items: Sequence[BenchmarkItem], names: Sequence[str]) -> Iterator[Pair]:
     for name in names:
-        store = Store(_folder(asked, name))
+        store = BatchFolder(_folder(asked, name))
         for item in items:
             batch_item = _batch_item(item)
             status, why = store.status(batch_item)

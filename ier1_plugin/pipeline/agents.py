@@ -148,13 +148,6 @@ def rule(decomposition: Decomposition, image: Any = None, request: str = "") -> 
     return tuple(filter(None, map(neutralise, lines)))
 
 
-def name_of(part: Any) -> str:
-    """What a trace calls an agent or an editor: its own name, or that of the function."""
-    while hasattr(part, "func"):
-        part = part.keywords.get("chat", part.func)
-    return str(getattr(part, "name", None) or getattr(part, "__name__", None) or type(part).__name__)
-
-
 def _ask(
     chat: Chat, request: ChatRequest, read: Callable[[str], Any], what: str, instead: str, fallback: Any
 ) -> Answer[Any]:
@@ -171,7 +164,7 @@ def _ask(
             reason = str(error)
     else:
         note = f"no readable {what} in {len(replies)} replies ({reason}); in its place: {instead}"
-    return Answer(value, AgentTrace(name_of(chat), tuple(replies), note, round(time.perf_counter() - start, 3)))
+    return Answer(value, AgentTrace(chat.name, tuple(replies), note, round(time.perf_counter() - start, 3)))
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     counts = run(Batch(
         items=partial(read_items, Path("requests.jsonl")),
-        store=Store(Path("edited")),
+        folder=BatchFolder(Path("edited")),
         make_agents=system.agents,
         make_editor=system.make_editor,
     ))
@@ -14,49 +14,45 @@ between. With `overlap` each item is planned and edited in one go, for models th
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-
-from tqdm import tqdm
+from typing import Any, Protocol
 
 from ier1_plugin.chat import ChatError, RequestRejected, TransientError
-from ier1_plugin.data.items import BatchError, Item
-from ier1_plugin.editors.base import Edit, EditError
-from ier1_plugin.pipeline.batch_folder import Status, Store
-from ier1_plugin.pipeline.chain import Decomposer, ImageEditR1, Sequencer
+from ier1_plugin.data.items import Item
+from ier1_plugin.editors.base import Edit, EditError, Editor
+from ier1_plugin.pipeline.batch_folder import BatchFolder, Status
+from ier1_plugin.pipeline.chain import Agent, Decomposer, ImageEditR1, Sequencer, as_agent, as_editor
 from ier1_plugin.pipeline.system import NO_DECOMPOSER, System, run_settings
 from ier1_plugin.runs.errors import log, one_line
-from ier1_plugin.runs.workers import as_completed
+from ier1_plugin.runs.folder import RunError
+from ier1_plugin.runs.workers import as_completed, progress
 from ier1_plugin.task.images import ImageError, open_image
-from ier1_plugin.task.schema import CHAIN, ORIGINAL, SINGLE_TURN, Plan, PlanError
-
-if TYPE_CHECKING:
-    from PIL import Image
+from ier1_plugin.task.schema import CHAIN, ORIGINAL, SINGLE_TURN, PlanError
 
 PLAN, EDIT = "plan", "edit"
 STAGES = {PLAN: "planning", EDIT: "editing", PLAN + EDIT: "planning and editing"}
 # an editor or a server that fails so often in a row is broken, whatever the items are
 MAX_FAILURES_IN_A_ROW = 10
-# what one item can do wrong; anything else would befall the others too
+# what can go wrong with one item; anything else would go wrong with the others too
 ITEM_ERRORS = (ImageError, PlanError, RequestRejected, TransientError, EditError)
+Agents = tuple[Agent | Decomposer | None, Agent | Sequencer | None]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What shall be done."""
+    """The work of a run."""
 
     items: Callable[[], Iterator[Item]]
     """Called once a pass over the input; the same items each time."""
-    store: Store
-    make_agents: Callable[[], tuple[Decomposer | None, Sequencer | None]]
+    folder: BatchFolder
+    make_agents: Callable[[], Agents]
     """Called when the first plan is needed."""
-    make_editor: Callable[[], Edit]
+    make_editor: Callable[[], Editor | Edit]
     mode: str = SINGLE_TURN
     method: str = CHAIN
     seed: int = 0
@@ -73,22 +69,18 @@ class Batch:
     max_consecutive_failures: int | None = MAX_FAILURES_IN_A_ROW
     """So many failures in a row end the run; None where each item fails for its own reason, as finished images do."""
 
-    @property
-    def phases(self) -> tuple[str, ...]:
-        return (PLAN + EDIT,) if self.overlap or self.method == ORIGINAL else (PLAN, EDIT)
-
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of an item in one phase."""
 
     name: str
-    failed: bool = False
-    reason: str = ""
+    error: str = ""
+    """Why it failed."""
     hopeless: bool = False
     """True: no other item will fare better; the run ends."""
     own_fault: bool = False
-    """True: the image or the request is bad, so it says nothing about model and editor."""
+    """True: the image or the request is bad, which says nothing about model and editor."""
 
 
 class Runner(Protocol):
@@ -99,24 +91,6 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def run(batch: Batch, start: Callable[[Batch], Runner] | None = None) -> dict[Status, int]:
-    """Does what is open and returns how many items are edited, failed, and still open.
-
-    `start`: None for threads of this process. BatchError, ChatError, EditError or OSError: it can't go on; what is done
-    is kept, here as after Ctrl-C.
-    """
-    with batch.store.opened(batch.settings) as store:
-        if batch.retry_failed:
-            store.forget_errors()
-        try:
-            with closing((start or Threads)(batch)) as runner:
-                for phase in batch.phases:
-                    _watch(batch, phase, runner)
-        finally:
-            counts = store.write_results(batch.items())
-    return counts
 
 
 def batch_of(
@@ -141,7 +115,7 @@ def batch_of(
             overlap = not system.plans_here and not editor.local
     return Batch(
         items=items,
-        store=Store(out),
+        folder=BatchFolder(out),
         make_agents=partial(system.agents, log),
         make_editor=partial(system.make_editor, log),
         mode=system.mode,
@@ -155,125 +129,130 @@ def batch_of(
     )
 
 
-class Worker:
-    """Plans or edits one item at a time; called from every thread."""
+def run(batch: Batch, start: Callable[[Batch], Runner] | None = None) -> dict[Status, int]:
+    """Does what is open and returns how many items are edited, failed, and still open.
 
-    def __init__(self, batch: Batch, phase: str, editor: Edit | None, on_warning: Callable[[str], None]) -> None:
-        self._batch = batch
-        self._phase = phase
-        self._editor = editor
-        self._tell = on_warning
-        self._agents: tuple[Decomposer | None, Sequencer | None] | None = None
-        self._making_agents = threading.Lock()
-        self._editing = threading.Lock() if getattr(editor, "local", True) else nullcontext()
-        self._closed = False
-
-    def __call__(self, item: Item) -> Outcome:
+    `start`: None for threads of this process. RunError, ChatError, EditError or OSError: it can't go on; what is done
+    is kept, here as after Ctrl-C.
+    """
+    with batch.folder.opened(batch.settings):
+        if batch.retry_failed:
+            batch.folder.forget_errors()
         try:
-            self._do(item)
-        except ITEM_ERRORS as error:
-            if self._closed:
-                # cut short, not failed: it stays open for the next run
-                return Outcome(item.name, failed=True, reason=one_line(error), hopeless=True)
-            stage = EDIT if isinstance(error, EditError) else PLAN
-            self._batch.store.keep_error(item, stage, one_line(error))
-            own_fault = isinstance(error, (ImageError, PlanError, RequestRejected))
-            return Outcome(item.name, failed=True, reason=one_line(error), own_fault=own_fault)
-        except ChatError as error:
-            return Outcome(item.name, failed=True, reason=one_line(error), hopeless=True)
-        return Outcome(item.name)
+            with closing((start or Threads)(batch)) as runner:
+                for phase in (PLAN + EDIT,) if batch.overlap or batch.method == ORIGINAL else (PLAN, EDIT):
+                    _run_phase(batch, phase, runner)
+        finally:
+            counts = batch.folder.write_results(batch.items())
+    return counts
 
-    def close(self) -> None:
-        """Frees the agents; who waits for one of them waits no longer."""
-        self._closed = True
-        for agent in self._agents or ():
-            chat = getattr(agent, "keywords", {}).get("chat")
-            getattr(chat, "close", lambda: None)()
 
-    def _do(self, item: Item) -> None:
-        batch = self._batch
-        plan = batch.store.plan(item)
-        if plan and self._phase == PLAN:
-            return
-        photo = open_image(item.image)
-        if plan is None:
-            plan = self._plan(item, photo)
-        if self._phase != PLAN:
-            chain = ImageEditR1(None, None, self._editor, partial(self._note, item))
-            with self._editing:
-                self._check_open()
-                result = chain.edit(photo, plan, mode=batch.mode, seed=batch.seed, item=item.id)
-            batch.store.keep_result(item, result)
+def _run_phase(batch: Batch, phase: str, runner: Runner) -> None:
+    """Runs a phase to its end. RunError: it makes no sense to go on."""
+    failed = in_a_row = 0
+    under_way: set[str] = set()
+    bar = progress(None, STAGES[phase], total=batch.total, unit="images")
 
-    def _plan(self, item: Item, photo: Image.Image) -> Plan:
-        agents = self._agents_of_batch() if self._batch.method != ORIGINAL else (None, None)
-        plan = ImageEditR1(*agents, None, partial(self._note, item)).plan(photo, item.request, self._batch.method)
-        if self._batch.method != ORIGINAL:
-            self._batch.store.keep_plan(item, plan)
-        return plan
+    def open_items() -> Iterator[Item]:
+        for item in batch.items():
+            # two items of one name are never under way together: they would share their files
+            if item.name in under_way or batch.folder.status(item)[0] != "open":
+                bar.update()
+            else:
+                under_way.add(item.name)
+                yield item
 
-    def _agents_of_batch(self) -> tuple[Decomposer | None, Sequencer | None]:
-        with self._making_agents:
-            self._check_open()
-            self._agents = self._agents or self._batch.make_agents()
-            return self._agents
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ChatError("the batch is ending")
-
-    def _note(self, item: Item, line: str) -> None:
-        self._tell(f"{item.id}: {line}")
+    with bar, closing(runner(phase, open_items())) as outcomes:
+        for outcome in outcomes:
+            under_way.discard(outcome.name)
+            if outcome.hopeless:
+                raise RunError(outcome.error)
+            failed += bool(outcome.error)
+            in_a_row = in_a_row + (not outcome.own_fault) if outcome.error else 0
+            bar.set_postfix(failed=failed, refresh=False)
+            bar.update()
+            if batch.max_consecutive_failures is not None and in_a_row >= batch.max_consecutive_failures:
+                raise RunError(
+                    f"{in_a_row} images in a row failed, the last one so: {outcome.error}; "
+                    "see to that and go on with --retry-failed"
+                )
 
 
 class Threads:
     """The Runner for one machine."""
 
     def __init__(self, batch: Batch) -> None:
-        """EditError: the editor can't be had here, which is known before anything is planned."""
+        """EditError: the editor is not available here, which is known before anything is planned."""
         self._batch = batch
-        self._editor = batch.make_editor()
+        self._editor = as_editor(batch.make_editor())
 
     def __call__(self, phase: str, items: Iterator[Item]) -> Generator[Outcome, None, None]:
-        worker = Worker(self._batch, phase, self._editor if phase != PLAN else None, log)
+        worker = Worker(self._batch, phase, self._editor if phase != PLAN else None)
         return as_completed(items, worker, self._batch.jobs, worker.close, log)
 
     def close(self) -> None:
-        getattr(self._editor, "close", lambda: None)()
+        self._editor.close()
 
 
-def _watch(batch: Batch, phase: str, runner: Runner) -> None:
-    """Runs a phase to its end. BatchError: it makes no sense to go on."""
-    failed = in_a_row = 0
-    under_way: set[str] = set()
-    # a log file wants a line now and then, a terminal a live bar
-    every = 0.5 if sys.stderr.isatty() else 30.0
-    bar = tqdm(desc=STAGES[phase], unit=" images", total=batch.total, mininterval=every)
-    with bar, closing(runner(phase, _open(batch, under_way, bar))) as outcomes:
-        for outcome in outcomes:
-            under_way.discard(outcome.name)
-            failed += outcome.failed
-            in_a_row = in_a_row + (not outcome.own_fault) if outcome.failed else 0
-            bar.set_postfix(failed=failed, refresh=False)
-            bar.update()
-            _stop_if_useless(outcome, in_a_row, batch.max_consecutive_failures)
+class Worker:
+    """Plans or edits one item at a time; called from every thread."""
 
+    def __init__(self, batch: Batch, phase: str, editor: Editor | None) -> None:
+        self._batch = batch
+        self._phase = phase
+        self._editor = editor
+        self._agents: tuple[Agent | None, Agent | None] | None = None
+        self._making_agents = threading.Lock()
+        self._editing = threading.Lock() if editor and editor.local else nullcontext()
+        self._closed = False
 
-def _stop_if_useless(outcome: Outcome, in_a_row: int, max_consecutive_failures: int | None) -> None:
-    if outcome.hopeless:
-        raise BatchError(outcome.reason)
-    if max_consecutive_failures is not None and in_a_row >= max_consecutive_failures:
-        raise BatchError(
-            f"{in_a_row} images in a row failed, the last one so: {outcome.reason}; "
-            "see to that and go on with --retry-failed"
-        )
+    def __call__(self, item: Item) -> Outcome:
+        try:
+            self._process(item)
+        except (ChatError, *ITEM_ERRORS) as error:
+            hopeless = self._closed or not isinstance(error, ITEM_ERRORS)
+            # an item that was cut short stays open for the next run
+            if not hopeless:
+                stage = EDIT if isinstance(error, EditError) else PLAN
+                self._batch.folder.keep_error(item, stage, one_line(error))
+            own_fault = isinstance(error, (ImageError, PlanError, RequestRejected))
+            return Outcome(item.name, one_line(error), hopeless, own_fault)
+        return Outcome(item.name)
 
+    def close(self) -> None:
+        """Frees the agents; who waits for one of them waits no longer."""
+        self._closed = True
+        for agent in self._agents or ():
+            if agent:
+                agent.close()
 
-def _open(batch: Batch, under_way: set[str], bar: Any) -> Iterator[Item]:
-    """What is left to do. Two items of one name are never under way together: they would share their files."""
-    for item in batch.items():
-        if item.name in under_way or batch.store.status(item)[0] != "open":
-            bar.update()
-        else:
-            under_way.add(item.name)
-            yield item
+    def _process(self, item: Item) -> None:
+        batch = self._batch
+
+        def on_warning(line: str) -> None:
+            log(f"{item.id}: {line}")
+
+        plan = batch.folder.plan(item)
+        if plan and self._phase == PLAN:
+            return
+        photo = open_image(item.image)
+        if plan is None and batch.method == ORIGINAL:
+            plan = ImageEditR1(None, None, None, on_warning).plan(photo, item.request, ORIGINAL)
+        elif plan is None:
+            with self._making_agents:
+                self._check_open()
+                if self._agents is None:
+                    decomposer, sequencer = batch.make_agents()
+                    self._agents = decomposer and as_agent(decomposer), sequencer and as_agent(sequencer)
+            plan = ImageEditR1(*self._agents, None, on_warning).plan(photo, item.request, batch.method)
+            batch.folder.keep_plan(item, plan)
+        if self._phase != PLAN:
+            chain = ImageEditR1(None, None, self._editor, on_warning)
+            with self._editing:
+                self._check_open()
+                result = chain.edit(photo, plan, mode=batch.mode, seed=batch.seed, item=item.id)
+            batch.folder.keep_result(item, result)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ChatError("the batch is ending")

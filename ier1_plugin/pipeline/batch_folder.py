@@ -12,7 +12,6 @@ Files appear whole or not at all. Nothing is held in memory.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ier1_plugin.data.items import BatchError, Item
-from ier1_plugin.runs.folder import PART, write, writing
+from ier1_plugin.data.items import Item
+from ier1_plugin.runs.folder import clear_parts, freeze_settings, locked, write, writing
 from ier1_plugin.task.images import png_bytes
 from ier1_plugin.task.schema import EditResult, Plan, PlanError
 
@@ -33,43 +32,37 @@ Status = Literal["open", "edited", "failed"]
 
 
 @dataclass(frozen=True)
-class Store:
+class BatchFolder:
     """The output folder of one batch; may be used from several threads and processes, an item in one at a time."""
 
     out: Path
 
     @contextmanager
-    def opened(self, settings: Mapping[str, Any]) -> Iterator[Store]:
-        """Takes the folder for this run. BatchError: another run has it, or it was begun with other settings."""
-        for name in FOLDERS:
-            (self.out / name).mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.out / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            self._take(lock)
-            self._check_settings(settings)
-            self._clear_parts()
+    def opened(self, settings: Mapping[str, Any]) -> Iterator[BatchFolder]:
+        """Takes the folder for this run. RunError: another run has it, or it was begun with other settings."""
+        with locked(self.out):
+            freeze_settings(self.out / RUN, settings)
+            clear_parts(self.out)
+            for name in FOLDERS:
+                (self.out / name).mkdir(exist_ok=True)
+                clear_parts(self.out / name)
             yield self
-        finally:
-            os.close(lock)
 
     def status(self, item: Item) -> tuple[Status, str]:
         """How far an item is, and what went wrong if it failed."""
         if item.problem:
             return "failed", item.problem
         if self.image(item).is_file():
-            done = self._read(TRACES, item) or {}
-            taken = f"its id {item.id!r} is taken by another item in {self.out}"
-            return ("edited", "") if self._is_of(item, done) else ("failed", taken)
+            own = self._is_of(item, self._read(TRACES, item))
+            return ("edited", "") if own else ("failed", f"its id {item.id!r} is taken by another item in {self.out}")
         error = self._read(ERRORS, item)
-        return ("failed", str(error.get("error"))) if error and self._is_of(item, error) else ("open", "")
+        return ("failed", str(error.get("error"))) if self._is_of(item, error) else ("open", "")
 
     def plan(self, item: Item) -> Plan | None:
         """The plan that an earlier run or phase made."""
         values = self._read(PLANS, item)
-        if not values or not self._is_of(item, values):
-            return None
         try:
-            return Plan.from_dict(values.get("plan"))
+            return Plan.from_dict(values.get("plan")) if self._is_of(item, values) else None
         except PlanError:
             return None
 
@@ -96,48 +89,19 @@ class Store:
             for item in items:
                 status, error = self.status(item)
                 counts[status] += 1
+                line: dict[str, Any] = {"id": item.id, "status": status, "request": item.request}
+                if status == "failed":
+                    line |= {"error": error}
+                elif status == "edited":
+                    trace = self._read(TRACES, item)
+                    line |= {"image": f"{IMAGES}/{item.name}.png", "trace": f"{TRACES}/{item.name}.json"}
+                    line |= {"sub_requests": trace.get("plan", {}).get("sub_requests"), "notes": trace.get("notes")}
                 if status != "open":
-                    line = json.dumps(self._line(item, status, error), ensure_ascii=False)
-                    lines.write(f"{line}\n".encode())
+                    lines.write(f"{json.dumps(line, ensure_ascii=False)}\n".encode())
         return counts
 
     def image(self, item: Item) -> Path:
         return self.out / IMAGES / f"{item.name}.png"
-
-    def _take(self, lock: int) -> None:
-        try:
-            # the lock goes when its process does, however that ends
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BatchError(f"another run is writing into {self.out}; wait for it or choose another --out") from None
-
-    def _line(self, item: Item, status: Status, error: str) -> dict[str, Any]:
-        line: dict[str, Any] = {"id": item.id, "status": status, "request": item.request}
-        if status == "failed":
-            return line | {"error": error}
-        trace = self._read(TRACES, item) or {}
-        line |= {"image": f"{IMAGES}/{item.name}.png", "trace": f"{TRACES}/{item.name}.json"}
-        return line | {"sub_requests": trace.get("plan", {}).get("sub_requests"), "notes": trace.get("notes")}
-
-    def _check_settings(self, settings: Mapping[str, Any]) -> None:
-        file = self.out / RUN
-        now = json.loads(json.dumps(settings, default=str))
-        if not file.exists():
-            write(file, json.dumps(now, indent=2, ensure_ascii=False) + "\n")
-            return
-        try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-            changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-        except (ValueError, TypeError):
-            raise BatchError(f"{file} is damaged; choose another --out") from None
-        if changed:
-            was = ", ".join(f"{key} {before.get(key)!r}, now {now.get(key)!r}" for key in changed)
-            raise BatchError(f"{self.out} was begun with other settings ({was}); choose another --out")
-
-    def _clear_parts(self) -> None:
-        for folder in (self.out, *(self.out / name for name in FOLDERS)):
-            for part in folder.glob(f".*{PART}"):
-                part.unlink()
 
     def _file(self, folder: str, item: Item) -> Path:
         return self.out / folder / f"{item.name}.json"
@@ -145,6 +109,14 @@ class Store:
     def _write(self, folder: str, item: Item, values: dict[str, Any]) -> None:
         head = {"item": item.as_dict(), NEARBY: self._nearby(item)}
         write(self._file(folder, item), json.dumps(head | values, ensure_ascii=False) + "\n")
+
+    def _read(self, folder: str, item: Item) -> dict[str, Any]:
+        """The file of an item; empty where there is none or it is damaged."""
+        try:
+            values = json.loads(self._file(folder, item).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return values if isinstance(values, dict) else {}
 
     def _is_of(self, item: Item, values: Mapping[str, Any]) -> bool:
         """True if the file was written of this item, here or before its image and this folder moved together."""
@@ -157,10 +129,3 @@ class Store:
     def _nearby(self, item: Item) -> str:
         """The path of the image as seen from this folder."""
         return os.path.relpath(item.image, self.out) if item.image else ""
-
-    def _read(self, folder: str, item: Item) -> dict[str, Any] | None:
-        try:
-            values = json.loads(self._file(folder, item).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return None
-        return values if isinstance(values, dict) else None

@@ -15,17 +15,18 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps
 
-from ier1_plugin.editors.base import Edit, EditError, as_it_is, join, one_each
-from ier1_plugin.pipeline.agents import Answer, name_of
+from ier1_plugin.editors.base import Edit, EditError, Editor, join
+from ier1_plugin.pipeline.agents import Answer
 from ier1_plugin.runs.errors import one_line
-from ier1_plugin.task.images import Size, fitted, open_image
+from ier1_plugin.task.images import fitted, open_image
 from ier1_plugin.task.rows import neutralise
 from ier1_plugin.task.schema import (
     CHAIN,
@@ -48,8 +49,38 @@ MAX_REQUEST_CHARACTERS = 8_000
 
 _LOG = logging.getLogger(__name__)
 Photo = Image.Image | str | Path | bytes
-Decomposer = Callable[[Image.Image, str], Decomposition | Answer[Decomposition | None]]
+Decomposer = Callable[[Image.Image, str], Decomposition | Answer[Decomposition | None] | None]
+"""(photo, request) -> its decomposition; None for none."""
 Sequencer = Callable[[Decomposition, Image.Image, str], Sequence[str] | Answer[tuple[str, ...]]]
+"""(decomposition, photo, request) -> the sub-requests in order."""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A Decomposer or a Sequencer, ready to be asked."""
+
+    name: str
+    """What a trace calls it, unless its Answer says more."""
+    ask: Callable[..., Any]
+    close: Callable[[], None] = lambda: None
+    """Frees its model, and cuts short what waits for it."""
+
+    def __call__(self, *question: Any) -> Answer[Any]:
+        start = time.perf_counter()
+        answer = self.ask(*question)
+        if isinstance(answer, Answer):
+            return answer
+        return Answer(answer, AgentTrace(self.name, seconds=_since(start)))
+
+
+def as_agent(agent: Agent | Decomposer | Sequencer) -> Agent:
+    """The agent itself, or a plain function as one."""
+    return agent if isinstance(agent, Agent) else Agent(_name_of(agent), agent)
+
+
+def as_editor(editor: Editor | Edit) -> Editor:
+    """The editor itself, or a plain function as one that works here and at any size."""
+    return editor if isinstance(editor, Editor) else Editor(_name_of(editor), editor)
 
 
 class ImageEditR1:
@@ -57,18 +88,18 @@ class ImageEditR1:
 
     def __init__(
         self,
-        decomposer: Decomposer | None,
-        sequencer: Sequencer | None,
-        editor: Edit | None,
+        decomposer: Agent | Decomposer | None,
+        sequencer: Agent | Sequencer | None,
+        editor: Editor | Edit | None,
         on_warning: Callable[[str], None] = _LOG.warning,
     ) -> None:
         """A part that will not be needed may be None: the agents for a plan at hand, the editor for planning alone.
 
         `on_warning` gets a line for whatever did not go as it should and went on all the same, such as a fallback.
         """
-        self.decomposer = decomposer
-        self.sequencer = sequencer
-        self.editor = editor
+        self.decomposer = decomposer and as_agent(decomposer)
+        self.sequencer = sequencer and as_agent(sequencer)
+        self.editor = editor and as_editor(editor)
         self.on_warning = on_warning
 
     def edit(self, image: Photo, request: str | Plan, **options: Any) -> EditResult:
@@ -106,87 +137,79 @@ class ImageEditR1:
             yield plan
         else:
             plan = yield from self._plan(photo, request, method)
-        start, steps = time.perf_counter(), []
-        for step in self._turns(photo, plan, mode, seed, item):
-            yield step
-            steps.append(step)
-        yield self._result(photo, plan, mode, seed, steps, _since(start))
+        editor = self.editor
+        if editor is None:
+            raise EditError("no editor; name one")
+        start, steps, notes = time.perf_counter(), [], list(plan.fallbacks)
+        # every turn works on one canvas; what comes back in another size is brought back to it
+        canvas = editor.canvas(photo.size)
+        current = fitted(photo, canvas)
+        edit = editor.for_item(item) if editor.for_item and item else editor.edit
+        for turn, instruction in enumerate(instructions(plan, mode, editor)):
+            begun = time.perf_counter()
+            # a copy: a function that paints on its input must not change what came before
+            edited = edit(current.copy(), instruction, seed + turn)
+            if not isinstance(edited, Image.Image):
+                raise EditError(f"the editor {editor.name} returned {one_line(repr(edited))}; wanted an image")
+            edited, seconds = upright(edited), _since(begun)
+            current = edited
+            if editor.preserves_size and edited.size != canvas:
+                came, wanted = (f"{width} x {height}" for width, height in (edited.size, canvas))
+                notes.append(f"step {turn + 1} came back as {came}, not {wanted}: resized")
+                self.on_warning(notes[-1])
+                current = fitted(edited, canvas)
+            steps.append(Step(instruction, seed + turn, seconds, sha256(current), edited.size, current))
+            yield steps[-1]
+        trace = Trace(
+            plan=plan,
+            mode=mode,
+            seed=seed,
+            editor=editor.name,
+            editor_settings=editor.settings,
+            image_size=photo.size,
+            image_sha256=sha256(photo),
+            canvas=canvas,
+            steps=tuple(steps),
+            seconds=_since(start),
+            notes=tuple(notes),
+        )
+        yield EditResult(fitted(current, photo.size) if editor.preserves_size else current, trace)
 
     def _plan(self, photo: Image.Image, request: str, method: str) -> Generator[Decomposition | Plan, None, Plan]:
         """Yields the decomposition, if there is one, and the plan, which it returns as well."""
         words = checked_request(request)
         if method not in METHODS:
             raise PlanError(f"no method {method!r}; known: {', '.join(METHODS)}")
-        if method == ORIGINAL:
-            plan = Plan(words, (words,), ORIGINAL)
-        else:
-            plan = yield from self._ask(photo, words)
+        plan = Plan(words, (words,), method)
+        if method == CHAIN:
+            if self.decomposer is None or self.sequencer is None:
+                raise PlanError("no agents to plan with; name a decomposer, or use a plan or the method original")
+            parts = self.decomposer(photo, words)
+            if not isinstance(parts.value, Decomposition | None):
+                raise PlanError(_wrong(parts, "decomposer", "a Decomposition, or None"))
+            plan = replace(plan, decomposition=parts.value, decomposer=_trace(parts, "decomposition"))
+            if parts.value is not None:
+                yield parts.value
+                order = self.sequencer(parts.value, photo, words)
+                # a string is a sequence of strings, each of one letter
+                if isinstance(order.value, str) or not (
+                    isinstance(order.value, Sequence)
+                    and all(isinstance(line, str) and line.strip() for line in order.value)
+                ):
+                    raise PlanError(_wrong(order, "sequencer", "a list of strings with words in them"))
+                sub_requests = tuple(order.value) or (words,)
+                plan = replace(plan, sub_requests=sub_requests, sequencer=_trace(order, "sub-requests"))
         for line in plan.fallbacks:
             self.on_warning(line)
         yield plan
         return plan
 
-    def _ask(self, photo: Image.Image, words: str) -> Generator[Decomposition, None, Plan]:
-        """Asks both agents, the second one only if the first one found something."""
-        if self.decomposer is None or self.sequencer is None:
-            raise PlanError("no agents to plan with; name a decomposer, or use a plan or the method original")
-        parts = _decomposed(_answer(self.decomposer, photo, words))
-        if parts.value is None:
-            return Plan(words, (words,), CHAIN, None, parts.trace)
-        yield parts.value
-        order = _ordered(_answer(self.sequencer, parts.value, photo, words))
-        return Plan(words, order.value or (words,), CHAIN, parts.value, parts.trace, order.trace)
 
-    def _turns(self, photo: Image.Image, plan: Plan, mode: str, seed: int, item: str) -> Iterator[Step]:
-        """Edit after edit on one canvas; what comes back in another size is brought back to it."""
-        if self.editor is None:
-            raise EditError("no editor; name one")
-        canvas, edit = self._canvas(photo), _for_item(self.editor, item)
-        image = fitted(photo, canvas)
-        for turn, instruction in enumerate(instructions(plan, mode, self.editor)):
-            step, image = _turn(edit, image, instruction, seed + turn)
-            if self._keeps_size and step.size != canvas:
-                self.on_warning(_resized(turn, step, canvas))
-                image = fitted(image, canvas)
-            yield replace(step, image=image, sha256=sha256(image))
-
-    def _result(
-        self, photo: Image.Image, plan: Plan, mode: str, seed: int, steps: list[Step], seconds: float
-    ) -> EditResult:
-        """The last image in the size of the photo, unless the editor meant another, and how it came about."""
-        canvas = self._canvas(photo)
-        off_canvas = [(turn, step) for turn, step in enumerate(steps) if self._keeps_size and step.size != canvas]
-        trace = Trace(
-            plan=plan,
-            mode=mode,
-            seed=seed,
-            editor=name_of(self.editor),
-            editor_settings=getattr(self.editor, "settings", {}),
-            image_size=photo.size,
-            image_sha256=sha256(photo),
-            canvas=canvas,
-            steps=tuple(steps),
-            seconds=seconds,
-            notes=(*plan.fallbacks, *(_resized(turn, step, canvas) for turn, step in off_canvas)),
-        )
-        last = steps[-1].image or photo
-        return EditResult(fitted(last, photo.size) if self._keeps_size else last, trace)
-
-    @property
-    def _keeps_size(self) -> bool:
-        return getattr(self.editor, "preserves_size", True)
-
-    def _canvas(self, photo: Image.Image) -> Size:
-        return getattr(self.editor, "canvas", as_it_is)(photo.size)
-
-
-def instructions(plan: Plan, mode: str, editor: Any = None) -> list[str]:
-    """What the editor is told, call by call: everything at once, or one thing after another."""
+def instructions(plan: Plan, mode: str, editor: Editor) -> list[str]:
+    """What the editor gets, call by call: everything at once, or one thing after another."""
     if plan.method == ORIGINAL:
         return list(plan.sub_requests)
-    if mode == MULTI_TURN:
-        return getattr(editor, "turns", one_each)(plan.sub_requests)
-    return [join(plan.sub_requests)]
+    return editor.turns(plan.sub_requests) if mode == MULTI_TURN else [join(plan.sub_requests)]
 
 
 def checked_request(request: str) -> str:
@@ -219,58 +242,21 @@ def sha256(image: Image.Image) -> str:
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 
-def _turn(edit: Edit, image: Image.Image, instruction: str, seed: int) -> tuple[Step, Image.Image]:
-    start = time.perf_counter()
-    # a copy: a function that paints on what it was given must not change what came before
-    edited = edit(image.copy(), instruction, seed)
-    if not isinstance(edited, Image.Image):
-        raise EditError(f"the editor {name_of(edit)} returned {one_line(repr(edited))}; wanted an image")
-    edited = upright(edited)
-    return Step(instruction, seed, _since(start), "", edited.size), edited
+def _trace(answer: Answer[Any], what: str) -> AgentTrace:
+    """The answer's trace; where there is no `what` in it, it says what takes its place."""
+    if answer.value or answer.trace.fallback:
+        return answer.trace
+    return replace(answer.trace, fallback=f"no {what} from {answer.trace.model}: used the request, word for word")
 
 
-def _for_item(editor: Any, item: str) -> Edit:
-    by_id = getattr(editor, "for_item", None)
-    return by_id(item) if by_id and item else editor
-
-
-def _answer(agent: Any, *asked: Any) -> Answer[Any]:
-    """What an agent answers; a plain function has no more to say than its value."""
-    start = time.perf_counter()
-    answer = agent(*asked)
-    return answer if isinstance(answer, Answer) else Answer(answer, AgentTrace(name_of(agent), seconds=_since(start)))
-
-
-def _decomposed(answer: Answer[Any]) -> Answer[Decomposition | None]:
-    """PlanError for what is no decomposition; none at all is a fallback, and is said."""
-    if not isinstance(answer.value, Decomposition | None):
-        raise PlanError(_returned(answer, "decomposer", "a Decomposition, or None"))
-    return answer if answer.value is not None else _word_for_word(answer, "decomposition")
-
-
-def _ordered(answer: Answer[Any]) -> Answer[tuple[str, ...]]:
-    """PlanError for what are no sub-requests; none at all is a fallback, and is said."""
-    value = answer.value
-    lists_strings = isinstance(value, Sequence) and all(isinstance(part, str) and part.strip() for part in value)
-    # a string is a sequence of strings, each of one letter
-    if isinstance(value, str) or not lists_strings:
-        raise PlanError(_returned(answer, "sequencer", "a list of strings with words in them"))
-    return replace(answer, value=tuple(value)) if value else _word_for_word(answer, "sub-requests")
-
-
-def _returned(answer: Answer[Any], who: str, wanted: str) -> str:
+def _wrong(answer: Answer[Any], who: str, wanted: str) -> str:
     return f"the {who} {answer.trace.model} returned {one_line(repr(answer.value))}; wanted {wanted}"
 
 
-def _word_for_word(answer: Answer[Any], what: str) -> Answer[Any]:
-    """With a line on what takes the place of `what`, unless the agent has said so itself."""
-    stated = answer.trace.fallback or f"no {what} from {answer.trace.model}: used the request, word for word"
-    return replace(answer, trace=replace(answer.trace, fallback=stated))
-
-
-def _resized(turn: int, step: Step, canvas: Size) -> str:
-    came, wanted = (" x ".join(map(str, size)) for size in (step.size, canvas))
-    return f"step {turn + 1} came back as {came}, not {wanted}: resized"
+def _name_of(function: Callable[..., Any]) -> str:
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _since(start: float) -> float:

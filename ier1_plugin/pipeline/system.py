@@ -19,41 +19,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ier1_plugin import __version__
 from ier1_plugin.chat.server import MAX_TIMEOUT, without_password
-from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.fingerprint import fingerprint
+from ier1_plugin.runs.settings import HELP, PARSE, SettingsError, parse_settings, read_yaml
 from ier1_plugin.task.schema import CHAIN, METHODS, MODES, ORIGINAL, SEQUENCER_INPUTS, SINGLE_TURN, PlanError
 
 if TYPE_CHECKING:
     from ier1_plugin.chat import Chat
     from ier1_plugin.editors import Editor
-    from ier1_plugin.pipeline.chain import Decomposer, ImageEditR1, Sequencer
+    from ier1_plugin.pipeline.chain import Agent, ImageEditR1
 
 BASE, RULE = "base", "rule"
 """Sequencers without an address: the model that the decomposer was trained from, and no model at all."""
 LOCAL = "local:"
-HELP, PARSE = "help", "parse"
-"""Of a field's metadata: what its option says, and what makes its value of the option's text. ValueError: nothing."""
 AGENTS = "decomposer", "sequencer"
 # settings that change no pixel of the result
 NOT_IN_RUN = ("name", "timeout")
 SYSTEM, PRESET = "system", "preset"
 FOLDERS = {SYSTEM: Path(__file__).parent / "systems", PRESET: Path(__file__).parents[1] / "editors" / "presets"}
 """What the package ships by name: whole systems, and settings of an editor to lay over one."""
+FORMER_FOLDERS = {SYSTEM: "examples/systems", PRESET: "examples/editors"}
 NO_DECOMPOSER = (
     "no decomposer; name one with --decomposer openai:http://127.0.0.1:8000/v1#MODEL or --decomposer local:FOLDER, "
     "or pass the request on as it is with --method original"
 )
-
-
-Settings = TypeVar("Settings")
-
-
-class SettingsError(UserError):
-    """Settings that can't be used."""
 
 
 def _json(text: str) -> Any:
@@ -148,34 +140,33 @@ class System:
         return self.method != ORIGINAL and any(spec.startswith(LOCAL) for spec in (self.decomposer, self.sequencer))
 
     def build(self, on_warning: Callable[[str], None] | None = None) -> ImageEditR1:
-        """All parts, ready to edit. ChatError, EditError: one can't be had here. `on_warning` as of ImageEditR1."""
+        """All parts, ready to edit; `on_warning` as of ImageEditR1. ChatError, EditError: one is not available here."""
         from ier1_plugin.pipeline.chain import ImageEditR1
 
-        say = on_warning or (lambda line: None)
-        told = {"on_warning": on_warning} if on_warning else {}
-        editor = self.make_editor(say)
-        return ImageEditR1(*self.agents(say), editor, **told)
+        options = {"on_warning": on_warning} if on_warning else {}
+        editor = self.make_editor(**options)
+        return ImageEditR1(*self.agents(**options), editor, **options)
 
-    def agents(
-        self, on_warning: Callable[[str], None] = lambda line: None
-    ) -> tuple[Decomposer | None, Sequencer | None]:
-        """Decomposer and sequencer; None and None where no plan is made. ChatError: one can't be had here."""
+    def agents(self, on_warning: Callable[[str], None] = lambda line: None) -> tuple[Agent | None, Agent | None]:
+        """Decomposer and sequencer; None and None where no plan is made. ChatError: one is not available here."""
         from ier1_plugin.pipeline.agents import decompose, rule, sequence
+        from ier1_plugin.pipeline.chain import Agent, as_agent
 
         if self.method == ORIGINAL:
             return None, None
         if not self.decomposer:
             raise PlanError(NO_DECOMPOSER)
         chat = self._chat(self.decomposer, on_warning)
-        decomposer = partial(decompose, chat=chat, constrain=self.constrain)
+        decomposer = Agent(chat.name, partial(decompose, chat=chat, constrain=self.constrain), chat.close)
         if self.sequencer == RULE:
-            return decomposer, rule
+            return decomposer, as_agent(rule)
         spec = _base_of(chat, self.decomposer) if self.sequencer == BASE else self.sequencer
         other = chat if spec == self.decomposer else self._chat(spec, on_warning)
-        return decomposer, partial(sequence, chat=other, sees=self.sequencer_sees, constrain=self.constrain)
+        order = partial(sequence, chat=other, sees=self.sequencer_sees, constrain=self.constrain)
+        return decomposer, Agent(other.name, order, other.close)
 
     def make_editor(self, on_warning: Callable[[str], None] = lambda line: None) -> Editor:
-        """EditError: there is no such editor, or it can't be had here."""
+        """EditError: there is no such editor, or it is not available on this machine."""
         from ier1_plugin.editors import EditError, make_editor
 
         if not self.editor:
@@ -222,76 +213,23 @@ def _base_of(chat: Chat, decomposer: str) -> str:
     return f"{LOCAL}{base}"
 
 
-def parse_settings(kind: type[Settings], values: Mapping[str, Any], origin: str) -> Settings:
-    """The dataclass `kind` with these values for its fields. SettingsError: an unknown field, a wrong value."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    known = [known.name for known in fields(kind)]  # pyright: ignore[reportArgumentType]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise SettingsError(f"{origin}: there is no {', '.join(unknown)}; the settings are {', '.join(known)}")
-    blank = OmegaConf.structured(kind)
-    OmegaConf.set_readonly(blank, False)
-    try:
-        checked: Any = OmegaConf.to_container(OmegaConf.merge(blank, values))
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in checked.items()})
-    except OmegaConfBaseException as error:
-        reason = (error.msg or str(error)).split("\n")[0]
-        raise SettingsError(f"{origin}: {error.full_key}: {reason}") from None
-    except ValueError as error:
-        raise SettingsError(f"{origin}: {error}") from None
-
-
 def shipped(kind: str) -> dict[str, Path]:
     """The file of each SYSTEM or PRESET that the package ships, by its name."""
-    return {name: FOLDERS[kind] / f"{name}.yaml" for name in sorted(file.stem for file in FOLDERS[kind].glob("*.yaml"))}
+    return {file.stem: file for file in sorted(FOLDERS[kind].glob("*.yaml"))}
 
 
 def find_settings(kind: str, name: str | Path) -> Path:
     """The file of a SYSTEM or PRESET: of one that the package ships by its name, else `name` is the file itself."""
-    known, file = shipped(kind), Path(name)
+    known, file = shipped(kind) if kind in FOLDERS else {}, Path(name)
     if str(name) in known:
         return known[str(name)]
-    if file.suffix or file.parent != Path() or file.exists():
+    for moved_kind, folder in FORMER_FOLDERS.items():
+        new_name = file.stem.replace("_", "-")
+        if file.parent.match(folder) and not file.exists() and new_name in shipped(moved_kind):
+            raise SettingsError(f"{file} is in the package now: --{moved_kind} {new_name}")
+    if kind not in FOLDERS or file.suffix or file.parent != Path() or file.exists():
         return file
     raise SettingsError(f"there is no {kind} {str(name)!r}; name a YAML file, or one of {', '.join(known)}")
 
 
 find_system = partial(find_settings, SYSTEM)
-
-
-def read_yaml(file: str | Path) -> dict[str, Any]:
-    """The settings in a YAML file, "-" and "_" in their names alike. SettingsError: see `load_yaml`."""
-    values = load_yaml(file)
-    if not isinstance(values, dict):
-        raise SettingsError(f"{file} holds no settings; wanted lines such as editor: flux-kontext")
-    return {str(name).replace("-", "_"): value for name, value in values.items()}
-
-
-def load_yaml(file: str | Path) -> Any:
-    """What is in a YAML file; OmegaConf's ${oc.env:NAME} stands for a variable of the environment.
-
-    SettingsError: it can't be read, is no YAML, or has a key twice.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import MarkedYAMLError, YAMLError
-
-    try:
-        return OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-    except OSError as error:
-        raise SettingsError(f"{file} can't be read: {error.strerror or error}{_moved(Path(file))}") from None
-    except MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SettingsError(f"{file} is not YAML that can be used{line}: {error.problem or error.context}") from None
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, RecursionError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise SettingsError(f"{file} is not YAML that can be used: {reason}") from None
-
-
-def _moved(file: Path) -> str:
-    """Where the files went that the package used to have in examples/systems and examples/editors."""
-    kind, name = {"systems": SYSTEM, "editors": PRESET}.get(file.parent.name, ""), file.stem.replace("_", "-")
-    is_here = kind and file.parent.parent.name == "examples" and name in shipped(kind)
-    return f"; it is in the package now: --{kind} {name}" if is_here else ""

@@ -184,7 +184,7 @@ def memory_of(count: int) -> None:
     from ier1_plugin.data.items import Item
     from ier1_plugin.pipeline.agents import rule
     from ier1_plugin.pipeline.batch import Batch, run
-    from ier1_plugin.pipeline.batch_folder import Store
+    from ier1_plugin.pipeline.batch_folder import BatchFolder
     from ier1_plugin.task.schema import Decomposition
 
     gold = Decomposition(("Recoloring",), ("coat",), ("red",))
@@ -193,7 +193,7 @@ def memory_of(count: int) -> None:
         noise(SIDE).save(path, quality=90)
         batch = Batch(
             items=lambda: (Item(f"item-{number}", str(path), f"red coat {number}") for number in range(count)),
-            store=Store(Path(folder) / "out"),
+            folder=BatchFolder(Path(folder) / "out"),
             make_agents=lambda: (lambda image, request: gold, rule),
             make_editor=lambda: lambda image, instruction, seed: image,
         )

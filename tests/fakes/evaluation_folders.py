@@ -23,7 +23,7 @@ from PIL import Image
 from ier1_plugin.data.items import Item
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.evaluation.records import BenchmarkItem, Judgement, Score
-from ier1_plugin.pipeline.batch_folder import Store
+from ier1_plugin.pipeline.batch_folder import BatchFolder
 from ier1_plugin.pipeline.chain import ImageEditR1
 from ier1_plugin.pipeline.system import System
 from ier1_plugin.task.schema import CHAIN, ORIGINAL, Plan
@@ -205,7 +205,7 @@ def _edited(folder: Path, item: BenchmarkItem, name: str, photo: Image.Image, sk
     luck = random.Random(seed)
     wanted = next(row[3] for row in REQUESTS if row[0] == item.request)
     carried_out = tuple(one for one in wanted if luck.random() < skill)
-    with Store(folder).opened({"name": name}) as store:
+    with BatchFolder(folder).opened({"name": name}) as store:
         job = Item(item.id, str(folder.parent.parent / item.image), item.request)
         if luck.random() < 0.03:
             store.keep_error(job, "edit", "the editor gave up")

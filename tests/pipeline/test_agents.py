@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ier1_plugin.chat import ChatError, Completion, TransientError
-from ier1_plugin.pipeline.agents import MAX_SUB_REQUESTS, decompose, name_of, rule, sequence
+from ier1_plugin.pipeline.agents import MAX_SUB_REQUESTS, decompose, rule, sequence
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.images import ImageError
 from ier1_plugin.task.rows import messages
@@ -225,14 +224,6 @@ def test_the_rule_loses_no_subject_and_no_goal(actions: list[str], subjects: lis
     for part in (*subjects, *goals):
         assert part.strip() in said
     assert bool(said) == (decomposition != Decomposition())
-
-
-def test_a_trace_names_the_model_or_the_function():
-    chat = FakeChat([reply()])
-    assert name_of(partial(decompose, chat=chat)) == "fake"
-    assert name_of(rule) == "rule"
-    assert name_of(partial(rule)) == "rule"
-    assert name_of(chat) == "fake"
 
 
 def test_a_request_cannot_close_the_quotation_marks_that_a_prompt_puts_around_it():

@@ -21,7 +21,9 @@ from ier1_plugin.data.items import BatchError, Item, count_items, read_items
 from ier1_plugin.editors import EditError, Editor
 from ier1_plugin.pipeline.agents import decompose, rule
 from ier1_plugin.pipeline.batch import MAX_FAILURES_IN_A_ROW, PLAN, Batch, Worker, run
-from ier1_plugin.pipeline.batch_folder import Store
+from ier1_plugin.pipeline.batch_folder import BatchFolder
+from ier1_plugin.pipeline.chain import Agent
+from ier1_plugin.runs.folder import RunError
 from ier1_plugin.task.schema import Decomposition
 
 
@@ -40,7 +42,7 @@ class Planner:
 def batch_of(items: list[Item], out: Path, planner: Any = None, editor: Any = None, **more: Any) -> Batch:
     return Batch(
         items=lambda: iter(items),
-        store=Store(out),
+        folder=BatchFolder(out),
         make_agents=lambda: (planner or Planner(), rule),
         make_editor=lambda: editor or FakeEditor(),
         **more,
@@ -71,10 +73,10 @@ def test_an_item_that_the_end_of_a_run_cut_short_is_open_and_not_failed(tmp_path
         raise TransientError("closed while it waited")
 
     batch = batch_of([item], tmp_path / "out", cut_short)
-    worker = Worker(batch, PLAN, None, print)
-    with batch.store.opened(batch.settings):
-        assert worker(item).failed
-    assert batch.store.status(item) == ("open", "")
+    worker = Worker(batch, PLAN, None)
+    with batch.folder.opened(batch.settings):
+        assert worker(item).hopeless
+    assert batch.folder.status(item) == ("open", "")
     assert run(batch_of([item], tmp_path / "out"))["edited"] == 1
 
 
@@ -115,7 +117,7 @@ def test_the_planner_is_freed_before_the_first_edit(tmp_path: Path):
     batch = batch_of(
         write_photos(tmp_path / "in", 3),
         tmp_path / "out",
-        partial(decompose, chat=chat),
+        Agent("fake", partial(decompose, chat=chat), chat.close),
         lambda image, instruction, seed: closed_at_edits.append(chat.closed) or image,
     )
     run(batch)
@@ -199,7 +201,7 @@ def test_failed_items_are_left_alone_until_they_are_to_be_tried_again(tmp_path: 
 
 def test_an_editor_that_is_broken_ends_the_run_soon(tmp_path: Path):
     items = write_photos(tmp_path / "in", 3 * MAX_FAILURES_IN_A_ROW)
-    with pytest.raises(BatchError, match="10 images in a row failed, the last one so: no paint; see to that"):
+    with pytest.raises(RunError, match="10 images in a row failed, the last one so: no paint; see to that"):
         run(batch_of(items, tmp_path / "out", editor=failing(EditError("no paint")), jobs=1))
     assert len(results(tmp_path / "out")) < len(items)
     assert run(batch_of(items, tmp_path / "out", retry_failed=True))["edited"] == len(items)
@@ -221,7 +223,7 @@ def test_a_question_that_the_server_refuses_is_an_item_that_failed(tmp_path: Pat
 def test_a_wrong_key_ends_the_run_and_no_item_has_failed(tmp_path: Path):
     items = write_photos(tmp_path / "in", 4)
     chat = FakeChat([ChatError("the key in OPENAI_API_KEY was not accepted")])
-    with pytest.raises(BatchError, match="OPENAI_API_KEY"):
+    with pytest.raises(RunError, match="OPENAI_API_KEY"):
         run(batch_of(items, tmp_path / "out", partial(decompose, chat=chat), jobs=1))
     assert results(tmp_path / "out") == []
     assert run(batch_of(items, tmp_path / "out"))["edited"] == 4
@@ -263,11 +265,11 @@ def test_different_ids_never_share_a_file():
 def test_other_settings_or_a_second_run_at_the_same_time_are_refused(tmp_path: Path):
     items = write_photos(tmp_path / "in", 1)
     run(batch_of(items, tmp_path / "out", settings={"seed": 1, "editor": "pillow"}))
-    with pytest.raises(BatchError, match=r"begun with other settings \(seed 1, now 2\)"):
+    with pytest.raises(RunError, match=r"begun with other settings \(seed 1, now 2\)"):
         run(batch_of(items, tmp_path / "out", settings={"seed": 2, "editor": "pillow"}))
     with (
-        Store(tmp_path / "out").opened({"seed": 1, "editor": "pillow"}),
-        pytest.raises(BatchError, match="another run is writing into"),
+        BatchFolder(tmp_path / "out").opened({"seed": 1, "editor": "pillow"}),
+        pytest.raises(RunError, match="another run is writing to"),
     ):
         run(batch_of(items, tmp_path / "out", settings={"seed": 1, "editor": "pillow"}))
 
@@ -352,6 +354,6 @@ def test_the_input_is_never_held(tmp_path: Path):
         done[0] += 1
         return image
 
-    batch = Batch(items, Store(tmp_path / "out"), lambda: (Planner(), rule), lambda: edit, jobs=2, overlap=True)
+    batch = Batch(items, BatchFolder(tmp_path / "out"), lambda: (Planner(), rule), lambda: edit, jobs=2, overlap=True)
     assert run(batch)["edited"] == 200
     assert ahead[0] <= 8

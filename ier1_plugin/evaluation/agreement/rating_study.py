@@ -38,7 +38,7 @@ from ier1_plugin.evaluation.judges.prompt import JudgePrompt
 from ier1_plugin.evaluation.judges.store import judgements_file
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError, Score
 from ier1_plugin.evaluation.scores import read_study
-from ier1_plugin.pipeline import batch_folder
+from ier1_plugin.pipeline.batch_folder import BatchFolder
 from ier1_plugin.runs.folder import changes, locked, write
 from ier1_plugin.runs.store import Store
 from ier1_plugin.task.images import ImageError, read_file
@@ -153,7 +153,7 @@ def edited_pairs(folder: Path, systems: Sequence[str] = ()) -> dict[str, list[Ra
         raise EvaluationError(f"{folder} has no system {unknown[0]!r}; it has {', '.join(folders)}")
     pairs: dict[str, list[RatedPair]] = {}
     for system in [name for name in folders if name in (systems or folders)]:
-        store, pairs[system] = batch_folder.Store(folder / folders[system]), []
+        store, pairs[system] = BatchFolder(folder / folders[system]), []
         for item in items:
             edited = store.image(Item(item.id))
             if edited.is_file():

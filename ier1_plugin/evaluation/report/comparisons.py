@@ -25,7 +25,7 @@ from typing import Any
 
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.evaluation.study import Study, SystemResult
-from ier1_plugin.pipeline.system import SettingsError, load_yaml
+from ier1_plugin.runs.settings import SettingsError, load_yaml
 from ier1_plugin.task.schema import CHAIN, MODES, MULTI_TURN, ORIGINAL, SINGLE_TURN
 
 # what makes two systems the same editor in the same settings

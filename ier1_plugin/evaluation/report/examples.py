@@ -23,7 +23,7 @@ import numpy as np
 from ier1_plugin.data.items import Item
 from ier1_plugin.evaluation.statistics import seeded
 from ier1_plugin.evaluation.study import Study
-from ier1_plugin.pipeline.batch_folder import PLANS, TRACES, Store
+from ier1_plugin.pipeline.batch_folder import PLANS, TRACES, BatchFolder
 from ier1_plugin.pipeline.trace import read_plan
 from ier1_plugin.task.images import ImageError, data_url, open_image
 from ier1_plugin.task.schema import PlanError
@@ -124,7 +124,7 @@ def _verdict(study: Study, case: Case, system: str, judge: str) -> dict[str, Any
 
 def _image_file(study: Study, case: Case, system: str) -> Path:
     """Where the edit that was judged is; where it should have been if it is missing."""
-    return Store(_batch(study, case, system)).image(Item(study.benchmarks[case.benchmark].items[case.number].id))
+    return BatchFolder(_batch(study, case, system)).image(Item(study.benchmarks[case.benchmark].items[case.number].id))
 
 
 def _plan(study: Study, case: Case, system: str) -> list[str]:
