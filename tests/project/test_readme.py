@@ -72,11 +72,10 @@ def test_every_option_of_the_builder_is_one():
     assert {option for text in (*commands, *in_its_readme) for option in OPTION.findall(text)} <= known
 
 
-def test_every_system_by_name_can_be_read():
-    from ier1_plugin.pipeline.system import System
-    from ier1_plugin.pipeline.systems import find_system
+def test_every_system_and_preset_by_name_is_shipped():
+    from ier1_plugin.pipeline.system import PRESET, SYSTEM, shipped
 
-    names = {name for names in re.findall(r"--system ((?:[a-z][\w-]+[ \n])+)", TEXT) for name in names.split()}
+    names = {name for names in re.findall(r"--system ((?:[a-z][a-z-]+(?![/\w-]) ?)+)", TEXT) for name in names.split()}
     assert "flux-kontext" in names
-    for name in names:
-        System.read(find_system(name))
+    assert names <= set(shipped(SYSTEM))
+    assert all(f"`{name}`" in TEXT for name in shipped(PRESET))
