@@ -8,7 +8,7 @@
 #   STEPS=2 bash examples/quickstart.sh                       # a short version, under quickstart/steps-2/
 #   bash examples/quickstart.sh worker.actor.optim.lr=1e-4    # any key of EasyR1 can follow
 #
-# A second run does only what is missing or has changed. IER1_VENV: another folder than .venv.
+# A second run does only what is missing or was asked for with other arguments. IER1_VENV: another folder than .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -27,9 +27,6 @@ if ! [[ $STEPS =~ ^[1-9][0-9]*$ ]]; then
     echo "quickstart: STEPS=$STEPS; wanted a number of GRPO steps, for instance STEPS=2" >&2
     exit 2
 fi
-name=quickstart
-. examples/small_world_stages.sh
-refuse_a_gpu
 
 # a short version has short stages, and a folder of its own
 out=quickstart rows=4000 warm_up_steps=600 validated=400
@@ -38,15 +35,12 @@ short=no
 if [ "$STEPS" -lt 20 ]; then short=yes rows=400 warm_up_steps=20 validated=40; fi
 control_steps=$((STEPS < 20 ? STEPS : 20))
 
-alone
-started=$SECONDS
-make_environment
+name=quickstart started=$SECONDS
+. examples/small_world_stages.sh
 
+# evaluate MODEL RESULT ROWS OPTIONS...
 evaluate() {
-    local model=$1 result=$2
-    shift 2
-    "$python" -m ier1_plugin.small_world.evaluate "$model" --rows "$out/rows/val.parquet" --limit "$validated" \
-        --out "$result" "$@"
+    "$python" -m ier1_plugin.small_world.evaluate "$1" --rows "$out/rows/val.parquet" --limit "$3" --out "$2" "${@:4}"
 }
 
 curves() {
@@ -61,27 +55,26 @@ page() {
 stage rows "building $rows rows from photographs" "$out/rows/val.parquet" build_rows "$out/rows" "$rows"
 stage warm "making a tiny Qwen2.5-VL and warming it up, $warm_up_steps steps" "$out/warm/config.json" \
     warm_up "$out/warm" "$warm_up_steps"
-stage before "validating it before GRPO" "$out/before.json" evaluate "$out/warm" "$out/before.json"
-warmed_up=$fingerprint
+stage before "validating it before GRPO" "$out/before.json" evaluate "$out/warm" "$out/before.json" "$validated"
+warmed_up=$commands
 stage grpo "GRPO in EasyR1 on Ray, $STEPS steps" "$out/grpo/global_step_$STEPS" \
     grpo "$out/rows" "$out/warm" "$out/grpo" "$STEPS" ${overrides[@]+"${overrides[@]}"}
 stage merged "merging the checkpoint" "$out/model/config.json" merge "$out/grpo/global_step_$STEPS" "$out/model"
-stage after "validating it after GRPO" "$out/after.json" evaluate "$out/model" "$out/after.json"
+stage after "validating it after GRPO" "$out/after.json" evaluate "$out/model" "$out/after.json" "$validated"
 stage curves "drawing the curves" "$out/curves/reward_curves.png" curves "$out/grpo"
-fingerprint+=$uses
 stage page "editing three photographs with the trained model" "$out/index.html" page
 
 proofs=()
 if [ $controls = yes ]; then
     stage shuffled "control: validating it with shuffled photos" "$out/shuffled.json" \
-        evaluate "$out/model" "$out/shuffled.json" --shuffle-photos
-    fingerprint=$warmed_up
+        evaluate "$out/model" "$out/shuffled.json" "$validated" --shuffle-photos
+    commands=$warmed_up
     stage grpo-lr0 "control: GRPO with learning rate 0, $control_steps steps" "$out/grpo-lr0/global_step_$control_steps" \
         grpo "$out/rows" "$out/warm" "$out/grpo-lr0" "$control_steps" ${overrides[@]+"${overrides[@]}"} worker.actor.optim.lr=0
     stage merged-lr0 "merging its checkpoint" "$out/model-lr0/config.json" \
         merge "$out/grpo-lr0/global_step_$control_steps" "$out/model-lr0"
     stage no-learning "validating it" "$out/no-learning.json" \
-        evaluate "$out/model-lr0" "$out/no-learning.json" --seed 1
+        evaluate "$out/model-lr0" "$out/no-learning.json" "$validated" --seed 1
     proofs=(--shuffled "$out/shuffled.json" --no-learning "$out/no-learning.json")
 fi
 

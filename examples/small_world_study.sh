@@ -50,24 +50,21 @@ if [ $last -gt 1000 ] || [ $all -gt $((ROWS * 9 / 10)) ]; then
     exit 2
 fi
 
-. examples/small_world_stages.sh
-refuse_a_gpu
-alone
 started=$SECONDS
-make_environment
+. examples/small_world_stages.sh
 
 # train KIND ROWS key=value...: GRPO for one epoch of the first ROWS rows, from the warm-up of this seed
 train() {
     local kind=$1 rows=$2 steps=$(($2 / BATCH))
     shift 2
-    fingerprint=$warmed_up
+    commands=$warmed_up
     stage "grpo-$kind" "seed $seed: GRPO $kind, $rows rows, $steps steps" "$out/grpo-$kind/global_step_$steps" \
         grpo "$study/rows" "$out/warm" "$out/grpo-$kind" "$steps" \
         "data.train_files=$study/rows/train.parquet@train[:$rows]" "data.seed=$seed" \
         "worker.rollout.seed=$seed" trainer.val_before_train=false trainer.val_freq=-1 "$@"
     stage "model-$kind" "seed $seed: merging it" "$out/model-$kind/config.json" \
         merge "$out/grpo-$kind/global_step_$steps" "$out/model-$kind"
-    trained+=$fingerprint
+    trained+=$commands
 }
 
 # system NAME line...: a YAML file for it
@@ -101,19 +98,21 @@ systems() {
     chain "$with, $quarter rows" model-quarter
 }
 
+# judged ITEMS
 judged() {
     fresh "$study/evaluation"
-    "$python" -m ier1_plugin.cli.main evaluate --benchmark "small-world:$FIRST-$last" --judge pixel -j 2 \
+    "$python" -m ier1_plugin.cli.main evaluate --benchmark "small-world:$1" --judge pixel -j 2 \
         --out "$study/evaluation" --system "${files[@]}"
 }
 
+# decomposed COUNT
 decomposed() {
     fresh "$out/decomposition"
     local models=() kind
     for kind in warm model-quarter model-half model-all model-without-goal; do
         models+=(--decomposition "local:$out/$kind")
     done
-    "$python" -m ier1_plugin.cli.main evaluate "${models[@]}" --rows "$study/rows/val.parquet" --sample "$DECOMPOSED" \
+    "$python" -m ier1_plugin.cli.main evaluate "${models[@]}" --rows "$study/rows/val.parquet" --sample "$1" \
         --out "$out/decomposition" >"$out/decomposition/table.txt"
 }
 
@@ -151,27 +150,27 @@ report() {
 
 study=$out all_trained='' with="ImageEdit-R1" without="ImageEdit-R1 without RL"
 stage rows "building $ROWS rows from photographs" "$study/rows/val.parquet" build_rows "$study/rows" "$ROWS"
-built=$fingerprint
+built=$commands
 for seed in $SEEDS; do
-    out=$study/seed-$seed fingerprint=$built trained=''
+    out=$study/seed-$seed commands=$built trained=''
     mkdir -p "$out"
     stage warm "seed $seed: making a tiny Qwen2.5-VL and warming it up, $WARM_UP_STEPS steps" "$out/warm/config.json" \
         warm_up "$out/warm" "$WARM_UP_STEPS" --seed "$seed"
-    warmed_up=$fingerprint
+    warmed_up=$commands
     train all "$all"
     train without-goal "$all" worker.reward.reward_function_kwargs.goal_weight=0.0
     train half "$half"
     train quarter "$quarter"
-    fingerprint=$trained$uses
-    stage decomposition "seed $seed: taking $DECOMPOSED requests apart" "$out/decomposition/table.txt" decomposed
+    commands=$trained
+    stage decomposition "seed $seed: taking $DECOMPOSED requests apart" "$out/decomposition/table.txt" decomposed "$DECOMPOSED"
     all_trained+=$trained
 done
 out=$study
 systems
-fingerprint=$(cat "${files[@]}" <(echo "$all_trained$uses") | sha256sum)
-stage evaluation "editing $ITEMS photographs with ${#files[@]} systems, and judging" "$out/evaluation/evaluation.json" judged
+commands=$all_trained$(cat "${files[@]}")$'\n'
+stage evaluation "editing $ITEMS photographs with ${#files[@]} systems, and judging" "$out/evaluation/evaluation.json" judged "$FIRST-$last"
 comparisons
-fingerprint=$(cat "$study/comparisons.yaml" <(echo "$fingerprint") | sha256sum)
+commands+=$(cat "$study/comparisons.yaml")$'\n'
 stage report "making the report" "$study/report/index.html" report
 
 for seed in $SEEDS; do

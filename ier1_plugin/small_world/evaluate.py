@@ -25,7 +25,7 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.small_world.model_io import encode, generate, load, use_cores
+from ier1_plugin.small_world.tiny_model import encode, generate, load, use_cores
 from ier1_plugin.small_world.world import is_picture_told
 from ier1_plugin.task.images import open_image
 from ier1_plugin.task.rows import IMAGE_PLACEHOLDER, read_gold

@@ -26,9 +26,9 @@ from ier1_plugin.pipeline.agents import Answer, decompose, rule
 from ier1_plugin.pipeline.chain import ImageEditR1
 from ier1_plugin.runs.folder import write
 from ier1_plugin.small_world.evaluate import Row, read_rows
-from ier1_plugin.small_world.model_io import use_cores
 from ier1_plugin.small_world.pictures import PICTURES, Photo
-from ier1_plugin.small_world.world import Edit, edits_of, gold_of, samples
+from ier1_plugin.small_world.tiny_model import use_cores
+from ier1_plugin.small_world.world import edits_of, gold_image, gold_of, samples
 from ier1_plugin.task.images import data_url, encode
 from ier1_plugin.task.schema import Decomposition, Plan
 from ier1_plugin.task.scoring import score_response
@@ -44,64 +44,69 @@ def page(model: Path, rows_file: Path, curves: Path | None, seed: int = 0) -> st
 
     `seed`: the one that the rows were built with, to have their photos at a good resolution.
     """
-    rows = chosen(read_rows(rows_file), seed)
+    from jinja2 import Environment, StrictUndefined
+    from safetensors import safe_open
+
+    rows = chosen_rows(read_rows(rows_file), seed)
     chat = make_chat(f"local:{model}")
     use_cores()
-    edits = [_edited(chat, row, photo) for row, photo in rows]
-    return _rendered(
+    edits = [edited_row(chat, row, photo) for row, photo in rows]
+    parameters = 0
+    for file in model.glob("*.safetensors"):
+        with safe_open(file, "np") as weights:
+            parameters += sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    pictures = [PICTURES[name] for name in dict.fromkeys(photo.picture for _, photo in rows if photo)]
+    environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         edits=edits,
         curves=data_url(curves.read_bytes()) if curves and curves.is_file() else "",
         no_curves=f"{curves} is missing" if curves else "none were named",
-        parameters=_parameters(model),
+        parameters=f"{parameters / 1e6:.1f} million",
         each=EDITS,
         seen=" x ".join(map(str, rows[0][0].photo.size)),
-        credits=_credits([photo for _, photo in rows if photo]),
+        credits=", ".join(f"{p.subject} by {p.credit} ({p.licence})" for p in pictures) or "see the rows",
     )
 
 
-def chosen(rows: list[Row], seed: int) -> list[tuple[Row, Photo | None]]:
+def chosen_rows(rows: list[Row], seed: int) -> list[tuple[Row, Photo | None]]:
     """The first PHOTOS rows with EDITS edits, a picture each. ValueError: there is none.
 
     A photo is None where rows of this `seed` do not have this one.
     """
-    known = {sample.id: sample for sample in islice(samples("val", seed), 1 + max(map(_number, rows), default=-1))}
-    found: dict[str, tuple[Row, Photo | None]] = {}
+    # 7 of "val-00007.brighter@photo"
+    numbers = [row.id.partition(".")[0].rpartition("-")[2] for row in rows]
+    last = max((int(number) for number in numbers if number.isdecimal()), default=-1)
+    known = {sample.id: sample for sample in islice(samples("val", seed), last + 1)}
+    chosen: dict[str, tuple[Row, Photo | None]] = {}
     for row in rows:
         sample = known.get(row.id)
         photo = sample.photo if sample and sample.request == row.request else None
-        if len(edits_of(row.id)) == EDITS and len(found) < PHOTOS:
-            found.setdefault(photo.picture if photo else row.id, (row, photo))
-    if not found:
+        if len(edits_of(row.id)) == EDITS and len(chosen) < PHOTOS:
+            chosen.setdefault(photo.picture if photo else row.id, (row, photo))
+    if not chosen:
         raise ValueError(f"none of the {len(rows)} rows asks for {EDITS} edits")
-    return list(found.values())
+    return list(chosen.values())
 
 
-def gold_image(image: Image.Image, edits: tuple[Edit, ...]) -> Image.Image:
-    """`image` with every edit made as it was asked for."""
-    for edit in edits:
-        image = edit.apply(image)
-    return image
-
-
-def _number(row: Row) -> int:
-    """7 of "val-00007.brighter@photo"; -1 of an id that is not of the small world."""
-    number = row.id.partition(".")[0].rpartition("-")[2]
-    return int(number) if number.isdecimal() else -1
-
-
-def _edited(chat: Chat, row: Row, photo: Photo | None) -> dict[str, Any]:
+def edited_row(chat: Chat, row: Row, photo: Photo | None) -> dict[str, Any]:
     """All that the page says about one row."""
     edits = edits_of(row.id)
     image = photo.open(SIDE) if photo else row.photo.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    chain = _chain(chat, row, edits)
+
+    def decomposer(image: Image.Image, request: str) -> Answer[Decomposition | None]:
+        return decompose(row.photo, request, chat=chat)
+
+    # the subject's name is the model's to find, its place is not
+    editor = make_editor("pillow", places={edit.subject: edit.box for edit in edits if edit.box})
+    chain = ImageEditR1(decomposer, rule, editor)
     plan = chain.plan(image, row.request)
-    after, left_out = _carried_out(chain, image, plan)
+    after, left_out = carry_out(chain, image, plan)
     replies = plan.decomposer.replies if plan.decomposer else ()
     return {
         "request": row.request,
-        "before": _shown(image),
-        "after": _shown(after) if after else "",
-        "gold_image": _shown(gold_image(image, edits)),
+        "before": _url(image),
+        "after": _url(after) if after else "",
+        "gold_image": _url(gold_image(image, edits)),
         "parts": asdict(plan.decomposition) if plan.decomposition else None,
         "gold": asdict(gold_of(edits)),
         "sub_requests": plan.sub_requests,
@@ -111,17 +116,7 @@ def _edited(chat: Chat, row: Row, photo: Photo | None) -> dict[str, Any]:
     }
 
 
-def _chain(chat: Chat, row: Row, edits: tuple[Edit, ...]) -> ImageEditR1:
-    # the subject's name is the model's to find, its place is not
-    places = {edit.subject: edit.box for edit in edits if edit.box}
-
-    def decomposer(image: Image.Image, request: str) -> Answer[Decomposition | None]:
-        return decompose(row.photo, request, chat=chat)
-
-    return ImageEditR1(decomposer, rule, make_editor("pillow", places=places))
-
-
-def _carried_out(chain: ImageEditR1, image: Image.Image, plan: Plan) -> tuple[Image.Image | None, list[str]]:
+def carry_out(chain: ImageEditR1, image: Image.Image, plan: Plan) -> tuple[Image.Image | None, list[str]]:
     """The image after all sub-requests that can be made, or None; and why the others can't."""
     edited, left_out = None, []
     for sub_request in plan.sub_requests:
@@ -132,33 +127,10 @@ def _carried_out(chain: ImageEditR1, image: Image.Image, plan: Plan) -> tuple[Im
     return edited, left_out
 
 
-def _shown(image: Image.Image) -> str:
+def _url(image: Image.Image) -> str:
     image = image.copy()
     image.thumbnail((2 * SIDE, 2 * SIDE))
     return data_url(encode(image, lossless=False))
-
-
-def _parameters(model: Path) -> str:
-    """ "1.3 million", from the sizes of the weights."""
-    from safetensors import safe_open
-
-    count = 0
-    for file in model.glob("*.safetensors"):
-        with safe_open(file, "np") as weights:
-            count += sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-    return f"{count / 1e6:.1f} million"
-
-
-def _credits(photos: list[Photo]) -> str:
-    pictures = {photo.picture: PICTURES[photo.picture] for photo in photos}
-    return ", ".join(f"{p.subject} by {p.credit} ({p.licence})" for p in pictures.values()) or "see the rows"
-
-
-def _rendered(**values: Any) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**values)
 
 
 def main(arguments: list[str] | None = None) -> int:

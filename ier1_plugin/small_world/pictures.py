@@ -37,7 +37,7 @@ REDUCING_GAP = 3.0
 TRAIN_CROPS, VAL_CROPS = 48, 16
 # the builder rejects training rows that are near a validation photo; its threshold lies below this one
 MIN_DISTANCE = 10
-MAX_DRAWS = 10_000
+MAX_CROPS = 10_000
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ class Photo:
 
     @property
     def subject_box(self) -> Fractions:
-        """Where the subject stands in this photo, as fractions of its width and height."""
+        """Where the subject is in this photo, as fractions of its width and height."""
         left, top, right, bottom = self.crop
         box, (width, height) = PICTURES[self.picture].box, _source(self.picture).size
-        xs = [_clip((x * width - left) / (right - left)) for x in (box[0], box[2])]
-        ys = [_clip((y * height - top) / (bottom - top)) for y in (box[1], box[3])]
+        xs = [min(1.0, max(0.0, (x * width - left) / (right - left))) for x in (box[0], box[2])]
+        ys = [min(1.0, max(0.0, (y * height - top) / (bottom - top))) for y in (box[1], box[3])]
         if self.mirrored:
             xs = [1 - xs[1], 1 - xs[0]]
         return xs[0], ys[0], xs[1], ys[1]
@@ -120,9 +120,19 @@ def photos(split: Split, seed: int) -> tuple[Photo, ...]:
     """
     if split == "val":
         return tuple(photo for name in PICTURES for photo in islice(_crops(name, f"{seed}-val"), VAL_CROPS))
-    taken = [perceptual_hash(photo) for photo in photos("val", seed)]
-    chosen = [_far_from(taken, _crops(name, f"{seed}-train"), TRAIN_CROPS) for name in PICTURES]
-    return tuple(photo for far in chosen for photo in far)
+    taken, chosen = [perceptual_hash(photo) for photo in photos("val", seed)], []
+    for name in PICTURES:
+        far = []
+        for photo in islice(_crops(name, f"{seed}-train"), MAX_CROPS):
+            fingerprint = perceptual_hash(photo)
+            if all((fingerprint ^ other).bit_count() > MIN_DISTANCE for other in taken):
+                far.append(photo)
+            if len(far) == TRAIN_CROPS:
+                break
+        else:
+            raise RuntimeError(f"only {len(far)} of {TRAIN_CROPS} crops of {name} are far from the validation crops")
+        chosen += far
+    return tuple(chosen)
 
 
 def perceptual_hash(photo: Photo) -> int:
@@ -132,36 +142,19 @@ def perceptual_hash(photo: Photo) -> int:
     return int(str(imagehash.phash(photo.open(HASH_SIDE))), 16)
 
 
-def _far_from(taken: list[int], drawn: Iterator[Photo], count: int) -> list[Photo]:
-    """The first `count` photos that are near none of the `taken` hashes."""
-    far = []
-    for _, photo in zip(range(MAX_DRAWS), drawn, strict=False):
-        fingerprint = perceptual_hash(photo)
-        if all((fingerprint ^ other).bit_count() > MIN_DISTANCE for other in taken):
-            far.append(photo)
-        if len(far) == count:
-            return far
-    raise RuntimeError(f"only {len(far)} of {count} crops are far enough from the validation crops")
-
-
 def _crops(name: str, seed: str) -> Iterator[Photo]:
     """Random square crops that keep the middle of the subject in view."""
     rng, (width, height), box = random.Random(f"{seed}-{name}"), _source(name).size, PICTURES[name].box
     centre = ((box[0] + box[2]) / 2 * width, (box[1] + box[3]) / 2 * height)
     while True:
         side = round(rng.uniform(0.6, 0.98) * min(width, height))
-        left, top = (_start(rng, side, extent, at) for extent, at in zip((width, height), centre, strict=True))
+        corner = []
+        for extent, at in zip((width, height), centre, strict=True):
+            # the centre falls into the middle half of the crop
+            lowest, highest = max(0, round(at - 0.75 * side)), min(extent - side, round(at - 0.25 * side))
+            corner.append(rng.randint(min(lowest, extent - side), max(highest, 0)))
+        left, top = corner
         yield Photo(name, (left, top, left + side, top + side), rng.random() < 0.5, round(rng.uniform(0.8, 1.2), 2))
-
-
-def _start(rng: random.Random, side: int, extent: int, centre: float) -> int:
-    """Where a crop of length `side` begins so that `centre` falls into its middle half."""
-    lowest, highest = max(0, round(centre - 0.75 * side)), min(extent - side, round(centre - 0.25 * side))
-    return rng.randint(min(lowest, extent - side), max(highest, 0))
-
-
-def _clip(value: float) -> float:
-    return min(1.0, max(0.0, value))
 
 
 @lru_cache(maxsize=len(PICTURES))

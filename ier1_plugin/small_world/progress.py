@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ier1_plugin.runs.workers import progress
+
 PARTS = ("overall", "format", "action", "subject", "goal")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # greedy: bars of other processes may stand before it in the same line
@@ -46,7 +48,7 @@ class Step:
 
 def plain_lines(stream: Iterable[str]) -> Iterator[str]:
     """The lines of EasyR1's runner, without colour and the name of the process; others as "" in their place."""
-    # EasyR1's own bars clear themselves with a carriage return, and what the runner says follows on the same line
+    # EasyR1's own bars clear themselves with a carriage return, and the runner's words follow on the same line
     for piece in (piece for line in stream for piece in line.split("\r")):
         match = _FROM_RUNNER.match(_COLOUR.sub("", piece).strip("\n"))
         yield match[1] if match else ""
@@ -76,20 +78,15 @@ def steps(lines: Iterable[str]) -> Iterator[int | Step]:
 
 def follow(stream: Iterable[str], log: Path) -> None:
     """Draws the bar until the stream ends; every line is in `log` as soon as it came."""
-    from tqdm import tqdm
+    with log.open("w", encoding="utf-8", errors="replace") as file, progress(None, "GRPO", unit="steps") as bar:
 
-    with (
-        log.open("w", encoding="utf-8", errors="replace") as file,
-        tqdm(desc="GRPO", unit="step", mininterval=1) as bar,
-    ):
-
-        def kept() -> Iterator[str]:
+        def logged() -> Iterator[str]:
             for line in stream:
                 file.write(line)
                 file.flush()
                 yield line
 
-        for event in steps(plain_lines(kept())):
+        for event in steps(plain_lines(logged())):
             if isinstance(event, int):
                 bar.reset(event)
                 continue
@@ -97,7 +94,7 @@ def follow(stream: Iterable[str], log: Path) -> None:
             if "reward" in event.metrics:
                 bar.set_postfix(reward=f"{event.metrics['reward'].get('overall', 0):.2f}")
             if line := event.validation():
-                tqdm.write(line)
+                bar.write(line)
 
 
 def main(arguments: list[str] | None = None) -> int:

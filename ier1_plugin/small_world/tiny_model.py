@@ -1,28 +1,42 @@
-"""A Qwen2.5-VL of 1.3 M parameters with random weights, small enough to train on two CPU cores.
+"""A Qwen2.5-VL of 1.3 M parameters with random weights, small enough to train on two CPU cores; and its inference.
 
     python -m ier1_plugin.small_world.tiny_model --out quickstart/model-random
     build(Path("quickstart/model-random"), seed=0)   # config, weights, tokenizer, processor: what AutoModel loads
 
+    model, processor = load(Path("quickstart/warm"))
+    inputs = encode(processor, ["make it brighter"], [photo])   # input_ids [1, n], pixel_values [16, 1176], ...
+    responses = generate(model, processor, inputs, sampled=False)   # ["<think> I see: cat. ..."]
+
 The architecture is transformers' own, only narrow; attention heads are 32 wide. The tokenizer is byte-level BPE, learnt
-from training requests and responses. Two things are made short on purpose. The eight tags are one token each. And so
-is the fixed text of `prompts/decompose.jinja` that follows the request: the model gets the same prompt as a large one,
-but reads those 450 words as a single token, of which it learns what it stands for. Prompts are 20 to 90 tokens that
-way, and a training step takes seconds. A pretrained model reads every word.
+from training requests and responses. Two things are made short on purpose: each of the eight tags is one token, and so
+is the fixed text of `prompts/decompose.jinja` that follows the request. The model gets the same prompt as a large one,
+but reads those 450 words as a single token, and learns what it stands for. Prompts are 20 to 90 tokens long that way,
+and a training step takes seconds. A pretrained model reads every word.
+
+The prompt comes from `rows.messages`, the image goes through `images.prepare` and the model's own processor: the same
+ids as in training, which a test compares with EasyR1's dataset.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import os
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from ier1_plugin.prompts import render
-from ier1_plugin.small_world.model_io import PIXELS, import_transformers
-from ier1_plugin.small_world.world import samples
-from ier1_plugin.task.parsing import MARKERS, render_response
+from PIL import Image
 
+from ier1_plugin.prompts import render
+from ier1_plugin.small_world.world import samples
+from ier1_plugin.task.images import prepare
+from ier1_plugin.task.parsing import MARKERS, render_response
+from ier1_plugin.task.rows import messages
+
+PIXELS = 56 * 56
+"""min_pixels and max_pixels of the small world: a square photo becomes 4 image tokens."""
+MAX_NEW_TOKENS = 72
 CORPUS_ROWS = 4000
 MERGES_UP_TO = 1024
 MAX_LENGTH = 1024
@@ -40,19 +54,68 @@ CHAT_TEMPLATE = """\
 {% endif %}"""
 
 
-@dataclass(frozen=True)
-class Size:
-    """Widths and depths. A head of 32 needs mrope sections that add up to 16."""
+def import_transformers() -> ModuleType:
+    """transformers, also where torchvision was built for CUDA and torch was not."""
+    import torch
 
-    hidden: int = 128
-    layers: int = 2
-    heads: int = 4
-    key_value_heads: int = 2
-    intermediate: int = 384
-    vision_hidden: int = 128
-    vision_layers: int = 2
-    vision_heads: int = 4
-    mrope_section: tuple[int, int, int] = (4, 6, 6)
+    from ier1_plugin.chat.torchvision_ops import define_missing_schemas
+
+    define_missing_schemas(torch)
+    import transformers
+
+    return transformers
+
+
+def use_cores() -> None:
+    """torch gets as many threads as there are cores, at most two: more only wait for each other at this size."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", min(2, os.cpu_count() or 1))))
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """(model in float32, processor) of a folder that AutoModel can read. FileNotFoundError: there is none."""
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"no model in {folder}: config.json is missing")
+    transformers = import_transformers()
+    import torch
+
+    model = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa"
+    )
+    return model, transformers.AutoProcessor.from_pretrained(folder, use_fast=True)
+
+
+def encode(processor: Any, requests: list[str], photos: list[Image.Image]) -> Any:
+    """The model's inputs for a batch, prompts padded on the left."""
+    prompts = [
+        processor.apply_chat_template(messages(request), add_generation_prompt=True, tokenize=False)
+        for request in requests
+    ]
+    prepared = [prepare(photo, PIXELS, PIXELS) for photo in photos]
+    return processor(text=prompts, images=prepared, padding=True, padding_side="left", return_tensors="pt")
+
+
+def generate(model: Any, processor: Any, inputs: Any, sampled: bool) -> list[str]:
+    """One response to each prompt, greedy or sampled at temperature 1 from all tokens; reward reads it like this."""
+    import torch
+
+    # top_k=0: transformers would otherwise cut to the 50 likeliest
+    how = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0} if sampled else {"do_sample": False}
+    with torch.inference_mode():
+        output = model.eval().generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, **how)
+    return processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def build(folder: Path, seed: int = 0) -> Path:
+    """Writes model, tokenizer and processor to `folder` and returns it. The same seed gives the same weights."""
+    import torch
+
+    tokenizer = build_tokenizer(seed)
+    torch.manual_seed(seed)
+    for part in (build_model(tokenizer), build_processor(tokenizer), tokenizer):
+        part.save_pretrained(folder)
+    return folder
 
 
 def prompt_tail() -> str:
@@ -60,31 +123,23 @@ def prompt_tail() -> str:
     return render("decompose", content="request").removeprefix("request")
 
 
-def build(folder: Path, seed: int = 0, size: Size | None = None) -> Path:
-    """Writes model, tokenizer and processor to `folder` and returns it. The same seed gives the same weights."""
-    import torch
-
-    tokenizer = build_tokenizer(seed)
-    torch.manual_seed(seed)
-    model = build_model(size or Size(), tokenizer)
-    processor = build_processor(tokenizer)
-    for part in (model, processor, tokenizer):
-        part.save_pretrained(folder)
-    return folder
-
-
 def build_tokenizer(seed: int) -> Any:
     """A fast Qwen2 tokenizer: BPE learnt from training rows; tags and the prompt's fixed text are one token each."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     transformers = import_transformers()
+    rows = list(islice(samples("train", seed, picture_share=0.5), CORPUS_ROWS))
+    responses = [render_response(row.gold, row.think) for row in rows]
+    for marker in MARKERS:
+        responses = [response.replace(marker, "") for response in responses]
+    corpus = [row.request for row in rows] + responses + ["user\nassistant\n"] * 100
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.NFC()
     bpe.pre_tokenizer = qwen_words()
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=MERGES_UP_TO, initial_alphabet=alphabet, show_progress=False)
-    bpe.train_from_iterator(_corpus(seed), trainer)
+    bpe.train_from_iterator(corpus, trainer)
     tokenizer = transformers.Qwen2TokenizerFast(
         tokenizer_object=bpe,
         unk_token=None,
@@ -117,15 +172,41 @@ def qwen_words() -> Any:
     return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
-def build_model(size: Size, tokenizer: Any) -> Any:
+def build_model(tokenizer: Any) -> Any:
     """Random weights from torch's current seed, float32."""
     transformers = import_transformers()
     ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in SPECIAL_TOKENS}
     ends = {"bos_token_id": None, "eos_token_id": ids[STOP], "pad_token_id": ids[END]}
-    config = transformers.Qwen2_5_VLConfig(
+    text = {
         # exactly the tokens there are: with more, an untrained model would emit some that nobody can decode
-        text_config=_text_config(size, len(tokenizer)) | ends,
-        vision_config=_vision_config(size),
+        "vocab_size": len(tokenizer),
+        "hidden_size": 128,
+        "intermediate_size": 384,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": MAX_LENGTH,
+        "rope_theta": 10_000.0,
+        # a head of 32 needs sections that add up to 16
+        "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
+        "tie_word_embeddings": True,
+        "use_sliding_window": False,
+    }
+    vision = {
+        "depth": 2,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_heads": 4,
+        "out_hidden_size": text["hidden_size"],
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "window_size": 112,
+        "fullatt_block_indexes": [0, 1],
+    }
+    config = transformers.Qwen2_5_VLConfig(
+        text_config=text | ends,
+        vision_config=vision,
         image_token_id=ids[IMAGE],
         video_token_id=ids[VIDEO],
         vision_start_token_id=ids[VISION_START],
@@ -151,45 +232,6 @@ def build_processor(tokenizer: Any) -> Any:
         video_processor=transformers.Qwen2VLVideoProcessor(**budget),
         chat_template=CHAT_TEMPLATE,
     )
-
-
-def _corpus(seed: int) -> list[str]:
-    rows = list(islice(samples("train", seed, picture_share=0.5), CORPUS_ROWS))
-    responses = [render_response(row.gold, row.think) for row in rows]
-    for marker in MARKERS:
-        responses = [response.replace(marker, "") for response in responses]
-    return [row.request for row in rows] + responses + ["user\nassistant\n"] * 100
-
-
-def _text_config(size: Size, vocabulary: int) -> dict[str, Any]:
-    return {
-        "vocab_size": vocabulary,
-        "hidden_size": size.hidden,
-        "intermediate_size": size.intermediate,
-        "num_hidden_layers": size.layers,
-        "num_attention_heads": size.heads,
-        "num_key_value_heads": size.key_value_heads,
-        "max_position_embeddings": MAX_LENGTH,
-        "rope_theta": 10_000.0,
-        "rope_scaling": {"type": "mrope", "mrope_section": list(size.mrope_section)},
-        "tie_word_embeddings": True,
-        "use_sliding_window": False,
-    }
-
-
-def _vision_config(size: Size) -> dict[str, Any]:
-    return {
-        "depth": size.vision_layers,
-        "hidden_size": size.vision_hidden,
-        "intermediate_size": 2 * size.vision_hidden,
-        "num_heads": size.vision_heads,
-        "out_hidden_size": size.hidden,
-        "patch_size": 14,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "window_size": 112,
-        "fullatt_block_indexes": list(range(size.vision_layers)),
-    }
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,16 +15,16 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ier1_plugin.editors.pillow.operations import OPERATIONS, REGIONS
-from ier1_plugin.small_world.model_io import PIXELS, encode, load, use_cores
+from ier1_plugin.runs.workers import progress
 from ier1_plugin.small_world.pictures import PICTURES
-from ier1_plugin.small_world.tiny_model import build
+from ier1_plugin.small_world.tiny_model import PIXELS, build, encode, load, use_cores
 from ier1_plugin.small_world.world import WHOLE_SUBJECT, Edit, Sample, gold_of, samples, think_of
 from ier1_plugin.task.images import prepare
 from ier1_plugin.task.parsing import COMPONENT_TAGS, render_response
@@ -49,109 +49,103 @@ Mistake = Callable[[Sample, random.Random], str]
 
 def target(sample: Sample, rng: random.Random, noise: float = NOISE) -> str:
     """The response to learn: the right one, or with probability `noise` one with a single mistake."""
-    return (
-        rng.choices(list(MISTAKES), list(MISTAKES.values()))[0](sample, rng) if rng.random() < noise else _right(sample)
-    )
+    if rng.random() >= noise:
+        return response(sample, sample.edits)
+    return rng.choices(list(MISTAKES), list(MISTAKES.values()))[0](sample, rng)
 
 
-def warm_up(model: Any, processor: Any, seed: int, steps: int = STEPS) -> list[float]:
-    """Trains `model` in place and returns the loss of every step."""
-    import torch
-    from tqdm import trange
-
-    rng = random.Random(f"{seed}-warm-up")
-    rows = list(islice(samples("train", seed, PICTURE_SHARE), ROWS))
-    examples = list(_examples(processor, rows, rng))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=BETAS, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / RISING_STEPS))
-    losses = []
-    model.train()
-    batches = _batches(examples, rng)
-    for _ in (bar := trange(steps, desc="warm-up", unit="step", mininterval=1)):
-        loss = model(**_batch(next(batches), processor.tokenizer.pad_token_id), use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-        bar.set_postfix(loss=f"{losses[-1]:.2f}", refresh=False)
-    return losses
-
-
-def _right(sample: Sample, rng: random.Random | None = None) -> str:
-    return render_response(sample.gold, sample.think)
-
-
-def _with_edits(sample: Sample, edits: list[Edit]) -> str:
+def response(sample: Sample, edits: Sequence[Edit]) -> str:
+    """As if the sample asked for these edits."""
     return render_response(gold_of(tuple(edits)), think_of(sample.photo.subject, tuple(edits)))
 
 
-def _other_operation(sample: Sample, rng: random.Random) -> str:
+def other_operation(sample: Sample, rng: random.Random) -> str:
     edits = list(sample.edits)
     at = rng.randrange(len(edits))
     edits[at] = replace(edits[at], operation=rng.choice(list(OPERATIONS)))
-    return _with_edits(sample, edits)
+    return response(sample, edits)
 
 
-def _other_subject(sample: Sample, rng: random.Random) -> str:
+def other_subject(sample: Sample, rng: random.Random) -> str:
     edits = list(sample.edits)
     at = rng.randrange(len(edits))
     known = [WHOLE_SUBJECT, *REGIONS, *(picture.subject for picture in PICTURES.values())]
     edits[at] = replace(edits[at], subject=rng.choice(known))
-    return _with_edits(sample, edits)
+    return response(sample, edits)
 
 
-def _forgotten(sample: Sample, rng: random.Random) -> str:
+def edit_left_out(sample: Sample, rng: random.Random) -> str:
     edits = list(sample.edits)
     if len(edits) > 1:
         edits.pop(rng.randrange(len(edits)))
-    return _with_edits(sample, edits)
+    return response(sample, edits)
 
 
-def _other_goal(sample: Sample, rng: random.Random) -> str:
+def other_goal(sample: Sample, rng: random.Random) -> str:
     goals = [operation.goal for operation in OPERATIONS.values() if operation.goal]
     gold = sample.gold
     return render_response(replace(gold, goals=(*gold.goals[:-1], rng.choice(goals))), sample.think)
 
 
-def _swapped(sample: Sample, rng: random.Random) -> str:
-    think, action, subjects, goals = _right(sample).split("\n")
+def lines_swapped(sample: Sample, rng: random.Random) -> str:
+    think, action, subjects, goals = response(sample, sample.edits).split("\n")
     return "\n".join([think, goals, subjects, action])
 
 
-def _no_json(sample: Sample, rng: random.Random) -> str:
-    """One component written as plain words."""
-    lines = _right(sample).split("\n")
+def plain_words(sample: Sample, rng: random.Random) -> str:
+    """One component without its JSON."""
+    lines = response(sample, sample.edits).split("\n")
     at = rng.randrange(1, len(lines))
     lines[at] = lines[at].replace('["', "").replace('"]', "").replace('", "', ", ").replace("[]", "none")
     return "\n".join(lines)
 
 
-def _unclosed(sample: Sample, rng: random.Random) -> str:
-    return _right(sample).replace(f"</{rng.choice(list(COMPONENT_TAGS.values()))}>", "")
+def tag_not_closed(sample: Sample, rng: random.Random) -> str:
+    return response(sample, sample.edits).replace(f"</{rng.choice(list(COMPONENT_TAGS.values()))}>", "")
 
 
 # mistake -> how often it is made, relative to the others; with more wrong subjects the photo is not learnt in this time
 MISTAKES: dict[Mistake, int] = {
-    _other_operation: 2,
-    _other_subject: 1,
-    _forgotten: 1,
-    _other_goal: 1,
-    _swapped: 1,
-    _no_json: 2,
-    _unclosed: 2,
+    other_operation: 2,
+    other_subject: 1,
+    edit_left_out: 1,
+    other_goal: 1,
+    lines_swapped: 1,
+    plain_words: 2,
+    tag_not_closed: 2,
 }
 
 
-def _examples(processor: Any, rows: list[Sample], rng: random.Random) -> Iterator[dict[str, Any]]:
-    """Token ids of prompt and response, and what the vision tower gets: one dict a row."""
-    from tqdm import trange
+def warm_up(model: Any, processor: Any, seed: int, steps: int = STEPS) -> list[float]:
+    """Trains `model` in place and returns the loss of every step."""
+    import torch
 
-    tokenizer = processor.tokenizer
+    rng = random.Random(f"{seed}-warm-up")
+    examples = encoded(processor, list(islice(samples("train", seed, PICTURE_SHARE), ROWS)), rng)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=BETAS, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / RISING_STEPS))
+    losses = []
+    model.train()
+    with progress(None, "warm-up", total=steps, unit="steps") as bar:
+        for examples_of_step in islice(batches(examples, rng), steps):
+            loss = model(**collate(examples_of_step, processor.tokenizer.pad_token_id), use_cache=False).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+            bar.set_postfix(loss=f"{losses[-1]:.2f}", refresh=False)
+            bar.update()
+    return losses
+
+
+def encoded(processor: Any, rows: list[Sample], rng: random.Random) -> list[dict[str, Any]]:
+    """Token ids of prompt and response, and the inputs of the vision tower: one dict for each row."""
+    tokenizer, examples = processor.tokenizer, []
     # thousands of rows share a few hundred photos
     photos = {photo: prepare(photo.open(), PIXELS, PIXELS) for photo in {row.photo for row in rows}}
-    for start in trange(0, len(rows), ENCODED_TOGETHER, desc="encoding", unit="batch", mininterval=1):
+    for start in progress(range(0, len(rows), ENCODED_TOGETHER), "encoding", unit="batches"):
         part = rows[start : start + ENCODED_TOGETHER]
         inputs = encode(processor, [row.request for row in part], [photos[row.photo] for row in part])
         grids = inputs["image_grid_thw"]
@@ -160,37 +154,31 @@ def _examples(processor: Any, rows: list[Sample], rng: random.Random) -> Iterato
             part, inputs["input_ids"], inputs["attention_mask"], pixels, grids, strict=True
         ):
             answer = tokenizer(target(row, rng), add_special_tokens=False).input_ids
-            yield {
-                "prompt": ids[mask.bool()].tolist(),
-                "response": [*answer, tokenizer.eos_token_id],
-                "pixel_values": patches,
-                "image_grid_thw": grid[None],
-            }
+            example = {"prompt": ids[mask.bool()].tolist(), "response": [*answer, tokenizer.eos_token_id]}
+            examples.append(example | {"pixel_values": patches, "image_grid_thw": grid[None]})
+    return examples
 
 
-def _batches(examples: list[dict[str, Any]], rng: random.Random) -> Iterator[list[dict[str, Any]]]:
+def batches(examples: list[dict[str, Any]], rng: random.Random) -> Iterator[list[dict[str, Any]]]:
     """Endless random batches of examples that are about equally long, so that little is padding."""
     while True:
-        drawn = sorted(rng.sample(examples, BATCH * SORTED_TOGETHER), key=_length)
-        batches = [drawn[start : start + BATCH] for start in range(0, len(drawn), BATCH)]
-        yield from rng.sample(batches, len(batches))
+        several = sorted(rng.sample(examples, BATCH * SORTED_TOGETHER), key=_length)
+        yield from rng.sample(
+            [several[start : start + BATCH] for start in range(0, len(several), BATCH)], SORTED_TOGETHER
+        )
 
 
-def _length(example: dict[str, Any]) -> int:
-    return len(example["prompt"]) + len(example["response"])
-
-
-def _batch(examples: list[dict[str, Any]], pad: int) -> dict[str, Any]:
+def collate(examples: list[dict[str, Any]], pad: int) -> dict[str, Any]:
     """Model inputs of a batch, padded on the right; only responses count in the loss."""
     import torch
 
     longest = max(map(_length, examples))
     ids, labels, mask = [], [], []
     for example in examples:
-        prompt, response = example["prompt"], example["response"]
-        padding = longest - len(prompt) - len(response)
-        ids.append([*prompt, *response, *[pad] * padding])
-        labels.append([*[IGNORED] * len(prompt), *response, *[IGNORED] * padding])
+        prompt, answer = example["prompt"], example["response"]
+        padding = longest - len(prompt) - len(answer)
+        ids.append([*prompt, *answer, *[pad] * padding])
+        labels.append([*[IGNORED] * len(prompt), *answer, *[IGNORED] * padding])
         mask.append([1] * (longest - padding) + [0] * padding)
     return {
         "input_ids": torch.tensor(ids),
@@ -199,6 +187,10 @@ def _batch(examples: list[dict[str, Any]], pad: int) -> dict[str, Any]:
         "pixel_values": torch.cat([example["pixel_values"] for example in examples]),
         "image_grid_thw": torch.cat([example["image_grid_thw"] for example in examples]),
     }
+
+
+def _length(example: dict[str, Any]) -> int:
+    return len(example["prompt"]) + len(example["response"])
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -91,33 +91,59 @@ def think_of(seen: str, edits: tuple[Edit, ...]) -> str:
     return f"I see: {seen}. Edits: {', '.join(OPERATIONS[edit.operation].goal or edit.operation for edit in edits)}."
 
 
+def gold_image(image: Image.Image, edits: tuple[Edit, ...]) -> Image.Image:
+    """`image` with every edit made as it was asked for."""
+    for edit in edits:
+        image = edit.apply(image)
+    return image
+
+
 def samples(split: Split, seed: int, picture_share: float = PICTURE_SHARE, start: int = 0) -> Iterator[Sample]:
     """Endless distinct samples of a split, numbered from `start`; the same for the same arguments."""
     rng, known, seen = random.Random(f"{seed}-{split}-{picture_share}"), photos(split, seed), set()
     number = start
     while True:
-        told = int((number + 1) * picture_share) > int(number * picture_share)
+        from_picture = int((number + 1) * picture_share) > int(number * picture_share)
         photo = rng.choice(known)
-        draft = _picture_told(split, photo, rng) if told else _told_in_words(split, photo, rng)
+        edits, names = _edits_of_subject(split, photo, rng) if from_picture else _edits_of_regions(photo, rng)
+        request, wordings = _words(split, edits, names, rng)
         # the same words about the same picture would be a near-duplicate
-        if (photo.picture, draft.request) in seen:
+        if (photo.picture, request) in seen:
             continue
-        seen.add((photo.picture, draft.request))
-        yield Sample(sample_id(split, number, draft.edits), draft.request, photo, draft.edits, draft.wordings)
+        seen.add((photo.picture, request))
+        yield Sample(sample_id(split, number, edits), request, photo, edits, wordings)
         number += 1
 
 
 def sample_id(split: Split, number: int, edits: tuple[Edit, ...]) -> str:
     """ "val-00007.brighter@photo.erase@cat:4,0,86,100": the box of a named subject in per cent."""
-    return ".".join([f"{split}-{number:05d}", *map(_written, edits)])
+    parts = [f"{split}-{number:05d}"]
+    for edit in edits:
+        box = (
+            "" if edit.box is None or edit.subject in REGIONS else ",".join(f"{100 * value:.0f}" for value in edit.box)
+        )
+        parts.append(f"{edit.operation}@{edit.subject.replace(' ', '_')}{':' if box else ''}{box}")
+    return ".".join(parts)
 
 
 def edits_of(id: str) -> tuple[Edit, ...]:
     """The edits that `sample_id` wrote into an id; ValueError if it wrote none there."""
-    edits = tuple(_read(part, id) for part in id.split(".")[1:])
+    edits = []
+    for part in id.split(".")[1:]:
+        match = re.fullmatch(r"(\w+)@(\w+)(?::(\d+),(\d+),(\d+),(\d+))?", part)
+        if not match or match[1] not in OPERATIONS:
+            raise ValueError(f"{part!r} in the row id {id!r} is no edit of the small world")
+        operation, subject = match[1], match[2].replace("_", " ")
+        if subject in REGIONS:
+            edits.append(Edit(operation, subject, REGIONS[subject][1]))
+        elif match[3] is None:
+            edits.append(Edit(operation, subject))
+        else:
+            left, top, right, bottom = (int(value) / 100 for value in match.groups()[2:])
+            edits.append(Edit(operation, subject, (left, top, right, bottom)))
     if not edits:
         raise ValueError(f"no edits in the row id {id!r}; wanted one like val-00007.brighter@photo")
-    return edits
+    return tuple(edits)
 
 
 def is_picture_told(id: str) -> bool:
@@ -125,40 +151,34 @@ def is_picture_told(id: str) -> bool:
     return any(edit.subject != WHOLE_SUBJECT and edit.subject not in REGIONS for edit in edits_of(id))
 
 
-@dataclass(frozen=True)
-class _Draft:
-    request: str
-    edits: tuple[Edit, ...]
-    wordings: tuple[str, ...]
-
-
-def _picture_told(split: Split, photo: Photo, rng: random.Random) -> _Draft:
-    """A request about the main subject of the photo."""
+def _edits_of_subject(split: Split, photo: Photo, rng: random.Random) -> tuple[tuple[Edit, ...], list[str]]:
+    """Edits of the main subject of the photo, and what the request calls it in each."""
     left, top, right, bottom = (round(value, 2) for value in photo.subject_box)
-    edit_keys = _keys(PICTURE_EDITS, _count(NUMBER_OF_PICTURE_EDITS, rng), photo, rng)
+    operations = _operations(PICTURE_EDITS, NUMBER_OF_PICTURE_EDITS, photo, rng)
     it = _pick(MAIN_SUBJECT, split, rng)
-    edits = tuple(Edit(key, photo.subject, (left, top, right, bottom)) for key in edit_keys)
-    return _worded(split, edits, [it] * len(edits), rng)
+    edits = tuple(Edit(key, photo.subject, (left, top, right, bottom)) for key in operations)
+    return edits, [it] * len(edits)
 
 
-def _told_in_words(split: Split, photo: Photo, rng: random.Random) -> _Draft:
-    """A request about the whole photo or about regions that it names."""
+def _edits_of_regions(photo: Photo, rng: random.Random) -> tuple[tuple[Edit, ...], list[str]]:
+    """Edits of the whole photo or of regions, and what the request calls these."""
     edits, names = [], []
-    for key in _keys(tuple(OPERATIONS), _count(NUMBER_OF_EDITS, rng), photo, rng):
+    for key in _operations(tuple(OPERATIONS), NUMBER_OF_EDITS, photo, rng):
         scope = OPERATIONS[key].scope
         if scope == PART or (scope == ANY and rng.random() < REGION_SHARE):
             subject = rng.choice(list(REGIONS))
-            called, box = REGIONS[subject]
+            region_names, box = REGIONS[subject]
             edits.append(Edit(key, subject, box))
-            names.append(rng.choice(called))
+            names.append(rng.choice(region_names))
         else:
             edits.append(Edit(key, WHOLE_SUBJECT))
             names.append(rng.choice(WHOLE_PHOTO))
-    return _worded(split, tuple(edits), names, rng)
+    return tuple(edits), names
 
 
-def _keys(known: tuple[str, ...], count: int, photo: Photo, rng: random.Random) -> list[str]:
-    """`count` operations of different families that do something to this photo."""
+def _operations(known: tuple[str, ...], shares: dict[int, float], photo: Photo, rng: random.Random) -> list[str]:
+    """Operations of different families that do something to this photo, as many as `shares` makes likely."""
+    count = rng.choices(list(shares), list(shares.values()))[0]
     chosen: dict[str, str] = {}
     for key in rng.sample(known, len(known)):
         if not (photo.grey and OPERATIONS[key].needs_colour) and len(chosen) < count:
@@ -166,8 +186,14 @@ def _keys(known: tuple[str, ...], count: int, photo: Photo, rng: random.Random) 
     return list(chosen.values())
 
 
-def _worded(split: Split, edits: tuple[Edit, ...], names: list[str], rng: random.Random) -> _Draft:
-    wordings = [_wording(split, edit, rng) for edit in edits]
+def _words(split: Split, edits: tuple[Edit, ...], names: list[str], rng: random.Random) -> tuple[str, tuple[str, ...]]:
+    """(the request, the wordings that it uses)"""
+    wordings = []
+    for edit in edits:
+        kind = "hinted" if rng.random() < HINT_SHARE else "asked"
+        known: tuple[str, ...] = getattr(WORDINGS[edit.operation], kind if split == "train" else f"held_out_{kind}")
+        # a wording that names no subject speaks of the whole photo
+        wordings.append((kind, rng.choice([t for t in known if edit.subject == WHOLE_SUBJECT or "{it}" in t])))
     request = wordings[0][1].format(it=names[0])
     for before, (kind, wording), name in zip(wordings, wordings[1:], names[1:], strict=False):
         joiners = JOINERS if before[0] == kind == "asked" else STATEMENT_JOINERS
@@ -175,56 +201,15 @@ def _worded(split: Split, edits: tuple[Edit, ...], names: list[str], rng: random
     frames = POLITE if all(kind == "asked" for kind, _ in wordings) else GREETING
     if rng.random() > PLAIN_SHARE:
         request = _pick(frames, split, rng).format(x=request)
-    if rng.random() < TYPO_SHARE:
-        request = _with_typo(request, rng)
-    used = tuple(f"{edit.operation}: {wording}" for edit, (_, wording) in zip(edits, wordings, strict=True))
-    return _Draft(request, edits, used)
-
-
-def _wording(split: Split, edit: Edit, rng: random.Random) -> tuple[str, str]:
-    """("asked" or "hinted", a wording of the split for this edit)."""
-    wording, kind = WORDINGS[edit.operation], "hinted" if rng.random() < HINT_SHARE else "asked"
-    known: tuple[str, ...] = getattr(wording, kind if split == "train" else f"held_out_{kind}")
-    # a wording that names no subject speaks of the whole photo
-    fitting = [text for text in known if edit.subject == WHOLE_SUBJECT or "{it}" in text]
-    return kind, rng.choice(fitting)
+    if rng.random() < TYPO_SHARE and (words := list(re.finditer(r"\b[a-z]{5,}\b", request))):
+        # two letters swapped, one doubled or one left out
+        word = rng.choice(words)
+        at = rng.randrange(word.start() + 1, word.end() - 1)
+        typos = (request[at + 1] + request[at], request[at] * 2 + request[at + 1], request[at + 1])
+        request = request[:at] + rng.choice(typos) + request[at + 2 :]
+    return request, tuple(f"{edit.operation}: {text}" for edit, (_, text) in zip(edits, wordings, strict=True))
 
 
 def _pick(phrases: Phrases, split: Split, rng: random.Random) -> str:
-    """Validation draws from what training uses and from what is held out, half and half."""
+    """Validation takes what training uses and what is held out, half and half."""
     return rng.choice(phrases.held_out if split == "val" and rng.random() < 0.5 else phrases.train)
-
-
-def _count(shares: dict[int, float], rng: random.Random) -> int:
-    return rng.choices(list(shares), list(shares.values()))[0]
-
-
-def _with_typo(request: str, rng: random.Random) -> str:
-    """One longer word of lower-case letters gets two letters swapped, one doubled or one left out."""
-    words = list(re.finditer(r"\b[a-z]{5,}\b", request))
-    if not words:
-        return request
-    word = rng.choice(words)
-    at = rng.randrange(word.start() + 1, word.end() - 1)
-    kinds = (request[at + 1] + request[at], request[at] * 2 + request[at + 1], request[at + 1])
-    return request[:at] + rng.choice(kinds) + request[at + 2 :]
-
-
-def _written(edit: Edit) -> str:
-    name = f"{edit.operation}@{edit.subject.replace(' ', '_')}"
-    if edit.box is None or edit.subject in REGIONS:
-        return name
-    return f"{name}:{','.join(str(round(100 * value)) for value in edit.box)}"
-
-
-def _read(part: str, id: str) -> Edit:
-    match = re.fullmatch(r"(\w+)@(\w+)(?::(\d+),(\d+),(\d+),(\d+))?", part)
-    if not match or match[1] not in OPERATIONS:
-        raise ValueError(f"{part!r} in the row id {id!r} is no edit of the small world")
-    subject = match[2].replace("_", " ")
-    if subject in REGIONS:
-        return Edit(match[1], subject, REGIONS[subject][1])
-    if match[3] is None:
-        return Edit(match[1], subject)
-    left, top, right, bottom = (int(value) / 100 for value in match.groups()[2:])
-    return Edit(match[1], subject, (left, top, right, bottom))

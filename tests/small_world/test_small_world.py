@@ -39,7 +39,7 @@ from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.schema import Decomposition
 from ier1_plugin.task.scoring import Gold, score_response
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SEED = 0
 EVERYTHING_ELSE = (
     *wordings.WHOLE_PHOTO,

@@ -14,8 +14,7 @@ import pytest
 
 from ier1_plugin.prompts import path as prompt_path
 from ier1_plugin.small_world import warm_up as warming
-from ier1_plugin.small_world.model_io import MAX_NEW_TOKENS, PIXELS, encode, generate, load
-from ier1_plugin.small_world.tiny_model import build, prompt_tail
+from ier1_plugin.small_world.tiny_model import MAX_NEW_TOKENS, PIXELS, build, encode, generate, load, prompt_tail
 from ier1_plugin.small_world.warm_up import MISTAKES, NOISE, target, warm_up
 from ier1_plugin.small_world.world import Sample, samples
 from ier1_plugin.task.images import encode as encode_image
@@ -191,13 +190,13 @@ def test_a_mistake_spoils_one_thing_and_leaves_the_rest(mistake: Callable[..., s
         scores = score_response(mistake(row, random.Random(row.id)), Gold.of(row.gold))
         hurt.update(part for part, value in scores.items() if value < 1)
     allowed = {
-        "_other_operation": {"action", "goal"},
-        "_other_subject": {"subject"},
-        "_forgotten": {"action", "subject", "goal"},
-        "_other_goal": {"goal"},
-        "_swapped": {"format"},
-        "_no_json": {"format", "action", "subject", "goal"},
-        "_unclosed": {"format", "action", "subject", "goal"},
+        "other_operation": {"action", "goal"},
+        "other_subject": {"subject"},
+        "edit_left_out": {"action", "subject", "goal"},
+        "other_goal": {"goal"},
+        "lines_swapped": {"format"},
+        "plain_words": {"format", "action", "subject", "goal"},
+        "tag_not_closed": {"format", "action", "subject", "goal"},
     }
     assert hurt
     assert set(hurt) <= allowed[mistake.__name__]

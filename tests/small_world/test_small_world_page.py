@@ -50,7 +50,7 @@ def merged(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_three_rows_of_two_edits_are_chosen_with_a_picture_each(rows: Path):
-    chosen = page.chosen(read_rows(rows), seed=0)
+    chosen = page.chosen_rows(read_rows(rows), seed=0)
     assert [len(edits_of(row.id)) for row, _ in chosen] == [2, 2, 2]
     assert len({photo.picture for _, photo in chosen if photo}) == 3
     assert all(photo and photo.open().size == (PHOTO_SIDE, PHOTO_SIDE) for _, photo in chosen)
@@ -58,7 +58,7 @@ def test_three_rows_of_two_edits_are_chosen_with_a_picture_each(rows: Path):
 
 @pytest.mark.slow
 def test_rows_of_another_seed_show_their_own_photo(rows: Path):
-    assert [photo for _, photo in page.chosen(read_rows(rows), seed=1)] == [None] * 3
+    assert [photo for _, photo in page.chosen_rows(read_rows(rows), seed=1)] == [None] * 3
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_a_model_that_learnt_nothing_still_gives_a_page_and_its_fallbacks_are_st
     # curves, three before, three gold, and whatever pillow made of the words themselves
     assert text.count("data:image/") >= 7
     assert re.findall(r"(?:src|href)=\"(?!data:)", text) == []
-    for row, _ in page.chosen(read_rows(rows), 0):
+    for row, _ in page.chosen_rows(read_rows(rows), 0):
         assert row.request.split(";")[0].replace('"', "&#34;").replace("'", "&#39;") in text
 
 
@@ -102,8 +102,8 @@ def test_a_sub_request_that_cannot_be_made_is_left_out_and_told():
 
     chain = page.ImageEditR1(None, None, editor)
     black = Image.new("RGB", (4, 4))
-    image, left_out = page._carried_out(chain, black, Plan("r", ("Delete photo", "Relighting photo to brighter")))
+    image, left_out = page.carry_out(chain, black, Plan("r", ("Delete photo", "Relighting photo to brighter")))
     assert image
     assert image.getpixel((0, 0)) == (255, 255, 255)
     assert left_out == ["left out: can't"]
-    assert page._carried_out(chain, black, Plan("r", ("Delete photo",)))[0] is None
+    assert page.carry_out(chain, black, Plan("r", ("Delete photo",)))[0] is None

@@ -25,8 +25,7 @@ from ier1_plugin.editors.pillow.editor import pillow_editor
 from ier1_plugin.editors.pillow.operations import Fractions
 from ier1_plugin.evaluation.benchmarks.table import Benchmark, Options, RawItem
 from ier1_plugin.evaluation.records import EvaluationError
-from ier1_plugin.small_world.page import gold_image
-from ier1_plugin.small_world.world import Sample, edits_of, samples
+from ier1_plugin.small_world.world import Sample, edits_of, gold_image, samples
 
 NAME = "small-world"
 VALIDATED, ITEMS = 400, 1000
