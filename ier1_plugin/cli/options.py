@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -19,7 +19,7 @@ import typer
 from ier1_plugin.pipeline.system import PRESET, SYSTEM, System, find_settings
 from ier1_plugin.runs.settings import HELP, PARSE, SettingsError, read_yaml
 
-CONFIG = "config"
+CONFIG, GIVEN = "config", "given"
 PRESET_HELP = "settings of an editor, such as step-cache: a name of `ier1 models`, or a YAML file"
 
 
@@ -33,37 +33,50 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
     The dataclass is System or one like it: `of(values, origin)` makes it, and each field has its help in its metadata.
     A System may also start from a `--system` and a `--preset`. An option on the command line wins over all files, of
-    these `--preset` over `--config` and that over `--system`. A command with a parameter `said` gets the names of the
+    these `--preset` over `--config` and that over `--system`. A command with a parameter `given` gets the names of the
     settings that were given in any of them.
     """
     own = inspect.signature(command, eval_str=True)
     parameter = next(one for one in own.parameters.values() if is_dataclass(one.annotation))
     kind: Any = parameter.annotation
     hints = get_type_hints(kind)
-    options = {known.name: known for known in fields(kind)}
-
     files = {CONFIG: "YAML file with any of the settings below"}
     if kind is System:
         files = {SYSTEM: "a whole system: a name of `ier1 models`, or a YAML file", **files, PRESET: PRESET_HELP}
 
-    def called(**given: Any) -> None:
+    def called(**options: Any) -> None:
         with one_line_errors():
-            named = {source: given.pop(source) for source in files}
-            chosen = {name: _value(known, given.pop(name)) for name, known in options.items()}
-            said: dict[str, Any] = {}
+            named = {source: name for source in files if (name := options.pop(source)) is not None}
+            values: dict[str, Any] = {}
             for source, name in named.items():
-                if name is not None:
-                    said |= read_yaml(find_settings(source, name))
-            said |= {name: value for name, value in chosen.items() if value is not None}
-            origin = " and ".join(filter(None, named.values())) or "the command line"
-            settings: dict[str, Any] = {parameter.name: kind.of(said, origin)}
-            if "said" in own.parameters:
-                settings["said"] = frozenset(said)
-            command(**given, **settings)
+                values |= read_yaml(find_settings(source, name))
+            for known in fields(kind):
+                value = options.pop(known.name)
+                if value is None or value == []:
+                    continue
+                try:
+                    values[known.name] = known.metadata[PARSE](value) if PARSE in known.metadata else value
+                except ValueError as error:
+                    raise SettingsError(f"--{known.name.replace('_', '-')} {error}") from None
+            options[parameter.name] = kind.of(values, " and ".join(named.values()) or "the command line")
+            if GIVEN in own.parameters:
+                options[GIVEN] = frozenset(values)
+            command(**options)
 
-    parameters = [one for one in own.parameters.values() if one.name not in (parameter.name, "said")]
-    parameters += [_keyword(name, Annotated[str | None, option(help, f"--{name}")]) for name, help in files.items()]
-    parameters += [_keyword(name, _flag(known, hints[name])) for name, known in options.items()]
+    def keyword(name: str, annotation: Any) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+    parameters = [one for one in own.parameters.values() if one.name not in (parameter.name, GIVEN)]
+    parameters += [keyword(name, Annotated[str | None, option(help, f"--{name}")]) for name, help in files.items()]
+    for known in fields(kind):
+        flag, hint = f"--{known.name.replace('_', '-')}", hints[known.name]
+        names = (flag, f"--no-{flag[2:]}") if hint is bool else (flag,)
+        # what is neither number nor yes or no comes as text, a list of texts as a repeatable option
+        takes = next((one for one in (bool, int, float) if hint in (one, one | None)), str)
+        if hint == tuple[str, ...] and PARSE not in known.metadata:
+            takes = list[str]
+        annotation = Annotated[takes | None, option(known.metadata[HELP], "/".join(names))]
+        parameters.append(keyword(known.name, annotation))
     called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     called.__doc__, called.__name__ = command.__doc__, command.__name__
     return called
@@ -86,37 +99,10 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        _fail(f"{place}{error.strerror or error}")
+        reason = f"{place}{error.strerror or error}"
     except (ImageError, PlanError, SettingsError, EditError, ChatError, BatchError, UserError) as error:
-        _fail(str(error))
-
-
-def _fail(reason: str) -> None:
+        reason = str(error)
+    else:
+        return
     typer.echo(f"error: {' '.join(reason.split())}", err=True)
     raise typer.Exit(1)
-
-
-def _keyword(name: str, annotation: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-
-def _flag(known: Field[Any], kind: Any) -> Any:
-    """The option of a setting; what is neither number nor yes or no comes as text, a list as a repeatable option."""
-    flag, help = f"--{known.name.replace('_', '-')}", known.metadata[HELP]
-    if kind is bool:
-        return Annotated[bool | None, option(help, f"{flag}/--no-{flag[2:]}")]
-    if kind == tuple[str, ...] and PARSE not in known.metadata:
-        return Annotated[list[str] | None, option(help, flag)]
-    numbers = {int: int | None, int | None: int | None, float: float | None, float | None: float | None}
-    return Annotated[numbers.get(kind, str | None), option(help, flag)]
-
-
-def _value(known: Field[Any], given: Any) -> Any:
-    if not given and isinstance(given, list):
-        return None
-    if given is None or PARSE not in known.metadata:
-        return given
-    try:
-        return known.metadata[PARSE](given)
-    except ValueError as error:
-        raise SettingsError(f"--{known.name.replace('_', '-')} {error}") from None

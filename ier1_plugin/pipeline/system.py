@@ -215,7 +215,8 @@ def _base_of(chat: Chat, decomposer: str) -> str:
 
 def shipped(kind: str) -> dict[str, Path]:
     """The file of each SYSTEM or PRESET that the package ships, by its name."""
-    return {file.stem: file for file in sorted(FOLDERS[kind].glob("*.yaml"))}
+    files = {file.stem: file for file in FOLDERS[kind].glob("*.yaml")}
+    return dict(sorted(files.items()))
 
 
 def find_settings(kind: str, name: str | Path) -> Path:
