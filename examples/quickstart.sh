@@ -38,9 +38,11 @@ control_steps=$((STEPS < 20 ? STEPS : 20))
 name=quickstart started=$SECONDS
 . examples/small_world_stages.sh
 
-# evaluate MODEL RESULT ROWS OPTIONS...
 evaluate() {
-    "$python" -m ier1_plugin.small_world.evaluate "$1" --rows "$out/rows/val.parquet" --limit "$3" --out "$2" "${@:4}"
+    local model=$1 result=$2
+    shift 2
+    "$python" -m ier1_plugin.small_world.evaluate "$model" --rows "$out/rows/val.parquet" --limit "$validated" \
+        --out "$result" "$@"
 }
 
 curves() {
@@ -55,26 +57,26 @@ page() {
 stage rows "building $rows rows from photographs" "$out/rows/val.parquet" build_rows "$out/rows" "$rows"
 stage warm "making a tiny Qwen2.5-VL and warming it up, $warm_up_steps steps" "$out/warm/config.json" \
     warm_up "$out/warm" "$warm_up_steps"
-stage before "validating it before GRPO" "$out/before.json" evaluate "$out/warm" "$out/before.json" "$validated"
+stage before "validating it before GRPO" "$out/before.json" evaluate "$out/warm" "$out/before.json"
 warmed_up=$commands
 stage grpo "GRPO in EasyR1 on Ray, $STEPS steps" "$out/grpo/global_step_$STEPS" \
     grpo "$out/rows" "$out/warm" "$out/grpo" "$STEPS" ${overrides[@]+"${overrides[@]}"}
 stage merged "merging the checkpoint" "$out/model/config.json" merge "$out/grpo/global_step_$STEPS" "$out/model"
-stage after "validating it after GRPO" "$out/after.json" evaluate "$out/model" "$out/after.json" "$validated"
+stage after "validating it after GRPO" "$out/after.json" evaluate "$out/model" "$out/after.json"
 stage curves "drawing the curves" "$out/curves/reward_curves.png" curves "$out/grpo"
 stage page "editing three photographs with the trained model" "$out/index.html" page
 
 proofs=()
 if [ $controls = yes ]; then
     stage shuffled "control: validating it with shuffled photos" "$out/shuffled.json" \
-        evaluate "$out/model" "$out/shuffled.json" "$validated" --shuffle-photos
+        evaluate "$out/model" "$out/shuffled.json" --shuffle-photos
     commands=$warmed_up
     stage grpo-lr0 "control: GRPO with learning rate 0, $control_steps steps" "$out/grpo-lr0/global_step_$control_steps" \
         grpo "$out/rows" "$out/warm" "$out/grpo-lr0" "$control_steps" ${overrides[@]+"${overrides[@]}"} worker.actor.optim.lr=0
     stage merged-lr0 "merging its checkpoint" "$out/model-lr0/config.json" \
         merge "$out/grpo-lr0/global_step_$control_steps" "$out/model-lr0"
     stage no-learning "validating it" "$out/no-learning.json" \
-        evaluate "$out/model-lr0" "$out/no-learning.json" "$validated" --seed 1
+        evaluate "$out/model-lr0" "$out/no-learning.json" --seed 1
     proofs=(--shuffled "$out/shuffled.json" --no-learning "$out/no-learning.json")
 fi
 
