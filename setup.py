@@ -35,6 +35,7 @@ EXTRAS = {
         "datasets>=2.19",
         "krippendorff>=0.8",
         "matplotlib>=3.8",
+        "pandas>=2.2",
         "pyarrow>=15",
         "scikit-learn>=1.3",
         "scipy>=1.14",

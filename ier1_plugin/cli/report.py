@@ -1,4 +1,4 @@
-"""What `ier1 report` does.
+"""The command `ier1 report`.
 
 ier1 report evaluations/psr evaluations/realedit --out report --comparisons ablations.yaml --paper
 -> report/index.html
@@ -31,19 +31,15 @@ def report(
     examples: Annotated[
         int, typer.Option("--examples", help="cases shown of each benchmark; 0: no pictures", min=0, max=50)
     ] = 3,
-    seed: Annotated[int, typer.Option("--seed", help="of resamples, permutations and the cases shown", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="of resamples, permutations and examples", min=0)] = 0,
 ) -> None:
     """Make the tables and figures of evaluations: a page, Markdown, LaTeX and CSV."""
-    from ier1_plugin.evaluation.records import EvaluationError
-    from ier1_plugin.evaluation.report.report import make_report, write_report
-    from ier1_plugin.pipeline.system import SettingsError
-
     with one_line_errors():
-        try:
-            made = make_report(folders, comparisons, seed, agreement)
-            files = write_report(made, out or folders[0] / "report", paper, examples)
-        except EvaluationError as error:
-            raise SettingsError(str(error)) from None
-        for note in made.notes:
+        from ier1_plugin.evaluation.report.report import write_report
+
+        files, notes = write_report(
+            folders, out or folders[0] / "report", comparisons, agreement, paper, examples, seed
+        )
+        for note in notes:
             typer.echo(f"note: {note}", err=True)
         typer.echo(files[0])

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ier1_plugin.evaluation.shares import Share, ratios
-from ier1_plugin.evaluation.statistics import Resamples
-from ier1_plugin.evaluation.study import Floats
+from ier1_plugin.evaluation.statistics import Floats, Resamples
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.parsing import parse_response
 from ier1_plugin.task.scoring import normalise, normalised_set

@@ -1,252 +1,285 @@
-"""Folders of `ier1 evaluate` in, one study out: what each judge said of each system's edit of each item, as arrays.
+"""Folders of `ier1 evaluate` in, one long table out: what each judge said of each system's edit of each item.
 
-    study = read_study([Path("evaluations/psr"), Path("evaluations/realedit")])
-    study.scores["psr", "FLUX.1-Kontext-dev", "openai:gpt-4o-2024-11-20"].total    # array([9., 6.5, nan, ...])
+    scores = read_scores([Path("evaluations/psr"), Path("evaluations/realedit")])
+    scores.table       # benchmark, item, cluster, system, judge, sample, fulfilment, quality, preservation, total, ...
+    scores.by_item     # the same with the mean over the scored samples of an edit, by ASKED
 
-Benchmarks, systems and judges of several folders are one where their names are equal; see report_samples.py for which
-judgements count where folders overlap. Nothing is dropped in silence: what did not count is told in `Study.notes`.
+The table has a row for everything that a judge was to look at; total is NaN where there is no score, and `unscored`
+says why. Benchmarks, systems and judges of several folders are one where their names are equal. Where folders overlap,
+the newest judgement of an edit counts, with all that judges said in its folder. Nothing is dropped in silence: see
+`notes`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 
-from ier1_plugin.evaluation.folder import EVALUATION, ITEMS, read_items, read_run
-from ier1_plugin.evaluation.judges.store import FOLDER, read_judgements
-from ier1_plugin.evaluation.records import BenchmarkItem, EvaluationError, Judgement
-from ier1_plugin.evaluation.report.samples import Choice, Rating, chosen, said, scores, was_asked
-from ier1_plugin.evaluation.study import Benchmark, JudgeInfo, Scores, Study, SystemResult, Triple
+from ier1_plugin.evaluation.folder import EVALUATION, ITEMS, read_items, read_judgements, read_run
+from ier1_plugin.evaluation.records import DIMENSIONS, BenchmarkItem, EvaluationError
 
-Pair = tuple[str, str]
-"""Benchmark, system."""
-
-
-@dataclass
-class _Reading:
-    """What has been read so far. Folders go by their number."""
-
-    folders: list[Path]
-    items: dict[str, dict[str, tuple[BenchmarkItem, Path]]] = field(default_factory=dict)
-    facts: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
-    """By benchmark, then folder."""
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Of systems."""
-    batches: dict[Pair, dict[int, Path]] = field(default_factory=lambda: defaultdict(dict))
-    given: dict[int, frozenset[str]] = field(default_factory=dict)
-    """The items of each folder."""
-    judges: dict[str, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
-    """By name, then folder."""
-    due: dict[Triple, set[str]] = field(default_factory=lambda: defaultdict(set))
-    said: dict[Pair, dict[str, list[Rating]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
-    """By judge."""
-    changed: dict[tuple[str, ...], dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
-    """Settings that differ between folders, and the names of the systems."""
-    notes: list[str] = field(default_factory=list)
-
-    def called(self, number: int) -> str:
-        """A folder's name; its path where two have the same name."""
-        folder = self.folders[number]
-        return folder.name if [other.name for other in self.folders].count(folder.name) == 1 else str(folder)
+PARTS = [*DIMENSIONS, "total"]
+EDIT = ["benchmark", "item", "system"]
+ASKED = [*EDIT, "judge"]
+JUDGED = [*ASKED, "sample", *PARTS, "unscored", "reply", "model", "date", "edit", "folder"]
+NOT_JUDGED, MISSING = "not judged", "missing image"
+LONGEST_REPLY = 1500
+Frame: TypeAlias = Any
+"""A pandas.DataFrame or Series; the annotations of pandas are unions that a type checker can't follow."""
+Facts: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""What evaluation.json says of a benchmark or judge, by folder."""
 
 
-def read_study(folders: Sequence[Path]) -> Study:
+@dataclass(frozen=True)
+class SystemResult:
+    """A system that was evaluated."""
+
+    name: str
+    settings: Mapping[str, Any]
+    """Keys as of system.System; empty for edits by people."""
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """By folder of an evaluation, the output folder of the batch that made the edits."""
+
+
+@dataclass(frozen=True)
+class JudgeInfo:
+    """A judge, and what is known of its judgements that count."""
+
+    facts: Facts
+    first: str = ""
+    """Date of the oldest judgement; "" without any."""
+    last: str = ""
+    models: Mapping[str, int] = field(default_factory=dict)
+    """What its server said had answered, and how often."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All that a report is made of."""
+
+    table: Frame
+    items: Mapping[str, Mapping[str, BenchmarkItem]]
+    """By benchmark and id; paths of images are absolute."""
+    benchmarks: Mapping[str, Facts]
+    systems: Mapping[str, SystemResult]
+    judges: Mapping[str, JudgeInfo]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def by_item(self) -> Frame:
+        """Indexed by ASKED: PARTS, their `spread` between samples (std of total), and why there is no score."""
+        groups = self.table.replace({"unscored": {"": None}, "reply": {"": None}}).groupby(ASKED)
+        found = groups[PARTS].mean()
+        found["spread"] = groups["total"].std()
+        found["reason"] = groups["unscored"].first().where(found["total"].isna(), None)
+        return found.assign(reply=groups["reply"].first(), given=1.0)
+
+    def matrix(self, benchmark: str, judge: str, part: str, systems: Sequence[str]) -> Frame:
+        """(items, systems): a part of the score, NaN where there is none; for "given" 1, NaN where it was not given."""
+        columns = pd.MultiIndex.from_tuples([(part, judge, system) for system in systems])
+        found = self._wide.loc[benchmark].reindex(index=list(self.items[benchmark]), columns=columns)
+        return found.set_axis(list(systems), axis=1)
+
+    def batch(self, benchmark: str, item: str, system: str) -> Path:
+        """The output folder of the batch that made the edit which was judged last."""
+        return self.systems[system].folders[self._homes[benchmark, item, system]]
+
+    @cached_property
+    def _homes(self) -> Frame:
+        return self.table.sort_values("date", kind="stable").groupby(EDIT)["folder"].last()
+
+    @cached_property
+    def _wide(self) -> Frame:
+        return self.by_item[[*PARTS, "given"]].unstack(["judge", "system"])
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """What was read of one folder, but for the judgements."""
+
+    path: Path
+    name: str
+    """Its path where two folders have the same name."""
+    run: Mapping[str, Any]
+    items: Mapping[str, BenchmarkItem]
+
+    @property
+    def benchmark(self) -> str:
+        return self.run["benchmark"]["name"]
+
+
+def read_scores(folders: Sequence[Path]) -> Scores:
     """EvaluationError: a folder is not one of an evaluation, or a file in it is damaged."""
-    reading = _Reading(list(dict.fromkeys(folder.resolve() for folder in folders)))
-    for number in range(len(reading.folders)):
-        _read_folder(reading, number)
-    if not reading.said:
+    paths = list(dict.fromkeys(folder.resolve() for folder in folders))
+    names = Counter(path.name for path in paths)
+    read = [_read_folder(path, path.name if names[path.name] == 1 else str(path)) for path in paths]
+    notes: list[str] = []
+    items = _merged_items(read)
+    systems = _merged_systems(read, notes)
+    judged: Frame = pd.DataFrame(_judgements(read, notes), columns=JUDGED)
+    if judged.empty:
         raise EvaluationError(
             f"no judgements in {', '.join(map(str, folders))}; `ier1 evaluate` with --judge makes them"
         )
-    benchmarks = {name: _benchmark(reading, name) for name in reading.items}
-    choices = {pair: chosen(reading.said[pair]) for pair in reading.batches}
-    found = {triple: _scores(benchmarks[triple[0]], reading, choices, triple) for triple in reading.due}
-    systems = {name: _entrant(reading, benchmarks, choices, name) for name in reading.settings}
-    judges = {name: _referee(reading, choices, name) for name in reading.judges}
-    notes = [*reading.notes, *_left_out(reading, choices), *_changed_settings(reading)]
-    notes += [*_unequal_items(benchmarks, found), *_drift(judges)]
-    return Study(benchmarks, systems, judges, found, tuple(notes))
+    judged = _newest(judged, read, notes)
+    asked = pd.concat(
+        pd.MultiIndex.from_product(
+            [
+                [one.benchmark],
+                list(one.items),
+                *([each["name"] for each in one.run[of]] for of in ("systems", "judges")),
+            ],
+            names=ASKED,
+        )
+        .to_frame(index=False)
+        .assign(last=number)
+        for number, one in enumerate(read)
+    ).drop_duplicates(ASKED, keep="last")
+    table = asked.merge(judged, on=ASKED, how="left")
+    table["unscored"] = table["unscored"].mask(table["sample"].isna(), NOT_JUDGED)
+    table["folder"] = table["folder"].fillna(table.pop("last")).map(lambda number: str(read[int(number)].path))
+    table = table.fillna({"sample": 0, "reply": "", "model": "", "date": "", "edit": ""})
+    table["cluster"] = [items[one][id].cluster for one, id in zip(table["benchmark"], table["item"], strict=True)]
+    for name, benchmark in table.groupby("benchmark", sort=False):
+        if benchmark.groupby("system")["item"].agg(frozenset).nunique() > 1:
+            notes.append(
+                f"{name}: not all systems were given the same items, so their means are of different items; "
+                "gains are not"
+            )
+    facts: dict[str, dict[str, Any]] = defaultdict(dict)
+    for one in read:
+        facts[one.benchmark][one.name] = one.run["benchmark"]
+    return Scores(table, items, facts, systems, _judges(read, table, notes), tuple(notes))
 
 
-def _read_folder(reading: _Reading, number: int) -> None:
-    folder = reading.folders[number]
-    facts = read_run(folder)
-    if not facts:
-        raise EvaluationError(f"{folder} holds no {EVALUATION}; wanted a folder that `ier1 evaluate --out` made")
-    name, items = str(facts["benchmark"]["name"]), read_items(folder)
+def _read_folder(path: Path, name: str) -> _Folder:
+    run, items = read_run(path), read_items(path)
+    if not run:
+        raise EvaluationError(f"{path} holds no {EVALUATION}; wanted a folder that `ier1 evaluate --out` made")
     if not items:
-        raise EvaluationError(f"{folder / ITEMS} is missing or empty; run `ier1 evaluate` again")
-    _check_kinds(folder, facts["systems"], items)
-    reading.facts[name][reading.called(number)] = facts["benchmark"]
-    reading.given[number] = frozenset(item.id for item in items)
-    _add_items(reading.items.setdefault(name, {}), items, folder)
-    _add_systems(reading, number, name, facts["systems"])
-    rubrics = _add_judges(reading, number, facts)
-    for judge in rubrics:
-        for system in facts["systems"]:
-            reading.due[name, system["name"], judge] |= reading.given[number]
-    _read_judgements(reading, number, name, rubrics)
-
-
-def _check_kinds(folder: Path, systems: Sequence[Mapping[str, Any]], items: Sequence[BenchmarkItem]) -> None:
-    """EvaluationError: a file was changed by hand into something that would surprise whoever reads it later."""
-    for system in systems:
+        raise EvaluationError(f"{path / ITEMS} is missing or empty; run `ier1 evaluate` again")
+    # files that were changed by hand must not surprise whoever reads them later
+    for system in run["systems"]:
         settings = system.get("settings") or {}
         if not isinstance(settings, dict) or not isinstance(settings.get("editor_settings") or {}, dict):
-            raise EvaluationError(f"{folder / EVALUATION}: the settings of {system['name']} are no settings")
+            raise EvaluationError(f"{path / EVALUATION}: the settings of {system['name']} are no settings")
     for item in items:
         texts = (item.id, item.request, item.image, item.cluster, item.difficulty, *item.actions)
         if not all(isinstance(text, str) for text in texts):
-            raise EvaluationError(f"{folder / ITEMS}: item {item.id!r} has something else where text was wanted")
+            raise EvaluationError(f"{path / ITEMS}: item {item.id!r} has something else where text was wanted")
+    return _Folder(path, name, run, {item.id: item for item in items})
 
 
-def _add_items(known: dict[str, tuple[BenchmarkItem, Path]], items: Sequence[BenchmarkItem], folder: Path) -> None:
-    for item in items:
-        before, where = known.setdefault(item.id, (item, folder))
-        if before.request != item.request:
-            raise EvaluationError(
-                f"item {item.id} has one request in {where} and another in {folder}; report them apart"
-            )
+def _merged_items(folders: Sequence[_Folder]) -> dict[str, dict[str, BenchmarkItem]]:
+    items: dict[str, dict[str, BenchmarkItem]] = defaultdict(dict)
+    first_in: dict[tuple[str, str], Path] = {}
+    for folder in folders:
+        known = items[folder.benchmark]
+        for item in folder.items.values():
+            where = first_in.setdefault((folder.benchmark, item.id), folder.path)
+            if known.get(item.id, item).request != item.request:
+                raise EvaluationError(
+                    f"item {item.id} has one request in {where} and another in {folder.path}; report them apart"
+                )
+            gold = str(folder.path / item.gold_image) if item.gold_image else None
+            known.setdefault(item.id, replace(item, image=str(folder.path / item.image), gold_image=gold))
+    return items
 
 
-def _add_systems(reading: _Reading, number: int, benchmark: str, systems: Sequence[Mapping[str, Any]]) -> None:
-    for values in systems:
-        name, settings = str(values["name"]), dict(values.get("settings") or {})
-        place = reading.folders[number] / str(values.get("folder") or f"systems/{name}")
-        before = reading.settings.setdefault(name, settings)
-        changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
-        if changed:
-            reading.changed[tuple(changed)].setdefault(name)
-        reading.batches[benchmark, name][number] = place
+def _merged_systems(folders: Sequence[_Folder], notes: list[str]) -> dict[str, SystemResult]:
+    settings: dict[str, dict[str, Any]] = {}
+    batches: dict[str, dict[str, Path]] = defaultdict(dict)
+    changed: dict[str, dict[str, None]] = defaultdict(dict)
+    for folder in folders:
+        for values in folder.run["systems"]:
+            name, own = values["name"], dict(values.get("settings") or {})
+            before = settings.setdefault(name, own)
+            batches[name][str(folder.path)] = folder.path / (values.get("folder") or f"systems/{name}")
+            keys = ", ".join(sorted(key for key in {*before, *own} if before.get(key) != own.get(key)))
+            if keys:
+                changed[keys].setdefault(name)
+    for keys, names in changed.items():
+        notes.append(f"{', '.join(names)}: the folders differ in {keys}; rows of one name are taken for one system")
+    return {name: SystemResult(name, own, batches[name]) for name, own in settings.items()}
 
 
-def _add_judges(reading: _Reading, number: int, run: Mapping[str, Any]) -> dict[str, str]:
-    """{judge: hash of its rubric in this folder, or ""}"""
-    rubrics = {}
-    for values in run["judges"]:
-        name, rubric = str(values["name"]), str(values.get("rubric_sha256") or "")
-        others = {str(facts.get("rubric_sha256") or "") for facts in reading.judges[name].values()}
-        if others - {rubric}:
-            reading.notes.append(
-                f"{name} judged {reading.folders[number]} by another rubric: its columns can't be compared"
-            )
-        reading.judges[name][reading.called(number)] = dict(values)
-        rubrics[name] = rubric
-    for name, failure in dict(run.get("failed_sanity") or {}).items():
-        why = "; ".join(map(str, failure.get("why") or ())) if isinstance(failure, Mapping) else str(failure)
-        reading.notes.append(f"{reading.folders[number]}: {name} failed its sanity check{f': {why}' if why else ''}")
-    return rubrics
-
-
-def _read_judgements(reading: _Reading, number: int, benchmark: str, rubrics: Mapping[str, str]) -> None:
-    """Tells how many judgements there were that can't count, and why."""
-    left_out: Counter[str] = Counter()
-    known, folder = reading.given[number], reading.folders[number]
-    for file in sorted((folder / FOLDER).glob("*.jsonl")):
-        for one in _judgements(file):
-            pair = (benchmark, one.system)
-            if one.item not in known or one.judge not in rubrics or number not in reading.batches.get(pair, ()):
+def _judgements(folders: Sequence[_Folder], notes: list[str]) -> Iterator[tuple[Any, ...]]:
+    """Values for JUDGED; `folder` is its number. With all replies and hashes they would be most of the memory."""
+    for number, folder in enumerate(folders):
+        left_out: Counter[str] = Counter()
+        systems = {values["name"] for values in folder.run["systems"]}
+        rubrics = {values["name"]: values.get("rubric_sha256") for values in folder.run["judges"]}
+        for one in read_judgements(folder.path):
+            texts = (one.item, one.system, one.judge, one.unscored, one.reply, one.model, one.date, one.edited_sha256)
+            if not (all(isinstance(text, str) for text in texts) and isinstance(one.sample, int)):
+                raise EvaluationError(f"{folder.path}: a judgement of {one.item!r} has no text where text was wanted")
+            if one.item not in folder.items or one.system not in systems or one.judge not in rubrics:
                 left_out[f"{EVALUATION} or {ITEMS} has no such item, system or judge"] += 1
             elif rubrics[one.judge] and one.rubric_sha256 != rubrics[one.judge]:
                 left_out[f"{EVALUATION} names another rubric"] += 1
             else:
-                reading.said[pair][one.judge].append(said(one, number))
-    reading.notes += [f"{folder}: {count:,} judgements don't count: {reason}" for reason, count in left_out.items()]
+                score = [getattr(one.score, part) if one.score else np.nan for part in PARTS]
+                reply = one.reply if one.sample == 0 else ""
+                reply = reply if len(reply) <= LONGEST_REPLY else f"{reply[:LONGEST_REPLY]} …"
+                edit = one.edited_sha256[:16]
+                of = (folder.benchmark, one.item, one.system, one.judge, one.sample)
+                yield (*of, *score, one.unscored, reply, one.model, one.date, edit, number)
+        for reason, count in left_out.items():
+            notes.append(f"{folder.path}: {count:,} judgements don't count: {reason}")
 
 
-def _judgements(file: Path) -> Iterator[Judgement]:
-    try:
-        for one in read_judgements(file):
-            texts = (one.system, one.judge, one.date, one.unscored, one.reply, one.model, one.edited_sha256)
-            if not (all(isinstance(text, str) for text in texts) and isinstance(one.sample, int)):
-                raise TypeError("a number where text was wanted, or text for a number")
-            yield one
-    except (TypeError, AttributeError) as error:
-        raise EvaluationError(f"{file} holds a judgement that nothing can be made of: {error}") from None
+def _newest(judged: Frame, folders: Sequence[_Folder], notes: list[str]) -> Frame:
+    """The judgements that count, the newest last.
 
-
-def _benchmark(reading: _Reading, name: str) -> Benchmark:
-    items, folders = zip(*reading.items[name].values(), strict=True)
-    return Benchmark(name, items, folders, reading.facts[name])
-
-
-def _scores(benchmark: Benchmark, reading: _Reading, choices: Mapping[Pair, Choice], triple: Triple) -> Scores:
-    given = np.array([item.id in reading.due[triple] for item in benchmark.items])
-    return scores(benchmark, given, choices[triple[:2]].counted.get(triple[2], {}))
-
-
-def _entrant(
-    reading: _Reading, benchmarks: Mapping[str, Benchmark], choices: Mapping[Pair, Choice], name: str
-) -> SystemResult:
-    folders = {
-        benchmark: tuple(_place(reading, (benchmark, name), choices[benchmark, name], item.id) for item in one.items)
-        for benchmark, one in benchmarks.items()
-        if (benchmark, name) in reading.batches
-    }
-    return SystemResult(name, reading.settings[name], folders)
-
-
-def _place(reading: _Reading, pair: Pair, choice: Choice, item: str) -> Path | None:
-    batches = reading.batches[pair]
-    last = next((number for number in reversed(batches) if item in reading.given[number]), None)
-    number = choice.home.get(item, last)
-    return None if number is None else batches[number]
-
-
-def _referee(reading: _Reading, choices: Mapping[Pair, Choice], name: str) -> JudgeInfo:
-    counted = [
-        one
-        for choice in choices.values()
-        for samples in choice.counted.get(name, {}).values()
-        for one in samples
-        if was_asked(one)
-    ]
-    dates = [one.date for one in counted if one.date] or [""]
-    models = Counter(one.model for one in counted if one.model)
-    return JudgeInfo(reading.judges[name], min(dates), max(dates), models)
-
-
-def _left_out(reading: _Reading, choices: Mapping[Pair, Choice]) -> Iterator[str]:
-    """What folders that overlap, and edits that were made again, leave without a use."""
-    for kind, reason in (
-        ("elsewhere", "another folder has newer ones of these items"),
-        ("earlier", "they are of an earlier edit"),
+    The folder with the newest judgement of an edit is the edit's home, and every judge that looked at it there counts
+    from there; only a judge that did not is taken from where it looked last. All samples are of the same edit.
+    """
+    judged = judged.sort_values(["date", "folder"], kind="stable")
+    home = judged.groupby(EDIT)["folder"].transform("last")
+    at_home = (judged["folder"] == home).groupby([judged[name] for name in ASKED]).transform("any")
+    home = home.where(at_home, judged.groupby(ASKED)["folder"].transform("last"))
+    here = judged[judged["folder"] == home]
+    current = here["edit"] == here.groupby(ASKED)["edit"].transform("last")
+    for reason, dropped in (
+        ("another folder has newer ones of these items", judged[judged["folder"] != home]),
+        ("they are of an earlier edit", here[~current]),
     ):
-        counts = sum((getattr(choice, kind) for choice in choices.values()), Counter[int]())
-        for number, count in sorted(counts.items()):
-            yield f"{reading.folders[number]}: {count:,} judgements don't count: {reason}"
-    for (benchmark, system), choice in choices.items():
-        if choice.apart:
-            yield f"{system} on {benchmark}: the judges looked at different edits of {choice.apart:,} items"
+        for number, count in dropped["folder"].value_counts(sort=False).sort_index().items():
+            notes.append(f"{folders[int(str(number))].path}: {count:,} judgements don't count: {reason}")
+    counted = here[current].drop_duplicates([*ASKED, "sample"], keep="last")
+    apart = counted.groupby(EDIT)["edit"].nunique() > 1
+    for (benchmark, system), items in apart[apart].groupby(["benchmark", "system"]):
+        notes.append(f"{system} on {benchmark}: the judges looked at different edits of {len(items):,} items")
+    return counted
 
 
-def _drift(judges: Mapping[str, JudgeInfo]) -> Iterator[str]:
-    for name, judge in judges.items():
-        if len(judge.models) > 1:
-            answered = ", ".join(f"{model} ({count:,})" for model, count in judge.models.items())
-            yield f"{name}: not one model answered but {answered}; what differs between rows may be the judge"
-
-
-def _changed_settings(reading: _Reading) -> list[str]:
-    return [
-        f"{', '.join(names)}: the folders differ in {', '.join(keys)}; rows of one name are taken for one system"
-        for keys, names in reading.changed.items()
-    ]
-
-
-def _unequal_items(benchmarks: Mapping[str, Benchmark], scores: Mapping[Triple, Scores]) -> list[str]:
-    """A line for each benchmark whose systems were not all given the same items."""
-    given: dict[str, set[bytes]] = defaultdict(set)
-    for (benchmark, _, _), found in scores.items():
-        given[benchmark].add(found.given.tobytes())
-    return [
-        f"{name}: not all systems were given the same items, so their means are of different items; gains are not"
-        for name in benchmarks
-        if len(given[name]) > 1
-    ]
+def _judges(folders: Sequence[_Folder], table: Frame, notes: list[str]) -> dict[str, JudgeInfo]:
+    facts: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    for folder in folders:
+        for values in folder.run["judges"]:
+            own = facts[values["name"]]
+            if any(other.get("rubric_sha256") != values.get("rubric_sha256") for other in own.values()):
+                notes.append(f"{values['name']} judged {folder.path} by another rubric: its columns can't be compared")
+            own[folder.name] = values
+        for name, failure in dict(folder.run.get("failed_sanity") or {}).items():
+            why = "; ".join(map(str, failure.get("why") or ())) if isinstance(failure, Mapping) else str(failure)
+            notes.append(f"{folder.path}: {name} failed its sanity check{f': {why}' if why else ''}")
+    judges = {}
+    # where there was no image nobody was asked
+    asked = table[~table["unscored"].str.startswith((MISSING, NOT_JUDGED))]
+    for name, own in facts.items():
+        judged = asked[asked["judge"] == name]
+        dates = judged["date"][judged["date"] != ""]
+        models = Counter(model for model in judged["model"] if model)
+        judges[name] = JudgeInfo(own, dates.min() if len(dates) else "", dates.max() if len(dates) else "", models)
+        if len(models) > 1:
+            answered = ", ".join(f"{model} ({count:,})" for model, count in models.items())
+            notes.append(f"{name}: not one model answered but {answered}; what differs between rows may be the judge")
+    return judges

@@ -7,9 +7,9 @@
     sign_flips(contributions, seed)                                # p of paired differences
 
 A resample draws clusters (posts, photos, crops) with replacement, as many as there are, and takes the statistic over
-the items in them (Efron and Tibshirani, 1993, sections 6.4 and 13.3). One draw serves all columns, so that differences and
-averages of columns stay paired; scipy.stats.bootstrap and permutation_test draw anew for every column (0.6 s for one
-test of 1,000 clusters, and a report has many). The tests hold both equal to SciPy's.
+the items in them (Efron and Tibshirani, 1993, sections 6.4 and 13.3). One draw serves all columns, so that differences
+and averages of columns stay paired; scipy.stats.bootstrap and permutation_test draw anew for every column (0.6 s for
+one test of 1,000 clusters, and a report has many). The tests hold both equal to SciPy's.
 """
 
 from __future__ import annotations

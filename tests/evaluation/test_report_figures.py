@@ -9,11 +9,9 @@ import pytest
 from fakes.evaluation_folders import items, settings, write_evaluation
 
 from ier1_plugin.evaluation.records import Score
-from ier1_plugin.evaluation.report.cells import Table
 from ier1_plugin.evaluation.report.comparisons import Row, main_rows
-from ier1_plugin.evaluation.report.results import main_table
-from ier1_plugin.evaluation.scores import read_study
-from ier1_plugin.evaluation.study import Study
+from ier1_plugin.evaluation.report.estimates import AVERAGE, estimates, main_columns
+from ier1_plugin.evaluation.scores import Scores, read_scores
 
 pytest.importorskip("matplotlib")
 
@@ -24,14 +22,14 @@ ROWS = (Row("0", ("Original",)), Row("4000", ("Chain", "Chain, seed 2"), referen
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def scores(tmp_path_factory: pytest.TempPathFactory) -> Scores:
     """The last judge was asked on one benchmark only."""
-    root = tmp_path_factory.mktemp("study")
+    root = tmp_path_factory.mktemp("scores")
 
     def score(item: str, system: str, judge: str, sample: int) -> Score:
         return Score((int(item[-3:]) + len(system)) % 5, int(judge[-1]) % 4, 1)
 
-    return read_study(
+    return read_scores(
         [
             write_evaluation(root / name, name, SYSTEMS, judges, items(9), score)
             for name, judges in (("psr", JUDGES), ("realedit", JUDGES[:-1]))
@@ -39,61 +37,53 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     )
 
 
-def curve_table(study: Study) -> Table:
-    return main_table(study, ROWS, 0, "Training rows")
+def table(scores: Scores, rows: Any = ROWS) -> Any:
+    return estimates(scores, main_columns(scores, rows), rows, 0, "Training rows", average=True)
 
 
 def lines(axes: Any) -> list[Any]:
-    return [line for line in axes.get_lines() if line.get_marker() not in ("None", "", None, ".")]
+    return [line for line in axes.get_lines() if line.get_marker() not in ("None", "", None, ".", "|")]
 
 
 def looks(some: list[Any]) -> set[tuple[object, object]]:
     return {(line.get_color(), line.get_marker()) for line in some}
 
 
-def test_the_overview_has_a_mark_of_its_own_for_each_of_eight_judges(study: Study):
+def test_the_overview_has_a_mark_and_an_interval_for_each_of_eight_judges(scores: Scores):
     from ier1_plugin.evaluation.report.figures import overview
 
-    table = main_table(study, main_rows(study)[0], 0)
-    figure = overview(table, NAMES)
-    marks = [line for line in lines(figure.axes[0]) if line.get_marker() != "|"]
-    assert len(marks) == len(JUDGES) * len(table.rows)
-    assert len(looks(marks)) == len(JUDGES)
-    (legend,) = figure.legends
-    assert {*NAMES.values()} <= {text.get_text() for text in legend.get_texts()}
-
-
-def test_the_overview_has_an_interval_for_every_mark(study: Study):
-    from ier1_plugin.evaluation.report.figures import overview
-
-    table = main_table(study, main_rows(study)[0], 0)
-    axes = overview(table, NAMES).axes[0]
+    rows = main_rows(scores.systems)[0]
+    main = table(scores, rows)
+    figure = overview(main, NAMES)
+    axes = figure.axes[0]
+    assert len(lines(axes)) == len(JUDGES) * len(rows)
+    assert len(looks(lines(axes))) == len(JUDGES)
+    assert {*NAMES.values()} <= {text.get_text() for text in figure.legends[0].get_texts()}
     spans = {tuple(across) for line in axes.get_lines() if len(across := np.asarray(line.get_xdata())) == 2}
-    for cells in table.averages.values():
-        for cell in cells:
-            assert (cell.scored.low, cell.scored.high) in spans
+    averages = main[main["column"] == AVERAGE]
+    assert len(averages) == (len(JUDGES) + 1) * len(rows)
+    assert {*zip(averages["low"], averages["high"], strict=True)} <= spans
 
 
-def test_a_curve_has_a_line_for_each_judge_that_was_asked(study: Study):
+def test_a_curve_has_a_line_for_each_judge_that_was_asked(scores: Scores):
     from ier1_plugin.evaluation.report.figures import compared
 
-    psr, realedit = compared(curve_table(study), NAMES, (0, 4000)).axes[:2]
+    psr, realedit = compared(table(scores), NAMES, (0, 4000)).axes[:2]
     assert len(looks(lines(psr))) == 8
     assert len(looks(lines(realedit))) == 7
 
 
 @pytest.mark.parametrize("numbers", [(0, 4000), ()])
-def test_single_runs_are_drawn_beside_their_mean(study: Study, numbers: tuple[float, ...]):
+def test_single_runs_are_drawn_beside_their_mean(scores: Scores, numbers: tuple[float, ...]):
     from ier1_plugin.evaluation.report.figures import compared
 
-    table = curve_table(study)
-    figure = compared(table, NAMES, numbers)
+    found = table(scores)
+    figure = compared(found, NAMES, numbers)
     dots = [
-        np.asarray(line.get_ydata()).tolist()
+        tuple(np.asarray(line.get_ydata()).tolist())
         for axes in figure.axes
         for line in axes.get_lines()
         if line.get_marker() == "."
     ]
-    for column in range(len(table.columns) - 1):
-        assert list(table.cells[1][column].runs) in dots
+    assert {*found.query("row == '4000' and column != @AVERAGE")["runs"]} <= {*dots}
     assert "single runs" in {text.get_text() for text in figure.legends[0].get_texts()}

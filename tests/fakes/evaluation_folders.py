@@ -122,6 +122,19 @@ def write_judgements(out: Path, judge: str, judgements: Iterable[Judgement], mod
     return file
 
 
+def add_judgements(out: Path, judgements: Iterable[Judgement]) -> None:
+    """Appends them to the evaluation's store."""
+    for one in judgements:
+        write_judgements(out, one.judge, [one], mode="a")
+
+
+def rewrite_judgements(out: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    """Puts `change(record)` in place of every record; None leaves it out."""
+    for file in (out / "judgements").glob("*.jsonl"):
+        records = [change(json.loads(line)) for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(record) + "\n" for record in records if record))
+
+
 def judgement(
     item: BenchmarkItem, system: str, judge: str, sample: int, score: Score | str, date: str = DATE, **more: Any
 ) -> Judgement:

@@ -1,20 +1,20 @@
-"""A study of two benchmarks whose scores are known, three in ten of them missing; and where to find them in a table.
+"""Two benchmarks whose scores are known, three in ten of them missing; and where to find them in a table.
 
 known = totals("psr", "Chain", GPT)
-cell(main_table(study_of(tmp_path), ...), "Chain", "psr", GPT).scored.mean == fmean(known.values())
+cell(main_estimates(scores_of(tmp_path), ...), "Chain", "psr", GPT)["mean"] == fmean(known.values())
 """
 
 from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from fakes.evaluation_folders import GEMINI, GPT, items, settings, write_evaluation
 
 from ier1_plugin.evaluation.records import Score
-from ier1_plugin.evaluation.report.cells import Cell, Table
-from ier1_plugin.evaluation.scores import read_study
-from ier1_plugin.evaluation.study import Study
+from ier1_plugin.evaluation.scores import Scores, read_scores
 
 SYSTEMS = {
     "Step1X-Edit": settings("original", "folder:step1x"),
@@ -33,10 +33,10 @@ def known_score(benchmark: str, item: str, system: str, judge: str) -> Score | s
     return Score(luck.randint(0, 4), luck.randint(0, 3), luck.randint(0, 3))
 
 
-def study_of(tmp_path: Path, count: int = 30) -> Study:
-    folders = [
+def folders_of(root: Path, count: int = 30) -> list[Path]:
+    return [
         write_evaluation(
-            tmp_path / name,
+            root / name,
             name,
             SYSTEMS,
             JUDGES,
@@ -45,13 +45,16 @@ def study_of(tmp_path: Path, count: int = 30) -> Study:
         )
         for name in BENCHMARKS
     ]
-    return read_study(folders)
 
 
-def cell(table: Table, system: str, head: str, judge: str = "") -> Cell:
-    row = next(number for number, row in enumerate(table.rows) if row.label == system)
-    column = next(n for n, column in enumerate(table.columns) if (column.head, column.sub) == (head, judge))
-    return table.cells[row][column]
+def scores_of(root: Path, count: int = 30) -> Scores:
+    return read_scores(folders_of(root, count))
+
+
+def cell(estimates: pd.DataFrame, row: str, column: str, judge: str = "") -> Any:
+    found = estimates.query("row == @row and column == @column and judge == @judge")
+    assert len(found) == 1, (row, column, judge)
+    return found.iloc[0]
 
 
 def totals(benchmark: str, system: str, judge: str) -> dict[str, int]:

@@ -27,8 +27,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ier1_plugin.data.items import Item
 from ier1_plugin.evaluation.agreement.ratings import JUDGE, Rating
 from ier1_plugin.evaluation.folder import EVALUATION, read_items, read_run
@@ -37,7 +35,7 @@ from ier1_plugin.evaluation.judges.base import content_sha256
 from ier1_plugin.evaluation.judges.prompt import JudgePrompt
 from ier1_plugin.evaluation.judges.store import judgements_file
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError, Score
-from ier1_plugin.evaluation.scores import read_study
+from ier1_plugin.evaluation.scores import read_scores
 from ier1_plugin.pipeline.batch_folder import BatchFolder
 from ier1_plugin.runs.folder import changes, locked, write
 from ier1_plugin.runs.store import Store
@@ -384,15 +382,14 @@ def export_ratings(study: Study, group_by: str = "system") -> tuple[list[Rating]
         return ratings, notes
     if study.rubric_sha256:
         notes += other_rubrics(study.rubric_sha256, study.folder)
-    judged = read_study([study.folder])
-    (name, benchmark), *_ = judged.benchmarks.items()
-    position = {item.id: number for number, item in enumerate(benchmark.items)}
+    judged = read_scores([study.folder])
+    (benchmark,) = judged.items
+    scored = judged.by_item[[*DIMENSIONS]].dropna()
+    parts = dict(zip(scored.index, scored.to_numpy().tolist(), strict=True))
     for judge in judged.judges:
         for pair in study.pairs:
-            scores = judged.scores.get((name, pair.system, judge))
-            parts = scores.parts[position[pair.item]] if scores and pair.item in position else None
-            if parts is not None and np.isfinite(parts).all():
-                ratings += rows(pair, f"{JUDGE}{judge}", parts.tolist())
+            if (key := (benchmark, pair.item, pair.system, judge)) in parts:
+                ratings += rows(pair, f"{JUDGE}{judge}", parts[key])
     return ratings, [*notes, *judged.notes]
 
 

@@ -2,7 +2,7 @@
 
 The rows of Table 1 come from the systems' own settings: one group for each editor, and in it every row is compared with
 the system that hands the editor the request as it is (`method: original`). So does the comparison of single-turn with
-multi-turn, of systems that differ in `mode` alone, unless a file of comparisons has them. What no setting tells
+multi-turn, of systems that differ in `mode` alone, unless a file of comparisons has them. What no setting says
 (training rows, rewards, backbones) is named in a YAML file; the first row of a comparison is what the others are
 compared with:
 
@@ -16,7 +16,7 @@ compared with:
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from ier1_plugin.evaluation.records import EvaluationError
-from ier1_plugin.evaluation.study import Study, SystemResult
-from ier1_plugin.runs.settings import SettingsError, load_yaml
+from ier1_plugin.evaluation.scores import SystemResult
+from ier1_plugin.runs.settings import load_yaml
 from ier1_plugin.task.schema import CHAIN, MODES, MULTI_TURN, ORIGINAL, SINGLE_TURN
 
+Systems = Mapping[str, SystemResult]
 # what makes two systems the same editor in the same settings
 EDITOR_SETTINGS = ("steps", "guidance", "load_kwargs", "call_kwargs", "editor_settings")
 # what two systems may differ in and still be one system in two modes
@@ -62,86 +63,70 @@ class Comparison:
             return ()
 
 
-def main_rows(study: Study) -> tuple[tuple[Row, ...], tuple[str, ...]]:
-    """The rows of Table 1 in the paper's order: single models, then a group an editor; and what was left open."""
-    groups: dict[str, list[SystemResult]] = {}
-    for system in study.systems.values():
-        groups.setdefault(_editor(system), []).append(system)
-    several = {name: members for name, members in groups.items() if len(members) > 1}
-    alone = [member for name, members in groups.items() if name not in several for member in members]
-    rows = [Row(member.name, (member.name,), _lone_group(member)) for member in alone]
-    notes: list[str] = []
-    for name, members in several.items():
+def main_rows(systems: Systems) -> tuple[list[Row], list[str]]:
+    """The rows of Table 1 in the paper's order: single models, then a group for each editor; and notes on what is left.
+
+    The reference is the one system that hands the same editor, in the same settings, the request as it is.
+    """
+    groups: dict[str, list[SystemResult]] = defaultdict(list)
+    for system in systems.values():
+        editor = str(system.settings.get("editor") or "")
+        model = (system.settings.get("editor_settings") or {}).get("model")
+        groups[f"{editor} ({model})" if editor and model else editor or PEOPLE].append(system)
+    alone = [members[0] for members in groups.values() if len(members) == 1]
+    rows = [Row(one.name, (one.name,), SINGLE if one.settings.get("editor") else PEOPLE) for one in alone]
+    notes = []
+    for group, members in groups.items():
+        if len(members) == 1:
+            continue
         members.sort(key=lambda member: member.settings.get("method") != ORIGINAL)
         first = len(rows)
-        for member in members:
-            original = _original_of(member, members, notes)
-            reference = first + members.index(original) if original else None
-            rows.append(Row(member.name, (member.name,), name, reference))
-    return tuple(rows), tuple(notes)
+        for system in members:
+            reference = None
+            if system.settings.get("method") == CHAIN:
+                same = [
+                    place
+                    for place, one in enumerate(members)
+                    if one.settings.get("method") == ORIGINAL and _are_equal(one, system, EDITOR_SETTINGS)
+                ]
+                if len(same) > 1:
+                    # the seed is the last thing that can tell them apart
+                    same = [place for place in same if _are_equal(members[place], system, ("seed",))] or same
+                if len(same) == 1:
+                    reference = first + same[0]
+                else:
+                    count = f"{len(same)} systems hand" if same else "no system hands"
+                    notes.append(
+                        f"{system.name} has no gain: {count} its editor, in its settings, the request as it is"
+                    )
+            rows.append(Row(system.name, (system.name,), group, reference))
+    return rows, notes
 
 
-def turn_comparison(study: Study, given: Sequence[Comparison] = ()) -> Comparison | None:
+def _are_equal(one: SystemResult, other: SystemResult, keys: Sequence[str]) -> bool:
+    return all((one.settings.get(key) or None) == (other.settings.get(key) or None) for key in keys)
+
+
+def turn_comparison(systems: Systems, given: Sequence[Comparison] = ()) -> Comparison | None:
     """Systems that are there in both modes, but for those whose modes `given` compares; None without any."""
-    rows: list[Row] = []
-    by_settings: dict[str, dict[str, str]] = {}
-    for system in study.systems.values():
+    compared: set[str] = set()
+    for comparison in given:
+        for pair in combinations(comparison.rows, 2):
+            first, second = ([systems[name] for name in row.systems] for row in pair)
+            same = sorted(map(_but_for_turns, first)) == sorted(map(_but_for_turns, second))
+            if same and {*map(_mode, first)} != {*map(_mode, second)}:
+                compared |= {*map(_but_for_turns, first)}
+    by_settings: dict[str, dict[str, str]] = defaultdict(dict)
+    for system in systems.values():
         if system.settings.get("method") == CHAIN:
-            by_settings.setdefault(_but_for_turns(system), {}).setdefault(_mode(system), system.name)
-    compared = {settings for comparison in given for settings in _compared_in_turns(study, comparison)}
+            by_settings[_but_for_turns(system)].setdefault(_mode(system), system.name)
+    rows: list[Row] = []
     for settings, modes in by_settings.items():
         if settings not in compared and all(mode in modes for mode in MODES):
             first, group = len(rows), modes[SINGLE_TURN]
             rows.append(Row(SINGLE_TURN, (modes[SINGLE_TURN],), group))
             rows.append(Row(MULTI_TURN, (modes[MULTI_TURN],), group, first))
     return Comparison("Single-turn and multi-turn", tuple(rows)) if rows else None
-
-
-def read_comparisons(file: Path, study: Study) -> tuple[Comparison, ...]:
-    """The comparisons in a YAML file. EvaluationError: it can't be read, or names a system that is not there."""
-    try:
-        values = load_yaml(file)
-    except SettingsError as error:
-        raise EvaluationError(str(error)) from None
-    if not isinstance(values, dict) or not values:
-        raise EvaluationError(f"{file} holds no comparison; wanted TITLE: and below it lines LABEL: SYSTEM")
-    _check_names(file, "the title", values)
-    return tuple(_comparison(file, str(title), rows, study) for title, rows in values.items())
-
-
-def _check_names(file: Path, what: str, names: Mapping[Any, Any]) -> None:
-    """EvaluationError: two of them are printed alike, as 500 and "500" are."""
-    twice = [name for name, times in Counter(map(str, names)).items() if times > 1]
-    if twice:
-        raise EvaluationError(f"{file}: {what} {twice[0]!r} is there twice; wanted different ones")
-
-
-def _comparison(file: Path, title: str, rows: Any, study: Study) -> Comparison:
-    if not isinstance(rows, Mapping) or len(rows) < 2:
-        raise EvaluationError(f"{file}: {title!r} compares nothing; wanted two or more lines LABEL: SYSTEM")
-    _check_names(file, f"{title!r}: the label", rows)
-    made = []
-    for label, systems in rows.items():
-        names = tuple(map(str, systems)) if isinstance(systems, list) else (str(systems),)
-        unknown = [name for name in names if name not in study.systems]
-        if unknown or not names:
-            raise EvaluationError(
-                f"{file}: {title!r} names {', '.join(unknown) or 'no system'} at {label!r}; "
-                f"the systems are: {'; '.join(study.systems)}"
-            )
-        made.append(Row(str(label), names, reference=0 if made else None))
-    return Comparison(title, tuple(made))
-
-
-def _compared_in_turns(study: Study, comparison: Comparison) -> set[str]:
-    """Settings of the systems of which two rows differ in their mode alone."""
-    compared: set[str] = set()
-    for one, other in combinations(comparison.rows, 2):
-        first, second = ([study.systems[name] for name in row.systems] for row in (one, other))
-        if sorted(map(_but_for_turns, first)) == sorted(map(_but_for_turns, second)):
-            modes = {*map(_mode, first)}, {*map(_mode, second)}
-            compared |= {*map(_but_for_turns, first)} if modes[0] != modes[1] else set()
-    return compared
 
 
 def _but_for_turns(system: SystemResult) -> str:
@@ -153,32 +138,33 @@ def _mode(system: SystemResult) -> str:
     return str(system.settings.get("mode", SINGLE_TURN))
 
 
-def _editor(system: SystemResult) -> str:
-    """What heads the group of a system."""
-    editor = str(system.settings.get("editor") or "")
-    model = (system.settings.get("editor_settings") or {}).get("model")
-    return f"{editor} ({model})" if editor and model else editor or PEOPLE
+def read_comparisons(file: Path, systems: Systems) -> list[Comparison]:
+    """The comparisons in a YAML file. UserError: it can't be read, or names a system that is not there."""
+    values = load_yaml(file)
+    if not isinstance(values, dict) or not values:
+        raise EvaluationError(f"{file} holds no comparison; wanted TITLE: and below it lines LABEL: SYSTEM")
+    _check_names(f"{file}: the title", values)
+    comparisons = []
+    for title, labels in values.items():
+        if not isinstance(labels, dict) or len(labels) < 2:
+            raise EvaluationError(f"{file}: {title!r} compares nothing; wanted two or more lines LABEL: SYSTEM")
+        _check_names(f"{file}: {title!r}: the label", labels)
+        rows: list[Row] = []
+        for label, named in labels.items():
+            names = tuple(map(str, named)) if isinstance(named, list) else (str(named),)
+            unknown = [name for name in names if name not in systems]
+            if unknown or not names:
+                raise EvaluationError(
+                    f"{file}: {title!r} names {', '.join(unknown) or 'no system'} at {label!r}; "
+                    f"the systems are: {'; '.join(systems)}"
+                )
+            rows.append(Row(str(label), names, reference=0 if rows else None))
+        comparisons.append(Comparison(str(title), tuple(rows)))
+    return comparisons
 
 
-def _lone_group(system: SystemResult) -> str:
-    return SINGLE if system.settings.get("editor") else PEOPLE
-
-
-def _original_of(system: SystemResult, members: list[SystemResult], notes: list[str]) -> SystemResult | None:
-    """The system that hands the same editor the request as it is."""
-    if system.settings.get("method") != CHAIN:
-        return None
-    originals = [member for member in members if member.settings.get("method") == ORIGINAL]
-    same = [one for one in originals if all(_equal(one, system, key) for key in EDITOR_SETTINGS)]
-    if len(same) > 1:
-        # the seed is the last thing that can tell them apart
-        same = [one for one in same if _equal(one, system, "seed")] or same
-    if len(same) == 1:
-        return same[0]
-    found = f"{len(same)} systems hand" if same else "no system hands"
-    notes.append(f"{system.name} has no gain: {found} its editor, in its settings, the request as it is")
-    return None
-
-
-def _equal(one: SystemResult, other: SystemResult, key: str) -> bool:
-    return (one.settings.get(key) or None) == (other.settings.get(key) or None)
+def _check_names(what: str, names: Mapping[Any, Any]) -> None:
+    """EvaluationError: two of them are printed alike, as 500 and "500" are."""
+    twice = [name for name, times in Counter(map(str, names)).items() if times > 1]
+    if twice:
+        raise EvaluationError(f"{what} {twice[0]!r} is there twice; wanted different ones")

@@ -1,109 +1,218 @@
 """The page of a report: everything in one HTML file that needs no network.
 
-    page(report, {"overview": png}, quoted=quoted_beside(report, paper=True), examples=3)
-
-What is long is folded away: failures as 0, coverage, breakdowns, the best and the worst of each system.
+What is long is folded away: failures as 0, coverage, breakdowns, the best and the worst of each system. A case is a
+request, its photo, what systems made of it and what the judges said of that; pictures are small JPEGs, and one that is
+missing or damaged is the line that says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from ier1_plugin import __version__
-from ier1_plugin.evaluation.report.agreement import agreement_grid
-from ier1_plugin.evaluation.report.examples import Case, drawn, extremes, filled
-from ier1_plugin.evaluation.report.facts import of_judge, told
-from ier1_plugin.evaluation.report.grids import scores_grid
+from ier1_plugin.data.items import Item
+from ier1_plugin.evaluation.records import DIMENSIONS
+from ier1_plugin.evaluation.report.comparisons import Row
 from ier1_plugin.evaluation.report.paper import STATEMENTS
-from ier1_plugin.evaluation.report.tables import Grid
-from ier1_plugin.evaluation.statistics import EXACT, PERMUTATIONS, RESAMPLES
-from ier1_plugin.task.images import data_url
-
-if TYPE_CHECKING:
-    from ier1_plugin.evaluation.report.report import Report
+from ier1_plugin.evaluation.scores import Facts, Frame, JudgeInfo, Scores
+from ier1_plugin.evaluation.statistics import EXACT, PERMUTATIONS, RESAMPLES, seeded
+from ier1_plugin.pipeline.batch_folder import PLANS, TRACES, BatchFolder
+from ier1_plugin.pipeline.trace import read_plan
+from ier1_plugin.task.images import ImageError, data_url, open_image
+from ier1_plugin.task.schema import PlanError
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 EXTREMES, FEW = 2, 10
 """Best and worst edits shown of each system: so many up to FEW systems, one of each beyond."""
+QUALITY = 80
+# thumbnails get smaller as they get more, so that a page stays a few megabytes: (up to so many, longer side in pixels)
+SIDES = ((60, 400), (150, 288), (300, 208), (math.inf, 144))
+HASH = 12
 
 
-def page(report: Report, figures: Mapping[str, bytes], quoted: Mapping[str, Sequence[Grid]], examples: int) -> str:
-    """The HTML. `figures`: PNGs; `quoted`: the paper's tables by place; `examples`: cases drawn of each benchmark."""
-    from ier1_plugin.evaluation.report.report import OVERVIEW, main_grids
+@dataclass(frozen=True)
+class Case:
+    """An item of a benchmark and the systems whose edits of it are shown."""
 
-    by_lot, ends = _cases(report, examples)
-    return _rendered(
-        title=", ".join(report.study.benchmarks),
-        report=report,
-        judges=report.judges,
-        main=main_grids(report),
-        overview=_figure(figures, OVERVIEW),
-        comparisons=_comparisons(report, figures),
-        agreement=agreement_grid(report.agreement) if report.agreement else None,
-        breakdowns=_breakdowns(report),
-        benchmarks={name: told(one.facts) for name, one in report.study.benchmarks.items()},
-        referees={name: of_judge(one) for name, one in report.study.judges.items()},
-        quoted=quoted,
-        paper=any(quoted.values()),
+    benchmark: str
+    item: str
+    systems: tuple[str, ...]
+
+
+def page(scores: Scores, judges: dict[str, str], rows: Sequence[Row], seed: int, examples: int, **sections: Any) -> str:
+    """The HTML. `judges`: short names; `examples`: random cases of each benchmark; `sections`: see the template."""
+    from jinja2 import Environment, StrictUndefined
+
+    sample = sample_cases(scores, examples, seed)
+    count = 0 if not examples else EXTREMES if len(rows) <= FEW else 1
+    ends = {
+        row.label: extremes(scores, row.label, None if row.reference is None else rows[row.reference].label, count)
+        for row in rows
+    }
+    every = [*sample, *(case for best, worst in ends.values() for case in (*best, *worst))]
+    shown = {case: case_contents(scores, case) for case in every}
+    files = Counter(file for case in every for file in shown[case]["files"])
+    environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        scores=scores,
+        judges=judges,
+        benchmarks={
+            name: [
+                f"{len(items):,} items in {len({item.cluster for item in items.values()}):,} clusters",
+                *fact_lines(scores.benchmarks[name]),
+            ]
+            for name, items in scores.items.items()
+        },
+        judge_facts={name: judge_lines(judge) for name, judge in scores.judges.items()},
         statements=STATEMENTS,
-        by_lot=by_lot,
-        ends=ends,
+        sample=[shown[case] for case in sample],
+        ends={
+            name: {kind: [shown[case] for case in cases] for kind, cases in zip(("Best", "Worst"), both, strict=True)}
+            for name, both in ends.items()
+            if any(both)
+        },
+        pictures=thumbnails(files),
         resamples=RESAMPLES,
         permutations=PERMUTATIONS,
         exact=EXACT,
         version=__version__,
+        seed=seed,
+        **sections,
     )
 
 
-def _cases(report: Report, examples: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Cases by lot; and of each system its best and worst."""
-    study, rows = report.study, report.rows
-    by_lot = drawn(study, examples, report.seed)
-    groups: list[list[Case]] = [by_lot]
-    count = 0 if not examples else EXTREMES if len(rows) <= FEW else 1
-    for row in rows:
-        beside = rows[row.reference].label if row.reference is not None else None
-        groups += extremes(study, row.label, beside, count)
-    # one call for all, so that the thumbnails are as small as they have to be together
-    found = iter(filled(study, [case for group in groups for case in group]))
-    shown = [[next(found) for _ in group] for group in groups]
-    ends = [
-        {"system": row.label, "best": best, "worst": worst}
-        for row, best, worst in zip(rows, shown[1::2], shown[2::2], strict=True)
-        if best or worst
-    ]
-    return shown[0], ends
+def sample_cases(scores: Scores, count: int, seed: int) -> list[Case]:
+    """A random sample of `count` items of each benchmark, with the edits of all systems that were given them."""
+    cases = []
+    for benchmark, items in scores.items.items():
+        order = np.random.default_rng(seeded(seed, benchmark)).permutation(len(items))
+        for id in (list(items)[number] for number in order[:count]):
+            cases.append(
+                Case(benchmark, id, tuple(name for name in scores.systems if _is_given(scores, benchmark, id, name)))
+            )
+    return cases
 
 
-def _comparisons(report: Report, figures: Mapping[str, bytes]) -> list[dict[str, Any]]:
+def extremes(scores: Scores, system: str, beside: str | None, count: int) -> tuple[list[Case], list[Case]]:
+    """The `count` best and the worst edits of a system by the mean of the judges; `beside`: shown with it."""
+    judged = scores.by_item["total"].unstack("judge").xs(system, level="system")
+    # an item that one of the benchmark's judges did not score is no fair best or worst
+    means: Frame = pd.concat(
+        own.dropna(axis=1, how="all").mean(axis=1, skipna=False) for _, own in judged.groupby("benchmark")
+    )
+    ranked = means.dropna().sort_values(kind="stable").index.tolist()
+    worst, best = ranked[:count], ranked[count:][::-1][:count]
+
+    def case(benchmark: str, item: str) -> Case:
+        is_shown = beside and beside != system and _is_given(scores, benchmark, item, beside)
+        return Case(benchmark, item, (system, str(beside)) if is_shown else (system,))
+
+    return [case(*key) for key in best], [case(*key) for key in worst]
+
+
+def _is_given(scores: Scores, benchmark: str, item: str, system: str) -> bool:
+    return (benchmark, item, system) in scores.by_item.index.droplevel("judge")
+
+
+def case_contents(scores: Scores, case: Case) -> dict[str, Any]:
+    """What the page shows of a case; pictures as paths."""
+    item = scores.items[case.benchmark][case.item]
+    edits = []
+    for system in case.systems:
+        batch, name = scores.batch(case.benchmark, case.item, system), Item(case.item).name
+        plan: list[str] = []
+        for kind in (PLANS, TRACES):
+            with suppress(PlanError):
+                plan = list(read_plan(batch / kind / f"{name}.json").sub_requests)
+        verdicts = []
+        said = scores.by_item.loc[case.benchmark, case.item, system]
+        for judge in (judge for judge in scores.judges if judge in said.index):
+            one = said.loc[judge]
+            verdict = {"judge": judge, "total": "", "reply": one["reply"] if isinstance(one["reply"], str) else ""}
+            if math.isfinite(one["total"]):
+                verdict["total"], *parts = (f"{one[part]:.1f}".removesuffix(".0") for part in ("total", *DIMENSIONS))
+                verdict["parts"] = " + ".join(parts)
+            else:
+                verdict["unscored"] = one["reason"]
+            verdicts.append(verdict)
+        edits.append(
+            {"system": system, "image": BatchFolder(batch).image(Item(case.item)), "plan": plan, "verdicts": verdicts}
+        )
+    source, gold = Path(item.image), Path(item.gold_image) if item.gold_image else None
+    return {
+        "benchmark": case.benchmark,
+        "id": item.id,
+        "request": item.request,
+        "about": ", ".join([*item.actions, *([f"difficulty {item.difficulty}"] if item.difficulty else [])]),
+        "source": source,
+        "gold": gold,
+        "edits": edits,
+        "files": [file for file in (source, gold, *(edit["image"] for edit in edits)) if file],
+    }
+
+
+def thumbnails(files: Counter[Path]) -> dict[Path, dict[str, Any]]:
+    """{"url", "width", "height"} or {"problem"} for each file. `files`: how often each is shown."""
+    side = next(side for count, side in SIDES if files.total() <= count)
+
+    def thumbnail(file: Path) -> dict[str, Any]:
+        if not file.is_file():
+            return {"problem": "no image"}
+        try:
+            image = open_image(file)
+        except ImageError as error:
+            return {"problem": str(error)}
+        image.thumbnail((side, side), reducing_gap=2.0)
+        buffer = BytesIO()
+        image.save(buffer, "JPEG", quality=QUALITY, optimize=True)
+        return {"url": data_url(buffer.getvalue()), "width": image.width, "height": image.height}
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(files, pool.map(thumbnail, files), strict=True))
+
+
+def judge_lines(judge: JudgeInfo) -> list[str]:
+    """When it judged, what answered, whether it was tried, and its settings."""
+    days = dict.fromkeys(date[:10] for date in (judge.first, judge.last) if date)
+    counts = judge.models.items()
+    models = ", ".join(model if len(judge.models) == 1 else f"{model} ({count:,})" for model, count in counts)
     return [
-        {
-            "title": comparison.title,
-            "grid": scores_grid(table, report.judges),
-            "figure": _figure(figures, f"comparison-{number}"),
-        }
-        for number, (comparison, table) in enumerate(report.comparisons, start=1)
+        *([f"judged {' to '.join(days)}"] if days else []),
+        *([f"answered as {models}"] if models else []),
+        *fact_lines({folder: {"sanity": "not tried", **own} for folder, own in judge.facts.items()}),
     ]
 
 
-def _breakdowns(report: Report) -> list[dict[str, Any]]:
-    return [
-        {
-            "title": f"{breakdown.benchmark}, judged by {report.judges[breakdown.judge]}",
-            "grids": [scores_grid(table, report.judges) for table in breakdown.tables],
-        }
-        for breakdown in report.breakdowns
-    ]
+def fact_lines(by_folder: Facts) -> list[str]:
+    """A line for each fact that one of the folders has; by folder where they differ.
 
-
-def _figure(figures: Mapping[str, bytes], name: str) -> str:
-    return data_url(figures[name]) if name in figures else ""
-
-
-def _rendered(**values: Any) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(**values)
+    fact_lines({"psr": {"seed": 0, "sampled": 328}, "psr-more": {"seed": 0, "sampled": 100}})
+    -> ["seed 0", "sampled 328 (psr), 100 (psr-more)"]
+    """
+    lines = []
+    # the judgements' own dates say more; the name stands before the facts
+    for key in dict.fromkeys(key for facts in by_folder.values() for key in facts if key not in ("name", "date")):
+        folders: dict[str, list[str]] = defaultdict(list)
+        for folder, facts in by_folder.items():
+            value = facts.get(key)
+            text = "" if value in (None, "", {}, []) else str(value)
+            folders[text[:HASH] if key.endswith("sha256") else text].append(folder)
+        if len(folders) == 1:
+            shown = next(iter(folders))
+        else:
+            shown = ", ".join(f"{value or 'none'} ({', '.join(where)})" for value, where in folders.items())
+        if any(folders):
+            lines.append(f"{key.replace('_', ' ')} {shown}")
+    return lines

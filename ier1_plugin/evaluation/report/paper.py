@@ -1,7 +1,7 @@
 """What the paper has published, word for word, to be shown beside figures of one's own and marked as quoted.
 
 Source: "ImageEdit-R1: Boosting Multi-Agent Image Editing via Reinforcement Learning", Tables 1, 3 and 4, and what
-sections 3.2 and 4.2 say of Figures 3, 5 and 7; the curves themselves are not quoted, as only a ruler could read them.
+sections 3.2 and 4.2 say of Figures 3, 5 and 7; the curves are not quoted, as they could only be measured with a ruler.
 
 Two things that a reader of the paper may trip over: its Table 1 prints "ImageEdit-R1 (w/ RL)" for the rows *without*
 reinforcement learning, as its text says (7.21 to 7.26 for FLUX.1-Kontext-dev "alone"); and the rows of its Table 4 are
@@ -10,7 +10,10 @@ the GPT-4o columns of FLUX.1-Kontext-dev in Table 1.
 
 from __future__ import annotations
 
-from ier1_plugin.evaluation.report.tables import Grid, Head, Line, Text
+from collections.abc import Mapping, Sequence
+
+from ier1_plugin.evaluation.records import DIMENSIONS
+from ier1_plugin.evaluation.report.tables import Cell, Table, grid, signed
 
 SOURCE = 'Quoted from "ImageEdit-R1: Boosting Multi-Agent Image Editing via Reinforcement Learning"'
 BENCHMARKS = ("PSR", "RealEdit", "UltraEdit")
@@ -66,7 +69,7 @@ TABLE_4: dict[str, dict[str, tuple[float, ...]]] = {
 }
 """FLUX.1-Kontext-dev judged by GPT-4o: each benchmark and the average."""
 
-FIGURE_5 = {"single-turn": 7.92, "multi-turn": 6.47}
+FIGURE_5 = {"single-turn": (7.92,), "multi-turn": (6.47,)}
 """FLUX.1-Kontext-dev on PSR: the two numbers of the figure that the text states."""
 
 STATEMENTS = {
@@ -79,42 +82,37 @@ STATEMENTS = {
 }
 """What the text says of the figures, in our words."""
 
-
 BESIDE = {"Table 1": "scores", "Table 4": "comparisons", "Figure 5": "comparisons", "Table 3": "agreement"}
-"""What of ours each is read beside."""
+"""The table of ours that each is read beside."""
 
 
-def quoted_grids() -> dict[str, Grid]:
-    """{"Table 1": Grid, ...}, each marked as quoted."""
-    three = tuple(map(Head, BENCHMARKS))
-    heads = (*(Head(name, judge) for name in BENCHMARKS for judge in JUDGES), Head("Average"), Head("Gain", "printed"))
-    parts = (Head("Fulfilment", "0–4"), Head("Quality", "0–3"), Head("Preservation", "0–3"))
+def quoted_tables() -> dict[str, Table]:
+    """{"Table 1": Table, ...}, each marked as quoted."""
+    benchmarks = [(name, "") for name in BENCHMARKS]
     rl = "The paper prints its rows without RL as “(w/ RL)”; here they are named for what its text says they are."
-    flux = "FLUX.1-Kontext-dev, judged by GPT-4o."
+    judged = [(name, judge) for name in BENCHMARKS for judge in JUDGES]
     return {
-        "Table 1": _grid("Table 1", heads, _nested(TABLE_1, 8), rl),
-        "Table 3": _grid("Table 3", parts, tuple(_line("", name, row, 3) for name, row in TABLE_3.items()), ""),
-        "Table 4": _grid("Table 4", (*three, Head("Average")), _nested(TABLE_4, 4), flux),
-        "Figure 5": _grid(
-            "Figure 5",
-            (Head("PSR"),),
-            tuple(_line("FLUX.1-Kontext-dev", name, (value,), 1) for name, value in FIGURE_5.items()),
-            "The two numbers that its text states.",
+        "Table 1": _quoted("Table 1", [*judged, ("Average", ""), ("Gain", "printed")], TABLE_1, rl),
+        "Table 3": _quoted(
+            "Table 3", [(name.capitalize(), f"0–{highest}") for name, highest in DIMENSIONS.items()], {"": TABLE_3}
+        ),
+        "Table 4": _quoted("Table 4", [*benchmarks, ("Average", "")], TABLE_4, "FLUX.1-Kontext-dev, judged by GPT-4o."),
+        "Figure 5": _quoted(
+            "Figure 5", [("PSR", "")], {"FLUX.1-Kontext-dev": FIGURE_5}, "The two numbers that its text states."
         ),
     }
 
 
-def _grid(name: str, heads: tuple[Head, ...], lines: tuple[Line, ...], caption: str) -> Grid:
-    return Grid(f"The paper's {name}", heads, lines, f"{SOURCE}, {name}. {caption}".strip(), quoted=True)
-
-
-def _nested(table: dict[str, dict[str, tuple[float, ...]]], width: int) -> tuple[Line, ...]:
-    return tuple(_line(group, name, row, width) for group, rows in table.items() for name, row in rows.items())
-
-
-def _line(group: str, name: str, row: tuple[float, ...], width: int) -> Line:
+def _quoted(
+    name: str,
+    heads: Sequence[tuple[str, str]],
+    numbers: Mapping[str, Mapping[str, tuple[float, ...]]],
+    caption: str = "",
+) -> Table:
     """The numbers as printed; the eighth of Table 1 is a gain."""
-    texts = [
-        Text(f"{value:+.2f}".replace("-", "−") if place == 7 else f"{value:.2f}") for place, value in enumerate(row)
-    ]
-    return Line(group, name, tuple(texts + [Text("")] * (width - len(row))))
+    rows = {}
+    for group, methods in numbers.items():
+        for method, values in methods.items():
+            shown = [signed(value) if place == 7 else f"{value:.2f}" for place, value in enumerate(values)]
+            rows[group, method] = [Cell((one,)) for one in shown + [""] * (len(heads) - len(shown))]
+    return Table(f"The paper's {name}", grid(heads, rows), f"{SOURCE}, {name}. {caption}".strip(), quoted=True)

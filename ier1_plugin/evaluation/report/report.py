@@ -1,7 +1,6 @@
-"""All that a report says, from folders of evaluations to files.
+"""All that `ier1 report` does: folders of evaluations -> one long table of scores -> estimates -> tables -> files.
 
-    report = make_report([Path("evaluations/psr")], Path("comparisons.yaml"), seed=0)
-    write_report(report, Path("report"), paper=True, examples=3)
+    write_report([Path("evaluations/psr")], Path("report"), comparisons=Path("comparisons.yaml"), paper=True)
     -> report/index.html, report.md, tables.tex, table1.csv, scores.csv, figures/*.png; agreement.csv where there is one
 
 index.html stands alone: it may be mailed or moved. scores.csv has every number of every table, one row each.
@@ -9,216 +8,169 @@ index.html stands alone: it may be mailed or moved. scores.csv has every number 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from ier1_plugin.evaluation.report.agreement import Agreement, agreement_grid, agreement_rows, read_agreement
-from ier1_plugin.evaluation.report.cells import Table
+from ier1_plugin.evaluation.report.agreement import agreement_table, read_agreement
 from ier1_plugin.evaluation.report.comparisons import Comparison, Row, main_rows, read_comparisons, turn_comparison
-from ier1_plugin.evaluation.report.grids import (
-    coverage_grid,
-    gains_grid,
-    long_rows,
-    scores_grid,
+from ier1_plugin.evaluation.report.estimates import estimates, main_columns, slices
+from ier1_plugin.evaluation.report.page import page
+from ier1_plugin.evaluation.report.paper import BESIDE, quoted_tables
+from ier1_plugin.evaluation.report.tables import (
+    Table,
+    coverage_table,
+    gains_table,
+    latex,
+    long_csv,
+    markdown,
+    scores_table,
     short_names,
-    wide_rows,
+    wide_csv,
 )
-from ier1_plugin.evaluation.report.paper import BESIDE, quoted_grids
-from ier1_plugin.evaluation.report.results import main_table, slice_table
-from ier1_plugin.evaluation.report.slices import by_action, by_difficulty, by_dimension
-from ier1_plugin.evaluation.report.tables import Grid, csv_text, latex, markdown
-from ier1_plugin.evaluation.scores import read_study
-from ier1_plugin.evaluation.study import Study
+from ier1_plugin.evaluation.scores import Frame, Scores, read_scores
 from ier1_plugin.runs.folder import write
+from ier1_plugin.task.images import data_url
 
 PAGE, MARKDOWN, LATEX, WIDE, LONG = "index.html", "report.md", "tables.tex", "table1.csv", "scores.csv"
-AGREEMENT = "agreement.csv"
-FIGURES, OVERVIEW = "figures", "overview"
+AGREEMENT, FIGURES = "agreement.csv", "figures"
+TABLE_1 = "Table 1. Scores, 0 to 10, by benchmark and judge"
 LATEX_NEEDS = (
     "% \\usepackage{booktabs,graphicx}; names in other scripts than Latin want lualatex and a font that has them\n"
 )
-SCORES, COMPARISONS, TRUST, END = "scores", "comparisons", "agreement", "end"
-"""Where grids stand, in this order."""
-NO_FIGURES = "there are no figures, as matplotlib is not installed: pip install -e '.[curves]'"
-KINDS = {"part of the score": by_dimension, "difficulty": by_difficulty, "action": by_action}
 
 
-@dataclass(frozen=True)
-class Breakdown:
-    """One benchmark by one judge, by the slices of each kind that the benchmark has."""
+def write_report(
+    folders: Sequence[Path],
+    out: Path,
+    comparisons: Path | None = None,
+    agreement: Path | None = None,
+    paper: bool = False,
+    examples: int = 3,
+    seed: int = 0,
+) -> tuple[list[Path], list[str]]:
+    """The files, the page first, and notes on what the reader must know. UserError: a folder or file can't be used.
 
-    benchmark: str
-    judge: str
-    tables: tuple[Table, ...]
+    `comparisons`: see comparisons.py; `agreement`: what `ier1 agreement --json` wrote; `paper`: with the paper's own
+    figures, marked as quoted; `examples`: cases shown of each benchmark; `seed`: of resamples, permutations and these.
+    """
+    trust = read_agreement(agreement) if agreement else None
+    scores = read_scores(folders)
+    rows, notes = main_rows(scores.systems)
+    given = read_comparisons(comparisons, scores.systems) if comparisons else []
+    turns = turn_comparison(scores.systems, given)
 
+    # numbers
+    columns = main_columns(scores, rows)
+    main = estimates(scores, columns, rows, seed, TABLE_1, average=True)
+    compared: list[tuple[Comparison, Frame]] = []
+    for comparison in [*([turns] if turns else []), *given]:
+        own = main_columns(scores, comparison.rows)
+        compared.append((comparison, estimates(scores, own, comparison.rows, seed, comparison.title, average=True)))
+    notes = [*scores.notes, *notes, *_gaps(scores, rows, main, compared)]
+    compared = [(comparison, frame) for comparison, frame in compared if len(frame)]
+    judges = short_names(scores.judges)
+    breakdowns: dict[str, list[Frame]] = {}
+    for column in columns:
+        title = f"{column.benchmark}, judged by {judges[column.judge]}"
+        breakdowns[title] = [
+            estimates(scores, parts, rows, seed, f"{title}, by {kind}", average=False)
+            for kind, parts in slices(scores, column.benchmark, column.judge).items()
+        ]
 
-@dataclass(frozen=True)
-class Report:
-    """The numbers."""
+    # tables and figures
+    figures = {}
+    try:
+        from ier1_plugin.evaluation.report import figures as draw
 
-    study: Study
-    main: Table
-    comparisons: tuple[tuple[Comparison, Table], ...]
-    breakdowns: tuple[Breakdown, ...]
-    notes: tuple[str, ...]
-    seed: int
-    agreement: Agreement | None = None
-
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        return self.main.rows
-
-    @property
-    def judges(self) -> dict[str, str]:
-        """What tables call the judges."""
-        return short_names(self.study.judges)
-
-
-def make_report(
-    folders: Sequence[Path], comparisons_file: Path | None, seed: int, agreement_file: Path | None = None
-) -> Report:
-    """EvaluationError: a folder or file can't be used. `seed`: of the resamples and permutations."""
-    agreement = read_agreement(agreement_file) if agreement_file else None
-    study = read_study(folders)
-    rows, notes = main_rows(study)
-    main = main_table(study, rows, seed, "Table 1. Scores, 0 to 10, by benchmark and judge")
-    compared = [(one, main_table(study, one.rows, seed, one.title)) for one in _comparisons(study, comparisons_file)]
-    return Report(
-        study,
-        main,
-        tuple((one, table) for one, table in compared if table.columns),
-        tuple(_breakdowns(study, main, seed)),
-        (*study.notes, *notes, *_lacking(study, main, [table for _, table in compared])),
-        seed,
-        agreement,
-    )
-
-
-def write_report(report: Report, out: Path, paper: bool, examples: int) -> list[Path]:
-    """Writes all files and returns them, the page first. `paper`: with the paper's own figures, marked as quoted."""
-    from ier1_plugin.evaluation.report.page import page
-
-    figures, missing = _figures(report)
-    report = replace(report, notes=(*report.notes, *missing))
-    quoted = quoted_beside(report, paper)
-    grids = all_grids(report, quoted)
-    tables = [report.main, *(table for _, table in report.comparisons), *_breakdown_tables(report)]
-    texts = {
-        PAGE: page(report, figures, quoted, examples),
-        MARKDOWN: "\n".join(["# Evaluation", "", *(f"- {note}" for note in report.notes), "", *map(markdown, grids)]),
-        LATEX: LATEX_NEEDS + "\n".join(latex(grid, f"ier1-{number}") for number, grid in enumerate(grids, start=1)),
-        WIDE: csv_text(wide_rows(report.main, report.judges)),
-        LONG: csv_text(long_rows(tables)),
-        **({AGREEMENT: csv_text(agreement_rows(report.agreement))} if report.agreement else {}),
+        figures["overview"] = _png(draw.overview(main, judges))
+        for number, (comparison, frame) in enumerate(compared, start=1):
+            figures[f"comparison-{number}"] = _png(draw.compared(frame, judges, comparison.numbers))
+    except ImportError:
+        notes.append("there are no figures, as matplotlib is not installed: pip install -e '.[evaluation]'")
+    first = scores_table(main, judges)
+    others = [
+        scores_table(main, judges, f"{TABLE_1}, items without a score as 0", as_zero=True),
+        gains_table(main, judges, "Gain over the original, by benchmark and judge"),
+        coverage_table(scores, columns, rows, judges, "Coverage, and why items have no score"),
+    ]
+    others = [table for table in others if table]
+    compared_tables = [scores_table(frame, judges) for _, frame in compared]
+    trust_table = agreement_table(trust) if trust is not None else None
+    breakdown_tables = {
+        title: [scores_table(frame, judges) for frame in frames] for title, frames in breakdowns.items()
     }
-    files: dict[str, bytes | str] = texts | {f"{FIGURES}/{name}.png": data for name, data in figures.items()}
-    for name, data in files.items():
-        write(out / name, data)
+    quoted: dict[str, list[Table]] = {"scores": [], "comparisons": [], "agreement": [], "end": []}
+    there = {"scores", *(["comparisons"] if compared else []), *(["agreement"] if trust_table else [])}
+    for name, table in quoted_tables().items() if paper else ():
+        quoted[BESIDE[name] if BESIDE[name] in there else "end"].append(table)
+
+    # files
+    tables = [first, *quoted["scores"], *others, *compared_tables, *quoted["comparisons"]]
+    tables += [*([trust_table] if trust_table else []), *quoted["agreement"]]
+    tables += [*(table for own in breakdown_tables.values() for table in own), *quoted["end"]]
+    frames = [main, *(frame for _, frame in compared), *(frame for own in breakdowns.values() for frame in own)]
+    html = page(
+        scores,
+        judges,
+        rows,
+        seed,
+        examples,
+        notes=notes,
+        main=[first, *others],
+        comparisons=compared_tables,
+        agreement=trust_table,
+        breakdowns=breakdown_tables,
+        quoted=quoted,
+        figures={name: data_url(png) for name, png in figures.items()},
+    )
+    files: dict[str, bytes | str] = {
+        PAGE: html,
+        MARKDOWN: "\n".join(["# Evaluation", "", *(f"- {note}" for note in notes), "", *map(markdown, tables)]),
+        LATEX: LATEX_NEEDS + "\n".join(latex(table, f"ier1-{number}") for number, table in enumerate(tables, start=1)),
+        WIDE: wide_csv(main, judges),
+        LONG: long_csv(frames),
+    }
+    if trust is not None:
+        files[AGREEMENT] = trust.to_csv(index=False, float_format="%.6g")
+    files |= {f"{FIGURES}/{name}.png": png for name, png in figures.items()}
+    for name, content in files.items():
+        write(out / name, content)
     for file in (out / AGREEMENT, *(out / FIGURES).glob("*.png")):
         if str(file.relative_to(out)) not in files:
             # of an earlier report that had more
             file.unlink(missing_ok=True)
-    return [out / name for name in files]
+    return [out / name for name in files], notes
 
 
-def all_grids(report: Report, quoted: Mapping[str, Sequence[Grid]]) -> list[Grid]:
-    """Every table as it is printed, in order; `quoted`: as of `quoted_beside`."""
-    first, *others = main_grids(report)
-    return [
-        first,
-        *quoted[SCORES],
-        *others,
-        *(scores_grid(table, report.judges) for _, table in report.comparisons),
-        *quoted[COMPARISONS],
-        *([agreement_grid(report.agreement)] if report.agreement else []),
-        *quoted[TRUST],
-        *(scores_grid(table, report.judges) for table in _breakdown_tables(report)),
-        *quoted[END],
+def _gaps(scores: Scores, rows: Sequence[Row], main: Frame, compared: Sequence[tuple[Comparison, Frame]]) -> list[str]:
+    """Notes on columns that tables lack, and averages that rows lack."""
+    whole = main[main["column"].isin(list(scores.items))]
+    there = [*dict.fromkeys(zip(whole["column"], whole["judge"], strict=True))]
+    notes = [
+        f"{judge} was never asked on {benchmark}: averages are over the columns that are there"
+        for benchmark in scores.items
+        for judge in scores.judges
+        if (benchmark, judge) not in there
     ]
-
-
-def quoted_beside(report: Report, paper: bool) -> dict[str, list[Grid]]:
-    """The paper's tables by what they are read beside; at the end where there is no such thing. `paper`: any at all."""
-    there = {SCORES, *([COMPARISONS] if report.comparisons else []), *([TRUST] if report.agreement else [])}
-    places: dict[str, list[Grid]] = {place: [] for place in (SCORES, COMPARISONS, TRUST, END)}
-    for name, grid in quoted_grids().items() if paper else ():
-        places[BESIDE[name] if BESIDE[name] in there else END].append(grid)
-    return places
-
-
-def main_grids(report: Report) -> list[Grid]:
-    """Table 1 both ways, its gains, its coverage."""
-    main, judges = report.main, report.judges
-    as_zero = f"{main.title}, items without a score as 0"
-    gains = gains_grid(main, judges, "Gain over the original, by benchmark and judge")
-    return [
-        scores_grid(main, judges),
-        scores_grid(replace(main, title=as_zero), judges, as_zero=True),
-        *([gains] if gains.lines else []),
-        coverage_grid(report.study, report.rows, judges, "Coverage, and why items have no score"),
-    ]
-
-
-def _comparisons(study: Study, file: Path | None) -> list[Comparison]:
-    given = read_comparisons(file, study) if file else ()
-    turns = turn_comparison(study, given)
-    return [*([turns] if turns else []), *given]
-
-
-def _lacking(study: Study, main: Table, compared: Sequence[Table]) -> Iterator[str]:
-    """What tables have no column for, and rows no average."""
-    there = {(column.head, column.sub) for column in main.columns}
-    for benchmark in study.benchmarks:
-        for judge in study.judges:
-            if (benchmark, judge) not in there:
-                yield f"{judge} was never asked on {benchmark}: averages are over the columns that are there"
-    for row, cells in zip(main.rows, main.cells, strict=True):
-        columns = zip(main.columns, cells, strict=True)
-        lacks = [f"{column.head} by {column.sub}" for column, cell in columns if column.sub and not cell.items]
+    for row in rows:
+        empty = whole[(whole["row"] == row.label) & (whole["items"] == 0)]
+        if len(empty):
+            lacks = ", ".join(f"{cell.column} by {cell.judge}" for cell in empty.itertuples())
+            notes.append(f"{row.label} has no average: it was not to be judged on {lacks}")
+    for comparison, frame in compared:
+        if frame.empty:
+            notes.append(f"{comparison.title}: left out, as no judge was asked")
+            continue
+        own = {*zip(frame["column"], frame["judge"], strict=True)}
+        lacks = ", ".join(f"{benchmark} by {judge}" for benchmark, judge in there if (benchmark, judge) not in own)
         if lacks:
-            yield f"{row.label} has no average: it was not to be judged on {', '.join(lacks)}"
-    for table in compared:
-        lacks = [f"{one.head} by {one.sub}" for one in main.columns if one.sub and one not in table.columns]
-        if not table.columns:
-            yield f"{table.title}: left out, as no judge was asked"
-        elif lacks:
-            yield f"{table.title}: none of its systems was to be judged on {', '.join(lacks)}"
+            notes.append(f"{comparison.title}: none of its systems was to be judged on {lacks}")
+    return notes
 
 
-def _breakdowns(study: Study, main: Table, seed: int) -> Iterator[Breakdown]:
-    names = short_names(study.judges)
-    for column in main.columns[:-1]:
-        benchmark, judge = column.head, column.sub
-        title = f"{benchmark}, judged by {names[judge]}, by "
-        kinds = {kind: slices(study, benchmark) for kind, slices in KINDS.items()}
-        tables = [
-            slice_table(study, main.rows, benchmark, judge, slices, seed, title + kind)
-            for kind, slices in kinds.items()
-            if slices
-        ]
-        yield Breakdown(benchmark, judge, tuple(tables))
-
-
-def _breakdown_tables(report: Report) -> list[Table]:
-    return [table for breakdown in report.breakdowns for table in breakdown.tables]
-
-
-def _figures(report: Report) -> tuple[dict[str, bytes], list[str]]:
-    """{name: PNG}, and why there are none."""
-    try:
-        from ier1_plugin.evaluation.report.figures import compared, overview
-
-        drawn = {OVERVIEW: _png(lambda: overview(report.main, report.judges))}
-        for number, (comparison, table) in enumerate(report.comparisons, start=1):
-            drawn[f"comparison-{number}"] = _png(lambda c=comparison, t=table: compared(t, report.judges, c.numbers))
-        return drawn, []
-    except ImportError:
-        return {}, [NO_FIGURES]
-
-
-def _png(draw: Callable) -> bytes:
+def _png(figure: Any) -> bytes:
     buffer = BytesIO()
-    draw().savefig(buffer, format="png")
+    figure.savefig(buffer, format="png")
     return buffer.getvalue()

@@ -1,28 +1,43 @@
-"""Tables as text: a Grid in; Markdown, LaTeX (booktabs) or CSV out.
+"""Tables as a report prints them: estimates in, cells of text out; and those as Markdown or LaTeX (booktabs).
 
-    grid = Grid("Scores", (Head("psr", "gpt-4o"), Head("Average")),
-                (Line("flux-kontext", "Original", (Text("6.29", "[6.01, 6.55]", "100 %"), Text("7.21"))),))
-    markdown(grid)    # | flux-kontext | Original | 6.29 [6.01, 6.55] 100 % | 7.21 |
-
-Nothing is computed here; see `grids.py` for what stands in the cells.
+table = scores_table(estimates, judges)
+table.cells.loc[("flux-kontext", "ImageEdit-R1"), ("psr", "gpt-4o")]
+# Cell(("8.23", "[8.11, 8.34]", "100 %"), "best")
+markdown(table)    # | flux-kontext | ImageEdit-R1 | **8.23** [8.11, 8.34] 100 % | ...
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ier1_plugin.evaluation.report.comparisons import Row
+from ier1_plugin.evaluation.report.estimates import AVERAGE, FAILURES_AS_0, KINDS, Column
+from ier1_plugin.evaluation.scores import Frame, Scores
 
 UNDEFINED = "n/a"
-GROUP, LABEL = "Edit model", "Method"
-LINE_END = r"\\"
+GAIN = "Gain"
+STUB = ("Edit model", "Method")
+FULL_COVERAGE = 0.95
+"""Below this a table says in its title how much of it is missing."""
+INTERVALS = (
+    "Mean [95 % bootstrap interval over requests, resampled by cluster: post, photo or crop] and coverage: the share "
+    "of items that have a score."
+)
+RUNS = (
+    "Runs: the mean of each run, the gain of each over the same run of the reference; intervals are over requests, "
+    "not over trainings."
+)
+# a longer label is broken into lines in LaTeX: one long name would shrink the whole table
 LONGEST = 36
-# LaTeX counts tables itself
-NUMBERED = re.compile(r"^Table \d+\. ")
 LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -40,95 +55,192 @@ LATEX = {
 
 
 @dataclass(frozen=True)
-class Head:
-    """Of a column; neighbours with the same `top` share it."""
+class Cell:
+    """What stands in a cell, line by line: a number, and in small print such as its interval and coverage."""
 
-    top: str
-    sub: str = ""
-
-
-@dataclass(frozen=True)
-class Text:
-    """What stands in a cell."""
-
-    main: str
-    small: str = ""
-    """Below it, such as an interval."""
-    note: str = ""
-    """Below that, such as the coverage."""
-    runs: str = ""
-    """Below that, what stands for single runs."""
-    best: bool = False
-    warn: bool = False
-    """True: read with care, as too many scores are missing."""
-    tone: str = ""
-    """ "up" or "down" for a difference whose interval leaves 0 out."""
+    lines: tuple[str, ...]
+    marks: str = ""
+    """Any of "best"; "warn": too many scores are missing; "up" or "down": the interval of a gain leaves 0 out."""
 
     def __str__(self) -> str:
-        return " ".join(part for part in (self.main, self.small, self.note, self.runs) if part)
+        return " ".join(line for line in self.lines if line)
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row."""
-
-    group: str
-    label: str
-    texts: tuple[Text, ...]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table, ready to be printed."""
+class Table:
+    """Ready to be printed."""
 
     title: str
-    heads: tuple[Head, ...]
-    lines: tuple[Line, ...]
+    cells: Frame
+    """Of Cell; rows by (group, label), whose levels have names, and columns by (head, what stands below it)."""
     caption: str = ""
-    names: tuple[str, str] = (GROUP, LABEL)
-    """What groups and labels are."""
     quoted: bool = False
     """True: figures that somebody else has published."""
 
     @property
-    def grouped(self) -> bool:
-        return any(line.group for line in self.lines)
+    def is_grouped(self) -> bool:
+        return any(group for group, _ in self.cells.index)
 
     @property
-    def tops(self) -> list[tuple[str, int]]:
-        """Each head over its columns, and how many those are."""
-        return [(top, len(list(heads))) for top, heads in groupby(self.heads, lambda head: head.top)]
+    def has_subs(self) -> bool:
+        """Whether anything stands below the heads."""
+        return any(sub for _, sub in self.cells.columns)
+
+    @property
+    def heads(self) -> list[tuple[str, int]]:
+        """Each head and over how many columns it stands."""
+        return [(head, len(list(columns))) for head, columns in groupby(head for head, _ in self.cells.columns)]
 
 
-def markdown(grid: Grid) -> str:
-    """A heading, the table and its caption."""
-    heads = [f"{head.top}, {head.sub}" if head.sub else head.top for head in grid.heads]
-    stubs = list(grid.names if grid.grouped else grid.names[1:])
-    rows = [[*_stub(grid, line), *(_markdown_cell(text) for text in line.texts)] for line in grid.lines]
-    table = [[*stubs, *heads], [*("---" for _ in stubs), *("---:" for _ in heads)], *rows]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
-    return "\n".join([f"### {grid.title}", "", *lines, "", *([grid.caption, ""] if grid.caption else [])])
+def grid(columns: Sequence[tuple[str, str]], rows: Mapping[Any, Sequence[Cell]], names: Sequence[str] = STUB) -> Frame:
+    """A frame of cells. `rows`: {(group, label): its cells}"""
+    frame = pd.DataFrame(index=pd.MultiIndex.from_tuples(rows, names=names), columns=pd.MultiIndex.from_tuples(columns))
+    for key, cells in rows.items():
+        frame.loc[key, :] = cells
+    return frame
 
 
-def latex(grid: Grid, label: str) -> str:
-    r"""A table* with \toprule and the rest of booktabs; heads that neighbours share are set over them."""
-    title = NUMBERED.sub("", grid.title)
-    lines = [
-        "\\begin{table*}",
-        "\\centering\\small",
-        f"\\caption{{{escaped(f'{title}. {grid.caption}'.strip())}}}\\label{{tab:{label}}}",
-        "\\par\\medskip",
-        # a wide table shrinks, a small one does not grow
-        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
-        f"\\begin{{tabular}}{{l{'c' * len(grid.heads)}}}",
-        "\\toprule",
-        *_latex_heads(grid),
-        *_latex_body(grid),
-        "\\bottomrule",
-        "\\end{tabular}}",
-        "\\end{table*}",
-    ]
-    return "\n".join(line for line in lines if line) + "\n"
+def short_names(judges: Iterable[str]) -> dict[str, str]:
+    """Judges without the way to reach them, where that leaves them apart: "gpt-4o" for "openai:gpt-4o"."""
+    names = {judge: judge.rpartition("#")[2] if "#" in judge else judge.partition(":")[2] or judge for judge in judges}
+    times = Counter(names.values())
+    return {judge: name if times[name] == 1 else judge for judge, name in names.items()}
+
+
+def warned(title: str, estimates: Frame) -> str:
+    """The title, with the coverage of the cell that misses most where that is too low."""
+    coverage = estimates["coverage"].min()
+    if not coverage < FULL_COVERAGE:
+        return title
+    return f"{title} [incomplete: a cell covers only {percent(coverage)} of its items]"
+
+
+def scores_table(estimates: Frame, judges: Mapping[str, str], title: str = "", as_zero: bool = False) -> Table:
+    """Means over scored items, or with failures as 0; the gain beside the average where a row has a reference.
+
+    `title`: in place of that of the estimates.
+    """
+    kind = FAILURES_AS_0 if as_zero else ""
+    printed = estimates[(estimates["column"] != AVERAGE) | (estimates["judge"] == "")]
+    best = {
+        key: own.idxmax() if len(own) > 1 and own.notna().any() else None
+        for key, own in printed.groupby(["column", "judge"])[f"mean{kind}"]
+    }
+    heads = [*dict.fromkeys(zip(printed["column"], printed["judge"], strict=True))]
+    has_gain = bool((printed["reference"] != "").any()) and heads[-1][0] == AVERAGE
+    rows = {}
+    for key, own in printed.groupby(["group", "row"], sort=False):
+        cells = [_mean(cell, kind, best[cell["column"], cell["judge"]] == place) for place, cell in own.iterrows()]
+        last = own.iloc[-1]
+        rows[key] = [*cells, *([_gain(last, kind) if last["reference"] else Cell(("",))] if has_gain else [])]
+    caption = f"{INTERVALS} Items without a score are left out."
+    if as_zero:
+        caption = f"{INTERVALS} Items without a score count as 0, those that are not judged yet among them."
+    if has_gain:
+        items = "all items that both were given" if as_zero else "the items that both have a score for"
+        caption += f" Gain: mean paired difference on {items}; p: sign-flip permutation test; n: pairs of scores."
+    if not as_zero and printed["runs"].map(len).any():
+        caption += f" {RUNS}"
+    columns = [(head, judges.get(sub, sub)) for head, sub in heads] + [(GAIN, "over the reference")] * has_gain
+    return Table(warned(title or estimates["table"].iloc[0], estimates), grid(columns, rows), caption)
+
+
+def gains_table(estimates: Frame, judges: Mapping[str, str], title: str) -> Table | None:
+    """The gain in every column, of the rows that have a reference; None without any."""
+    printed = estimates[(estimates["column"] != AVERAGE) | (estimates["judge"] == "")]
+    columns = zip(printed["column"], printed["judge"], strict=True)
+    heads = dict.fromkeys((head, judges.get(sub, sub)) for head, sub in columns)
+    compared = printed[printed["reference"] != ""].groupby(["group", "row"], sort=False)
+    rows = {key: [_gain(cell, "") for _, cell in own.iterrows()] for key, own in compared}
+    caption = (
+        "Mean paired difference on the items that both have a score for [95 % bootstrap interval by cluster: post, "
+        "photo or crop], two-sided p of a sign-flip permutation test by cluster, not corrected for the number of "
+        "tests; n: pairs of scores."
+    )
+    return Table(warned(title, estimates), grid([*heads], rows), caption) if rows else None
+
+
+def coverage_table(
+    scores: Scores, columns: Sequence[Column], rows: Sequence[Row], judges: Mapping[str, str], title: str
+) -> Table:
+    """How many items have a score, and why the others have none."""
+    asked = dict(iter(scores.by_item.groupby(["benchmark", "judge", "system"])))
+    cells = {}
+    for row in rows:
+        own = cells[row.group, row.label] = []
+        for column in columns:
+            runs = [asked[key] for name in row.systems if (key := (column.benchmark, column.judge, name)) in asked]
+            if not runs:
+                own.append(Cell((UNDEFINED,)))
+                continue
+            items = pd.concat(runs)
+            share = items["total"].notna().mean()
+            reasons = Counter(reason.partition(":")[0] for reason in items["reason"].dropna())
+            notes = [f"{count:,} {reason}" for reason, count in reasons.most_common()] or [f"all {len(items):,}"]
+            if items["spread"].notna().any():
+                notes.append(f"± {np.mean([run['spread'].mean() for run in runs]):.2f} between samples")
+            own.append(Cell((percent(share), ", ".join(notes)), "warn" if share < FULL_COVERAGE else ""))
+    heads = [(column.head, judges[column.judge]) for column in columns]
+    return Table(title, grid(heads, cells), "Items with a score of those given, and why the others have none.")
+
+
+def wide_csv(estimates: Frame, judges: Mapping[str, str]) -> str:
+    """The table in its own layout: for each column mean, coverage, and the mean with failures as 0, with intervals."""
+    names = {"mean": "", "low": " low", "high": " high", "coverage": " coverage"}
+    names |= {f"{name}{FAILURES_AS_0}": f" failures as 0{names[name]}" for name in ("mean", "low", "high")}
+    gains = {"gain": GAIN, "gain_low": f"{GAIN} low", "gain_high": f"{GAIN} high", "p": f"{GAIN} p"}
+    printed = estimates[(estimates["column"] != AVERAGE) | (estimates["judge"] == "")]
+    lines = []
+    for (group, label), own in printed.groupby(["group", "row"], sort=False):
+        line = dict(zip(STUB, (group, label), strict=True))
+        for cell in own.to_dict("records"):
+            head = f"{cell['column']}, {judges[cell['judge']]}" if cell["judge"] else cell["column"]
+            line |= {f"{head}{words}": cell[name] for name, words in names.items()}
+        lines.append(line | {words: own.iloc[-1][name] for name, words in gains.items()})
+    return pd.DataFrame(lines).to_csv(index=False, float_format="%.6g")
+
+
+def long_csv(tables: Sequence[Frame]) -> str:
+    """A row for each cell of each table; what is undefined is an empty field."""
+    frame = pd.concat([one.assign(table=warned(one["table"].iloc[0], one)) for one in tables])
+    for name in ("common_items", *(f"common_items{kind}" for kind in KINDS)):
+        frame[name] = frame[name].astype("Int64")
+    for name in ("runs", "gain_of_runs"):
+        frame[name] = frame[name].map(lambda runs: "; ".join(f"{one:.6g}" if one == one else "" for one in runs))
+    return frame.to_csv(index=False, float_format="%.6g")
+
+
+def _mean(cell: Frame, kind: str, best: bool) -> Cell:
+    coverage = percent(cell["coverage"]) if cell["items"] else ""
+    marks = "warn" if cell["coverage"] < FULL_COVERAGE else ""
+    if not math.isfinite(cell[f"mean{kind}"]):
+        return Cell((UNDEFINED, coverage), marks)
+    shown = [f"{cell[f'mean{kind}']:.2f}", bounds(cell[f"low{kind}"], cell[f"high{kind}"], "{:.2f}".format), coverage]
+    return Cell(
+        (*shown, "" if kind else _runs(cell["runs"], "{:.2f}".format)), f"best {marks}".strip() if best else marks
+    )
+
+
+def _gain(cell: Frame, kind: str) -> Cell:
+    gain, low, high, p, common = (
+        cell[f"{name}{kind}"] for name in ("gain", "gain_low", "gain_high", "p", "common_items")
+    )
+    if not math.isfinite(gain):
+        return Cell((UNDEFINED,))
+    tested = ", ".join(part for part in (p_text(p), f"n = {common:,.0f}") if part)
+    runs = "" if kind else _runs(cell["gain_of_runs"], signed)
+    return Cell(
+        (signed(gain), bounds(low, high, signed), tested, runs), "up" if low > 0 else "down" if high < 0 else ""
+    )
+
+
+def bounds(low: float, high: float, form: Callable[[float], str]) -> str:
+    return f"[{form(low)}, {form(high)}]" if math.isfinite(low) else f"[{UNDEFINED}]"
+
+
+def _runs(values: Sequence[float], form: Callable[[float], str]) -> str:
+    shown = ", ".join(form(value) if math.isfinite(value) else UNDEFINED for value in values)
+    return f"runs {shown}" if shown else ""
 
 
 def percent(share: float) -> str:
@@ -139,11 +251,61 @@ def percent(share: float) -> str:
     return "100 %" if share == 1 else f"{math.floor(1000 * share + 1e-9) / 10:.1f} %"
 
 
-def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV with the line ends that spreadsheets and git both take."""
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
-    return stream.getvalue()
+def p_text(p: float) -> str:
+    if not math.isfinite(p):
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def signed(value: float) -> str:
+    """ "+1.02", "−0.18", and "0.00" for what rounds to nothing."""
+    text = f"{value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")
+
+
+def markdown(table: Table) -> str:
+    """A heading, the table and its caption."""
+    cells = table.cells if table.is_grouped else table.cells.droplevel(0)
+    lines = [[*cells.index.names, *(f"{head}, {sub}" if sub else head for head, sub in cells.columns)]]
+    lines.append(["---"] * cells.index.nlevels + ["---:"] * cells.shape[1])
+    for key, row in cells.iterrows():
+        shown = [f"**{one.lines[0]}** {Cell(one.lines[1:])}" if "best" in one.marks else str(one) for one in row]
+        lines.append([*(key if table.is_grouped else [key]), *shown])
+    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join([f"### {table.title}", "", *text, "", *([table.caption, ""] if table.caption else [])])
+
+
+def latex(table: Table, label: str) -> str:
+    r"""A table* with \toprule and the rest of booktabs; heads that neighbours share are set over them."""
+    cells = table.cells.map(_latex_cell)
+    if not table.is_grouped:
+        cells = cells.droplevel(0)
+    method = escaped(cells.index.names[-1])
+    cells.index = cells.index.set_names([None] * cells.index.nlevels)
+    labels = cells.index.nlevels - 1
+    cells = cells.rename(index=escaped, level=0) if labels else cells
+    cells = cells.rename(index=_latex_label, level=labels).rename(columns=escaped)
+    if table.has_subs:
+        cells.columns = cells.columns.set_names(["", method])
+    else:
+        cells.columns = pd.Index([head for head, _ in cells.columns], name=method)
+    body = cells.style.to_latex(
+        hrules=True,
+        multicol_align="c",
+        multirow_align="naive",
+        column_format="l" * cells.index.nlevels + "c" * cells.shape[1],
+        clines="skip-last;data" if labels else None,
+    )
+    body = re.sub(r"\\cline\{\S+\}", r"\\midrule", body).replace("\\midrule\n\\bottomrule", "\\bottomrule").rstrip()
+    # LaTeX counts tables itself
+    title = re.sub(r"^Table \d+\. ", "", table.title)
+    return (
+        "\\begin{table*}\n\\centering\\small\n"
+        f"\\caption{{{escaped(f'{title}. {table.caption}'.strip())}}}\\label{{tab:{label}}}\n\\par\\medskip\n"
+        # a wide table shrinks, a small one does not grow
+        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n"
+        f"{body}}}\n\\end{{table*}}\n"
+    )
 
 
 def escaped(text: str) -> str:
@@ -151,53 +313,13 @@ def escaped(text: str) -> str:
     return "".join(LATEX.get(character, character) for character in text)
 
 
-def _stub(grid: Grid, line: Line) -> list[str]:
-    return [line.group, line.label] if grid.grouped else [line.label]
-
-
-def _markdown_cell(text: Text) -> str:
-    return str(replace(text, main=f"**{text.main}**")) if text.best else str(text)
-
-
-def _spanning(top: str, width: int) -> str:
-    return f"\\multicolumn{{{width}}}{{c}}{{{escaped(top)}}}"
-
-
-def _latex_heads(grid: Grid) -> list[str]:
-    if not any(head.sub for head in grid.heads):
-        return [" & ".join([escaped(grid.names[1]), *(escaped(head.top) for head in grid.heads)]) + " \\\\"]
-    tops = " & ".join(["", *(_spanning(top, width) for top, width in grid.tops)])
-    subs = " & ".join([escaped(grid.names[1]), *(escaped(head.sub) for head in grid.heads)])
-    return [f"{tops} \\\\", " ".join(_rules(grid, 1)), f"{subs} \\\\"]
-
-
-def _rules(grid: Grid, first: int) -> list[str]:
-    """A thin line under each head that several columns share."""
-    rules, column = [], first + 1
-    for _, width in grid.tops:
-        if width > 1:
-            rules.append(f"\\cmidrule(lr){{{column}-{column + width - 1}}}")
-        column += width
-    return rules
-
-
-def _latex_body(grid: Grid) -> list[str]:
-    lines = []
-    for group, members in groupby(grid.lines, lambda line: line.group):
-        lines.append("\\midrule")
-        if group:
-            lines.append(f"\\multicolumn{{{len(grid.heads) + 1}}}{{l}}{{\\textit{{{escaped(group)}}}}} \\\\")
-        lines += [" & ".join([_latex_label(line.label), *map(_latex_cell, line.texts)]) + " \\\\" for line in members]
-    return lines
-
-
 def _latex_label(label: str) -> str:
-    """Broken into lines where it is long: one long name would shrink the whole table."""
     return f"\\parbox[t]{{45mm}}{{\\raggedright {escaped(label)}\\strut}}" if len(label) > LONGEST else escaped(label)
 
 
-def _latex_cell(text: Text) -> str:
-    main = f"\\textbf{{{escaped(text.main)}}}" if text.best else escaped(text.main)
-    below = [f"{{\\tiny {escaped(part)}}}" for part in (text.small, text.note, text.runs) if part]
+def _latex_cell(cell: Cell) -> str:
+    main, *below = [escaped(line) for line in cell.lines if line] or [""]
+    main = f"\\textbf{{{main}}}" if "best" in cell.marks else main
+    lines = r"\\".join([main, *(f"{{\\tiny {line}}}" for line in below)])
     # by its first line in line with the label
-    return f"\\begin{{tabular}}[t]{{@{{}}c@{{}}}}{LINE_END.join([main, *below])}\\end{{tabular}}" if below else main
+    return f"\\begin{{tabular}}[t]{{@{{}}c@{{}}}}{lines}\\end{{tabular}}" if below else main
