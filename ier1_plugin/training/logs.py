@@ -13,10 +13,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.training.run_config import VLLM
@@ -53,13 +52,18 @@ def read_runs(path: Path) -> list[RunLog]:
     """Every run whose logs lie at or below `path`; a log file stands for itself. UserError: none holds rewards."""
     if not path.exists():
         raise UserError(f"{path} does not exist; wanted a run's folder, or a folder of TensorBoard's or EasyR1's logs")
-    readers = {_read_events: _grouped(path, EVENT_FILES), _read_jsonl: _grouped(path, "experiment_log*.jsonl")}
-    files = [str(file) for groups in readers.values() for group in groups.values() for file in group]
-    for read, groups in readers.items():
-        if runs := [run for folder, files_ in groups.items() if (run := read(folder, files_)) is not None]:
+    files: list[Path] = []
+    for pattern, read in ((EVENT_FILES, _read_events), ("experiment_log*.jsonl", _read_jsonl)):
+        logs = list(path.rglob(pattern)) if path.is_dir() else [path] if path.match(pattern) else []
+        folders: dict[Path, list[Path]] = {}
+        for file in sorted(logs, key=_age):
+            folders.setdefault(file.resolve().parent, []).append(file)
+        if runs := [run for folder in sorted(folders) if (run := read(folder, folders[folder])) is not None]:
             return runs
+        files += logs
     if files:
-        raise UserError(f"no rewards in {', '.join(files[:3])}: the run logged no step yet, or not with EasyR1's names")
+        names = ", ".join(map(str, files[:3]))
+        raise UserError(f"no rewards in {names}: the run logged no step yet, or not with EasyR1's names")
     raise UserError(
         f"no logs at or below {path}: looked for {EVENT_FILES} and experiment_log.jsonl. TensorBoard's lie in "
         "$TENSORBOARD_DIR/<project>/<experiment>, the other with the checkpoints if trainer.logger holds 'file'"
@@ -81,15 +85,6 @@ def join(parts: Iterable[Part]) -> tuple[Part, int]:
             repeated |= dropped if TAGS[tag][0] == TRAIN else set()
             joined[tag] = {step: value for step, value in earlier.items() if step not in dropped} | points
     return joined, len(repeated)
-
-
-def _grouped(path: Path, pattern: str) -> dict[Path, list[Path]]:
-    """Log files by the folder that they lie in, oldest first."""
-    files = [path] if path.is_file() and path.match(pattern) else list(path.rglob(pattern)) if path.is_dir() else []
-    groups: dict[Path, list[Path]] = {}
-    for file in sorted(files, key=_age):
-        groups.setdefault(file.resolve().parent, []).append(file)
-    return dict(sorted(groups.items()))
 
 
 def _age(file: Path) -> tuple[float, int, str]:
@@ -117,6 +112,7 @@ def _run(folder: Path, parts: list[Part], rollout: str, notes: list[str]) -> Run
 
 def _read_events(folder: Path, files: list[Path]) -> RunLog | None:
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+    from tensorboard.plugins.hparams import metadata
 
     parts: list[Part] = []
     for file in files:
@@ -126,51 +122,41 @@ def _read_events(folder: Path, files: list[Path]) -> RunLog | None:
             if points := {event.step: event.value for event in events.Scalars(tag) if math.isfinite(event.value)}:
                 part[tag] = points
         parts.append(part)
-    return _run(folder, parts, _rollout_in_events(folder) if any(parts) else VLLM, [])
-
-
-def _rollout_in_events(folder: Path) -> str:
-    """`rollout` among the hyperparameters, which EasyR1 writes into a folder of their own for every start."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.plugins.hparams import metadata
-
-    for file in sorted(folder.glob(f"*/{EVENT_FILES}"), key=_age):
+    rollout = VLLM
+    # among the hyperparameters, which EasyR1 writes into a folder of their own for every start
+    for file in sorted(folder.glob(f"*/{EVENT_FILES}"), key=_age) if any(parts) else ():
         summaries = EventAccumulator(str(file)).Reload().summary_metadata
         if _HPARAMS_TAG in summaries:
             info = metadata.parse_session_start_info_plugin_data(summaries[_HPARAMS_TAG].plugin_data.content)
             if "rollout" in info.hparams:
-                return info.hparams["rollout"].string_value
-    return VLLM
+                rollout = info.hparams["rollout"].string_value
+                break
+    return _run(folder, parts, rollout, [])
 
 
 def _read_jsonl(folder: Path, files: list[Path]) -> RunLog | None:
     notes: list[str] = []
-    parts = [_jsonl_part(file, notes) for file in files if _JSONL.fullmatch(file.name)]
+    parts: list[Part] = []
+    for file in files:
+        part: Part = {}
+        text = file.read_text(encoding="utf-8", errors="replace") if _JSONL.fullmatch(file.name) else ""
+        for number, line in enumerate(text.splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                step = int(entry["step"])
+            except (ValueError, TypeError, KeyError, OverflowError):
+                # a run that is killed while it logs leaves half a line
+                notes.append(f"{file}: line {number} is not a whole log entry and was skipped")
+                continue
+            # EasyR1's file logger nests TensorBoard's tags at the slashes
+            for tag in TAGS:
+                group, _, name = tag.partition("/")
+                value = entry[group].get(name) if isinstance(entry.get(group), dict) else None
+                if isinstance(value, int | float) and math.isfinite(value):
+                    part.setdefault(tag, {})[step] = float(value)
+        parts.append(part)
     try:
         rollout = json.loads((folder / "experiment_config.json").read_text(encoding="utf-8")).get("rollout", VLLM)
     except (OSError, ValueError, AttributeError):
         rollout = VLLM
     return _run(folder, parts, str(rollout), notes)
-
-
-def _jsonl_part(file: Path, notes: list[str]) -> Part:
-    part: Part = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        try:
-            entry = json.loads(line)
-            step = int(entry["step"])
-        except (ValueError, TypeError, KeyError, OverflowError):
-            # a run that is killed while it logs leaves half a line
-            notes.append(f"{file}: line {number} is not a whole log entry and was skipped")
-            continue
-        for tag, value in _flat(entry):
-            if tag in TAGS and math.isfinite(value):
-                part.setdefault(tag, {})[step] = float(value)
-    return part
-
-
-def _flat(entry: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Tags as TensorBoard has them: EasyR1's file logger nests them at the slashes."""
-    for group, values in entry.items():
-        if isinstance(values, dict):
-            yield from ((f"{group}/{key}", value) for key, value in values.items() if isinstance(value, int | float))

@@ -1,8 +1,8 @@
 """The model card (README.md) of merged weights, ready for the Hugging Face hub.
 
-    render_card(decomposer, config, lora=None) -> "---\\nlibrary_name: transformers\\n..."
+    render_card(decomposer, config) -> "---\\nlibrary_name: transformers\\n..."
 
-States what the checkpoint and the run's config tell, and marks what only the trainer knows.
+States what is in the checkpoint and the run's config, and marks what only the trainer knows.
 """
 
 from __future__ import annotations
@@ -108,32 +108,17 @@ on a tiny model, not a model to use.
 
 def render_card(decomposer: Decomposer, config: Mapping[str, Any]) -> str:
     """The card's text. `config` is the run's EasyR1 config as nested dicts, {} if it is unknown."""
-    hub_id = decomposer.base_hub_id
-    return _CARD.format(
-        front_matter=_front_matter(hub_id),
-        title=f"ImageEdit-R1 decomposer{f', {decomposer.experiment}' if decomposer.experiment else ''}",
-        warning=_WARNING if decomposer.rollout == CPU_STANDIN else "",
-        prompt=decomposer.prompt,
-        min_pixels=decomposer.min_pixels,
-        max_pixels=decomposer.max_pixels,
-        max_new_tokens=decomposer.max_response_length or 1024,
-        settings=_settings(decomposer, config, hub_id),
-        licence=_licence(hub_id),
-    )
-
-
-def _front_matter(hub_id: str | None) -> str:
     from huggingface_hub import ModelCardData
 
-    known: dict[str, Any] = {"base_model": hub_id, **LICENCES.get(hub_id, {})} if hub_id else {}
+    hub_id = decomposer.base_hub_id
+    licence = LICENCES.get(hub_id or "", {})
+    known: dict[str, Any] = {"base_model": hub_id, **licence} if hub_id else {}
     tags = ["imageedit-r1", "image-editing", "grpo", "easyr1"]
-    data = ModelCardData(library_name="transformers", pipeline_tag="image-text-to-text", tags=tags, **known)
-    return data.to_yaml() + "\n"
-
-
-def _settings(decomposer: Decomposer, config: Mapping[str, Any], hub_id: str | None) -> str:
+    front_matter = ModelCardData(
+        library_name="transformers", pipeline_tag="image-text-to-text", tags=tags, **known
+    ).to_yaml()
     facts = {
-        # a path on the trainer's machine tells a reader nothing but its name
+        # a path on the trainer's machine says nothing to a reader but its name
         "Base model": hub_id or Path(decomposer.base_model or "not recorded").name,
         "Trainer": f"EasyR1 ({decomposer.easyr1_version or 'version not recorded'})",
         "Rollouts by": decomposer.rollout,
@@ -142,12 +127,18 @@ def _settings(decomposer: Decomposer, config: Mapping[str, Any], hub_id: str | N
         **{name: look_up(config, key) for name, key in _SETTINGS.items()},
     }
     rows = [f"| {name} | {value} |" for name, value in facts.items() if value is not None]
-    return "\n".join(["| | |", "|---|---|", *rows])
-
-
-def _licence(hub_id: str | None) -> str:
-    if hub_id not in LICENCES:
-        return "That of the base model, which is not known here; fill it in before you publish."
-    licence = LICENCES[hub_id]
-    name = licence.get("license_name", licence["license"])
-    return f"That of the base model: {name} ({licence.get('license_link', f'https://huggingface.co/{hub_id}')})."
+    licence_text = "That of the base model, which is not known here; fill it in before you publish."
+    if licence:
+        link = licence.get("license_link", f"https://huggingface.co/{hub_id}")
+        licence_text = f"That of the base model: {licence.get('license_name', licence['license'])} ({link})."
+    return _CARD.format(
+        front_matter=f"{front_matter}\n",
+        title=f"ImageEdit-R1 decomposer{f', {decomposer.experiment}' if decomposer.experiment else ''}",
+        warning=_WARNING if decomposer.rollout == CPU_STANDIN else "",
+        prompt=decomposer.prompt,
+        min_pixels=decomposer.min_pixels,
+        max_pixels=decomposer.max_pixels,
+        max_new_tokens=decomposer.max_response_length or 1024,
+        settings="\n".join(["| | |", "|---|---|", *rows]),
+        licence=licence_text,
+    )

@@ -210,7 +210,7 @@ def _distance(left: Any, right: Any) -> float:
 
 def _module_names(worker: Any, weights: dict[str, Any]) -> dict[str, Any]:
     """Names as in the checkpoint -> names as in the model."""
-    rename = worker.rollout.inference_engine._weights._module_name
+    rename = worker.rollout.inference_engine._weights.module_name
     return {rename(name): weight for name, weight in weights.items()}
 
 

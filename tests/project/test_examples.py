@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.easyr1 import environment, needs_no_gpu
 from omegaconf import OmegaConf
 
-from ier1_plugin.training.cpu import guard
 from ier1_plugin.training.preflight.places import EASYR1_ENV_VARS
 from reward_fns.decomposition import compute_score
 
@@ -52,23 +52,24 @@ print(json.dumps(report))
 """
 
 
-def load(python_path: str) -> dict[str, Any]:
-    environment = os.environ | {"PYTHONPATH": python_path}
+def load(which: str) -> dict[str, Any]:
     command = [sys.executable, "-c", LOAD, *(f"examples/{name}" for name in CONFIGS)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(which), capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     report = json.loads(done.stdout.splitlines()[-1])
     return {Path(file).name: found for file, found in report.items()}
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(guard.has_gpu(), reason="this machine has a GPU: the CPU stand-ins refuse to run")
+@needs_no_gpu
 def test_every_config_loads_in_the_installed_easyr1_except_those_that_need_its_source():
     import verl
 
     if verl.__version__ != "0.3.2.dev2":
         pytest.skip("the installed EasyR1 is not the 0.3.2.dev2 of PyPI")
-    for name, found in load("").items():
+    for name, found in load("installed").items():
         if name in NEED_SOURCE:
             assert all("current source" in problem for problem in found["problems"]), found
         else:
@@ -76,12 +77,9 @@ def test_every_config_loads_in_the_installed_easyr1_except_those_that_need_its_s
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(guard.has_gpu(), reason="this machine has a GPU: the CPU stand-ins refuse to run")
+@needs_no_gpu
 def test_every_config_loads_in_the_current_source_of_easyr1():
-    source = os.environ.get("EASYR1_SOURCE")
-    if not source:
-        pytest.skip("EASYR1_SOURCE is not set: EasyR1's current source")
-    for found in load(source).values():
+    for found in load("source").values():
         assert_loaded(found)
 
 

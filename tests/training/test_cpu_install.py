@@ -129,7 +129,7 @@ def test_what_easyr1_asks_of_cuda_is_answered_by_the_cpu_and_no_gpu_is_pretended
 def test_a_device_named_cuda_means_the_cpu_inside_a_wrapped_function_only():
     import torch
 
-    from ier1_plugin.training.cpu.cuda import cuda_means_cpu
+    from ier1_plugin.training.cpu.replacements import cuda_means_cpu
 
     @cuda_means_cpu
     def easyr1_like() -> list[str]:

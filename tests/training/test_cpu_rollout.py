@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,16 +13,25 @@ import pytest
 import torch
 from fakes import tiny_models
 
+from ier1_plugin.training.cpu import SITE
+
 PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>make it red<|im_end|>\n<|im_start|>assistant\n"
 
 
 @functools.cache
-def vllm(module: str = "") -> Any:
-    """The stand-in under its own name: nothing else in this process gets to see a `vllm`."""
+def stand_in() -> dict[str, Any]:
+    """The stand-in's modules by name; nothing else in this process gets to see a `vllm`."""
     from ier1_plugin.chat import torchvision_ops
 
     torchvision_ops.define_missing_schemas(torch)
-    return import_module(f"ier1_plugin.training.cpu.site.vllm{module}")
+    sys.path.insert(0, str(SITE))
+    import_module("vllm")
+    sys.path.remove(str(SITE))
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "vllm"}
+
+
+def vllm(module: str = "") -> Any:
+    return stand_in()[f"vllm{module}"]
 
 
 def sampling(**params: Any) -> Any:
@@ -88,7 +98,7 @@ def test_a_batch_that_is_decoded_in_parts_gives_the_same_tokens(llm: Any, monkey
 
 
 def test_finished_rows_leave_the_batch_and_the_others_go_on_undisturbed(llm: Any):
-    prompts = [llm._read(image_request(llm, index)) for index in range(3)]
+    prompts = [vllm(".prompts").read_prompt(image_request(llm, index), llm.processor) for index in range(3)]
     alone = vllm(".decoding").generate(llm.model, prompts, greedy(), [], 0, torch.Generator())
     end = alone[1][4]
     widths: list[int] = []

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from fakes.commands import ier1, refused
+from fakes.easyr1 import environment
 
 from ier1_plugin.training import curves
 from ier1_plugin.training.logs import REWARDS, RunLog, join, read_runs
@@ -273,14 +274,10 @@ del tracker
 @pytest.mark.slow
 @pytest.mark.parametrize(("loggers", "from_source"), [("tensorboard", False), ("tensorboard,file", True)])
 def test_what_easyr1s_own_loggers_write_is_read(tmp_path: Path, loggers: str, from_source: bool):
-    source = os.environ.get("EASYR1_SOURCE", "")
-    if from_source and not Path(source, "verl").is_dir():
-        pytest.skip("EASYR1_SOURCE does not name EasyR1's source")
-    if not from_source:
-        pytest.importorskip("verl", reason="EasyR1 is not installed")
-    places = {"TENSORBOARD_DIR": str(tmp_path / "tb")} | ({"PYTHONPATH": source} if from_source else {})
+    which = "source" if from_source else "installed"
     command = [sys.executable, "-c", LOGGERS, loggers, str(tmp_path / "checkpoints")]
-    subprocess.run(command, env=os.environ | places, check=True, cwd=tmp_path, timeout=120, capture_output=True)
+    easyr1 = environment(which, TENSORBOARD_DIR=str(tmp_path / "tb"))
+    subprocess.run(command, env=easyr1, check=True, cwd=tmp_path, timeout=120, capture_output=True)
     for place in ["tb", *(["checkpoints"] if from_source else [])]:
         (run,) = read_runs(tmp_path / place)
         assert run.points("train", "overall") == {1: 0.25, 2: 0.5}

@@ -6,24 +6,17 @@ The installed EasyR1 and, where EASYR1_SOURCE names it, its current source; each
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import easyr1_host
+from fakes.easyr1 import needs_no_gpu, run_script
 
 from ier1_plugin.task.schema import Decomposition
-from ier1_plugin.training.cpu import guard
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(guard.has_gpu(), reason="this machine has a GPU: the CPU stand-ins refuse to run"),
-]
+pytestmark = [pytest.mark.slow, needs_no_gpu]
 MANAGERS = {"installed": "BatchFunctionRewardManager", "source": "AutoRewardManager"}
 PARTS = ["overall", "format", "action", "subject", "goal"]
 
@@ -31,22 +24,13 @@ PARTS = ["overall", "format", "action", "subject", "goal"]
 @pytest.fixture(scope="module", params=MANAGERS)
 def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `easyr1_host.py` saw in one EasyR1."""
-    source = os.environ.get("EASYR1_SOURCE", "") if request.param == "source" else ""
-    if request.param == "source" and not source:
-        pytest.skip("EASYR1_SOURCE is not set: EasyR1's current source")
     folder = tmp_path_factory.mktemp(request.param)
     # Ray's sockets take no longer paths
     ray_folder = tempfile.mkdtemp(prefix="ier1_", dir="/tmp")
-    environment = os.environ | {
-        "PYTHONPATH": source,
-        "OMP_NUM_THREADS": "1",
-        "HF_HOME": str(folder / "hf"),
-        "RAY_TMPDIR": ray_folder,
-    }
-    command = [sys.executable, str(Path(easyr1_host.__file__)), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    shutil.rmtree(ray_folder, ignore_errors=True)
-    assert done.returncode == 0, done.stderr[-4000:]
+    try:
+        run_script("easyr1_host.py", request.param, folder, HF_HOME=str(folder / "hf"), RAY_TMPDIR=ray_folder)
+    finally:
+        shutil.rmtree(ray_folder, ignore_errors=True)
     return json.loads((folder / "report.json").read_text()) | {"which": request.param}
 
 

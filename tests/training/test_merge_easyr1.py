@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import tiny_models
 from fakes.commands import ier1
+from fakes.easyr1 import run_script
 
 from ier1_plugin.task.images import prepare
 from ier1_plugin.training.checkpoint import Weight
@@ -20,8 +18,6 @@ from ier1_plugin.training.export import hub_names
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("verl", reason="EasyR1 is not installed")
-ROOT = Path(__file__).parents[2]
-SOURCE = os.environ.get("EASYR1_SOURCE", "")
 BUDGET = ("--min-pixels", "784", "--max-pixels", "4096")
 
 
@@ -39,18 +35,14 @@ def model(tmp_path_factory: pytest.TempPathFactory, torchvision_imports: None) -
     return tiny_models.build(tmp_path_factory.mktemp("tiny") / "model", "qwen2_5_vl")
 
 
-def save(*checkpoints: tuple[Path, Path, str, int], source: str = "") -> list[Path]:
+def save(*checkpoints: tuple[Path, Path, str, int], which: str = "installed") -> list[Path]:
     """Saves step 4 of runs, each given by its model, its folder, its layout and its number of ranks."""
     names = ("model", "actor", "layout", "ranks")
     jobs = [
         dict(zip(names, (str(model), str(run / "global_step_4" / "actor"), layout, ranks), strict=True))
         for model, run, layout, ranks in checkpoints
     ]
-    path = os.pathsep.join(filter(None, [source, str(ROOT)]))
-    command = [sys.executable, str(ROOT / "tests" / "fakes" / "easyr1_checkpoint.py"), json.dumps(jobs)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": path}
-    saved = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert saved.returncode == 0, saved.stdout + saved.stderr
+    run_script("easyr1_checkpoint.py", which, json.dumps(jobs))
     return [run for _, run, _, _ in checkpoints]
 
 
@@ -162,11 +154,10 @@ def test_the_merged_processor_sees_a_prepared_image_as_the_trained_one_did(
         assert inputs["pixel_values"].equal(wanted["pixel_values"])
 
 
-@pytest.mark.skipif(not Path(SOURCE, "verl").is_dir(), reason="EASYR1_SOURCE does not name EasyR1's source")
 def test_lora_and_qwen3_checkpoints_of_easyr1s_current_source_merge(tmp_path: Path, model: Path):
     qwen3 = tiny_models.build(tmp_path / "qwen3", "qwen3_vl")
     jobs = [(model, tmp_path / "lora_run", "lora", 2), (qwen3, tmp_path / "qwen3_run", "fsdp", 2)]
-    for run in save(*jobs, source=SOURCE):
+    for run in save(*jobs, which="source"):
         out = merged(run, tmp_path / f"merged_{run.name}", "--dtype", "float32")
         assert_weights_are_those_of_the_run(run, out, "float32")
         load(out)

@@ -21,10 +21,10 @@ __all__ = ["REPLACED", "SITE", "guard", "install", "ray_init_kwargs"]
 REPLACED = {
     "vllm": "site/vllm: generates with the transformers model and a KV cache; vLLM needs a GPU build",
     "flash_attn.bert_padding": "site/flash_attn: the same packing in plain torch; flash-attn needs CUDA",
-    "torch.cuda, NCCL, device 'cuda'": "cuda.py: answers from the CPU, gloo, device 'cpu'",
-    "attn_implementation='flash_attention_2'": "attention.py: PyTorch's scaled dot product attention",
-    "the data loader's 8 worker processes": "data_loader.py: none, or IER1_CPU_LOADER_WORKERS of them",
-    "torchvision's operator schemas": "torchvision_ops.py: defined only where torchvision's own library can't load",
+    "torch.cuda, NCCL, device 'cuda'": "replacements.py: answers from the CPU, gloo, device 'cpu'",
+    "attn_implementation='flash_attention_2'": "replacements.py: PyTorch's scaled dot product attention",
+    "the data loader's 8 worker processes": "replacements.py: none, or IER1_CPU_LOADER_WORKERS of them",
+    "torchvision's operator schemas": "chat/torchvision_ops.py: only where torchvision's own library can't load",
 }
 SITE = Path(__file__).parent / "site"
 # imported by name elsewhere in EasyR1: too late to replace anything
@@ -38,22 +38,16 @@ def install() -> None:
     Each replacement happens when its target is imported, so that a Ray worker which never trains pays nothing.
     RuntimeError: this machine has a GPU, or vLLM or EasyR1's workers were imported before.
     """
-    _refuse()
+    if guard.has_gpu():
+        raise RuntimeError("the CPU stand-ins were asked for on a machine with a GPU; run without --cpu")
+    if loaded := [name for name in ("vllm", *_TOO_LATE) if name in sys.modules]:
+        raise RuntimeError(f"ier1_plugin.training.cpu.install() must run before {', '.join(loaded)} is imported")
     from wrapt import register_post_import_hook
 
     from ier1_plugin.chat import torchvision_ops
-    from ier1_plugin.training.cpu import attention, cuda, data_loader, provenance
+    from ier1_plugin.training.cpu import replacements
 
     # first on the path: an installed vLLM can't run without a GPU, and EasyR1 must not find half of it
     sys.path.insert(0, str(SITE))
-    for replacement in (cuda, torchvision_ops, attention, data_loader, provenance):
-        for target, patch in replacement.HOOKS.items():
-            register_post_import_hook(patch, target)
-
-
-def _refuse() -> None:
-    if guard.has_gpu():
-        raise RuntimeError("the CPU stand-ins were asked for on a machine with a GPU; run without --cpu")
-    loaded = [name for name in ("vllm", *_TOO_LATE) if name in sys.modules]
-    if loaded:
-        raise RuntimeError(f"ier1_plugin.training.cpu.install() must run before {', '.join(loaded)} is imported")
+    for target, patch in [*torchvision_ops.HOOKS.items(), *replacements.HOOKS.items()]:
+        register_post_import_hook(patch, target)

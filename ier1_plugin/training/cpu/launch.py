@@ -26,41 +26,30 @@ def ray_init_kwargs(n_gpus: int, address: str | None) -> dict[str, Any]:
     `n_gpus`: ranks on this machine (`trainer.n_gpus_per_node`), given to Ray as logical GPUs. `address`: of a running
     cluster (RAY_ADDRESS counts too), which has its own numbers; there only the runtime environment is passed.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        return {"address": address, "runtime_env": _runtime_env()}
+    env_vars = {key: value for key, value in os.environ.items() if key.startswith("IER1_CPU_")}
+    # a job's path is Ray's copy of the working directory, which Ray hands to the workers itself
+    if "PYTHONPATH" in os.environ and JOB_CONFIG not in os.environ:
+        env_vars["PYTHONPATH"] = os.environ["PYTHONPATH"]
+    env_vars |= {
+        "OMP_NUM_THREADS": str(threads()),
+        "TOKENIZERS_PARALLELISM": "true",
+        # Ray warns otherwise that it will stop hiding GPUs from tasks that ask for none
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    # less what the submitted job sets already: Ray refuses a key that both name
+    job = json.loads(os.environ.get(JOB_CONFIG) or "{}").get("runtime_env") or {}
+    taken = job.get("env_vars") or {}
+    runtime_env: dict[str, Any] = {"env_vars": {key: env_vars[key] for key in env_vars if key not in taken}}
+    if "worker_process_setup_hook" not in job:
+        runtime_env["worker_process_setup_hook"] = SETUP_HOOK
+    if address := address or os.environ.get("RAY_ADDRESS"):
+        return {"address": address, "runtime_env": runtime_env}
     return {
         "num_cpus": EXTRA_CPUS + n_gpus,
         "num_gpus": n_gpus,
         "include_dashboard": False,
         "object_store_memory": OBJECT_STORE_BYTES,
-        "runtime_env": _runtime_env(),
-    }
-
-
-def _runtime_env() -> dict[str, Any]:
-    """Ours, less what the submitted job sets already: Ray refuses a key that both name."""
-    job = json.loads(os.environ.get(JOB_CONFIG) or "{}").get("runtime_env") or {}
-    taken = job.get("env_vars") or {}
-    env: dict[str, Any] = {"env_vars": {key: value for key, value in _env_vars().items() if key not in taken}}
-    if "worker_process_setup_hook" not in job:
-        env["worker_process_setup_hook"] = SETUP_HOOK
-    return env
-
-
-def _env_vars() -> dict[str, str]:
-    own = {key: value for key, value in os.environ.items() if key.startswith("IER1_CPU_")}
-    # a job's path is Ray's copy of the working directory, which Ray hands to the workers itself
-    path = (
-        {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ and JOB_CONFIG not in os.environ else {}
-    )
-    return {
-        **own,
-        **path,
-        "OMP_NUM_THREADS": str(threads()),
-        "TOKENIZERS_PARALLELISM": "true",
-        # Ray warns otherwise that it will stop hiding GPUs from tasks that ask for none
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "runtime_env": runtime_env,
     }
 
 

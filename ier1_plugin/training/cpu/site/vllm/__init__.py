@@ -10,9 +10,8 @@ probabilities, tensor parallelism, and everything about GPU memory.
 
 from __future__ import annotations
 
-from .engine import LLM
-from .outputs import CompletionOutput, RequestOutput
-from .sampling import SamplingParams
+from vllm.engine import LLM, CompletionOutput, RequestOutput
+from vllm.sampling import SamplingParams
 
 __all__ = ["LLM", "CompletionOutput", "RequestOutput", "SamplingParams"]
 __version__ = "0.8.5+cpu.standin"

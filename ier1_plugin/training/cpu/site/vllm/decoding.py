@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from .prompts import Prompt, left_padded
-from .sampling import SamplingParams, choose
+from vllm.prompts import Prompt, left_padded
+from vllm.sampling import SamplingParams, choose
 
 
 @dataclass
@@ -30,19 +30,6 @@ class _Rows:
     owner: torch.Tensor
     """(rows,), which sample each row writes."""
 
-    def repeat(self, n: int) -> None:
-        if n == 1:
-            return
-        self.cache.batch_repeat_interleave(n)
-        self.logits = self.logits.repeat_interleave(n, dim=0)
-        self.mask = self.mask.repeat_interleave(n, dim=0)
-        self.positions = self.positions.repeat_interleave(n, dim=1)
-        self.owner = torch.arange(len(self.logits))
-
-    def keep(self, rows: torch.Tensor) -> None:
-        self.cache.batch_select_indices(rows)
-        self.mask, self.owner, self.positions = self.mask[rows], self.owner[rows], self.positions[:, rows]
-
 
 @torch.no_grad()
 def generate(
@@ -53,8 +40,7 @@ def generate(
     pad_token: int,
     generator: torch.Generator,
 ) -> list[list[int]]:
-    rows = _prefill(model, left_padded(prompts, pad_token))
-    rows.repeat(params.n)
+    rows = _prefill(model, left_padded(prompts, pad_token), params.n)
     samples: list[list[int]] = [[] for _ in rows.owner]
     ends = torch.tensor([] if params.ignore_eos else end_tokens, dtype=torch.long)
     while True:
@@ -65,17 +51,27 @@ def generate(
         if not len(going_on) or len(samples[rows.owner[going_on[0]]]) >= params.max_tokens:
             return samples
         if len(going_on) < len(tokens):
-            rows.keep(going_on)
+            rows.cache.batch_select_indices(going_on)
+            rows.mask, rows.owner = rows.mask[going_on], rows.owner[going_on]
+            rows.positions = rows.positions[:, going_on]
         _step(model, rows, tokens[going_on])
 
 
-def _prefill(model: Any, batch: dict[str, torch.Tensor]) -> _Rows:
+def _prefill(model: Any, batch: dict[str, torch.Tensor], n: int) -> _Rows:
+    """Reads each prompt once; n rows for each."""
     if "pixel_values" in batch:
         batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
-    positions = _positions(model, batch)
+    # (3, rows, tokens): Qwen-VL counts time, height and width; padding holds any number
+    positions = model.model.get_rope_index(
+        batch["input_ids"], image_grid_thw=batch.get("image_grid_thw"), attention_mask=batch["attention_mask"]
+    )[0]
     output = model(**batch, position_ids=positions, use_cache=True, logits_to_keep=1)
-    owner = torch.arange(len(output.logits))
-    return _Rows(output.logits[:, -1], batch["attention_mask"], positions[:, :, -1:], output.past_key_values, owner)
+    if n > 1:
+        output.past_key_values.batch_repeat_interleave(n)
+    logits = output.logits[:, -1].repeat_interleave(n, dim=0)
+    mask = batch["attention_mask"].repeat_interleave(n, dim=0)
+    last = positions[:, :, -1:].repeat_interleave(n, dim=1)
+    return _Rows(logits, mask, last, output.past_key_values, torch.arange(len(logits)))
 
 
 def _step(model: Any, rows: _Rows, tokens: torch.Tensor) -> None:
@@ -90,10 +86,3 @@ def _step(model: Any, rows: _Rows, tokens: torch.Tensor) -> None:
         cache_position=torch.tensor([rows.mask.shape[1] - 1]),
     )
     rows.logits = output.logits[:, -1]
-
-
-def _positions(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """(3, rows, tokens): Qwen-VL counts time, height and width; padding holds any number."""
-    return model.model.get_rope_index(
-        batch["input_ids"], image_grid_thw=batch.get("image_grid_thw"), attention_mask=batch["attention_mask"]
-    )[0]

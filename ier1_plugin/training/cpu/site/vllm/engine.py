@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MethodType, SimpleNamespace
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, GenerationConfig
 
-from .decoding import generate
-from .outputs import CompletionOutput, RequestOutput
-from .prompts import Prompt, read_prompt
-from .sampling import SamplingParams
-from .weights import RolloutWeights
+from vllm.decoding import generate
+from vllm.prompts import read_prompt
+from vllm.sampling import SamplingParams
+from vllm.weights import RolloutWeights
 
 # rows x (prompt + response) that are decoded at once: about 70 MB of cache for a model of a million parameters
 MAX_CACHED_TOKENS = 2**16
+
+
+@dataclass
+class CompletionOutput:
+    token_ids: list[int]
+
+
+@dataclass
+class RequestOutput:
+    """The answers to one prompt."""
+
+    outputs: list[CompletionOutput]
 
 
 class LLM:
@@ -34,16 +46,36 @@ class LLM:
         **_: Any,
     ) -> None:
         print(f"rollout=cpu-standin: {model} is sampled by transformers on the CPU, vLLM is not used")
-        self.model = _build(model, getattr(torch, dtype), load_format, trust_remote_code)
+        options: dict[str, Any] = {"torch_dtype": getattr(torch, dtype), "attn_implementation": "sdpa"}
+        options["trust_remote_code"] = trust_remote_code
+        if load_format == "dummy":
+            # as in vLLM: random until the first synchronisation
+            config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
+            self.model = AutoModelForImageTextToText.from_config(config, **options).eval()
+        else:
+            self.model = AutoModelForImageTextToText.from_pretrained(model, **options).eval()
+        for module in self.model.modules():
+            if type(module) in _ORIGINAL_FORWARDS:
+                module.forward = MethodType(_ORIGINAL_FORWARDS[type(module)], module)
         self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
         # the fast one, as in EasyR1's worker: both must see the same pixels
         self.processor = AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code, use_fast=True)
-        self.end_tokens = _end_tokens(model, self.tokenizer)
+        try:
+            ends = GenerationConfig.from_pretrained(model).eos_token_id
+        except OSError:
+            ends = None
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        self.end_tokens: list[int] = ends if isinstance(ends, list) else [ends]
         self.seed, self.max_model_len = seed, max_model_len
         self._streams: dict[int, torch.Generator] = {}
         self._weights = RolloutWeights(self.model)
         self._loras: set[int] = set()
-        self.llm_engine = self._engine()
+        # the path on which EasyR1's sharding manager reaches the weights
+        runner = SimpleNamespace(model=self._weights, encoder_cache={})
+        executor = SimpleNamespace(driver_worker=SimpleNamespace(worker=SimpleNamespace(model_runner=runner)))
+        self.llm_engine = SimpleNamespace(
+            model_executor=executor, add_lora=self._add_lora, list_loras=lambda: set(self._loras)
+        )
 
     def generate(
         self,
@@ -53,11 +85,21 @@ class LLM:
         use_tqdm: bool = False,
     ) -> list[RequestOutput]:
         """One RequestOutput with n completions for each prompt. The adapter is merged already, whatever the request."""
-        outputs: list[RequestOutput] = []
+        read = [read_prompt(prompt, self.processor) for prompt in prompts]
+        longest = max((len(prompt.token_ids) for prompt in read), default=0)
+        if self.max_model_len is not None and longest > self.max_model_len:
+            raise ValueError(f"a prompt has {longest} tokens, max_model_len is {self.max_model_len}")
+        # as many at once as the cache has room for
+        n, at_once = (
+            sampling_params.n,
+            MAX_CACHED_TOKENS // ((longest + sampling_params.max_tokens) * sampling_params.n),
+        )
         stream = self._stream(self.seed if sampling_params.seed is None else sampling_params.seed)
-        for part in self._parts([self._read(prompt) for prompt in prompts], sampling_params):
+        outputs: list[RequestOutput] = []
+        for start in range(0, len(read), max(1, at_once)):
+            part = read[start : start + max(1, at_once)]
             samples = generate(self.model, part, sampling_params, self.end_tokens, self.tokenizer.pad_token_id, stream)
-            groups = (samples[i : i + sampling_params.n] for i in range(0, len(samples), sampling_params.n))
+            groups = (samples[i : i + n] for i in range(0, len(samples), n))
             outputs += [RequestOutput([CompletionOutput(tokens) for tokens in group]) for group in groups]
         return outputs
 
@@ -67,28 +109,10 @@ class LLM:
     def wake_up(self, tags: list[str] | None = None) -> None:
         """Nothing to load."""
 
-    def _engine(self) -> SimpleNamespace:
-        """The path on which EasyR1's sharding manager reaches the weights."""
-        runner = SimpleNamespace(model=self._weights, encoder_cache={})
-        executor = SimpleNamespace(driver_worker=SimpleNamespace(worker=SimpleNamespace(model_runner=runner)))
-        return SimpleNamespace(model_executor=executor, add_lora=self._add_lora, list_loras=lambda: set(self._loras))
-
     def _add_lora(self, request: Any) -> bool:
         self._weights.add_lora(request.lora_tensors, request.peft_config)
         self._loras = {request.lora_int_id}
         return True
-
-    def _read(self, request: Mapping[str, Any]) -> Prompt:
-        prompt = read_prompt(request, self.processor)
-        if self.max_model_len is not None and len(prompt.token_ids) > self.max_model_len:
-            raise ValueError(f"a prompt has {len(prompt.token_ids)} tokens, max_model_len is {self.max_model_len}")
-        return prompt
-
-    def _parts(self, prompts: list[Prompt], params: SamplingParams) -> Iterator[list[Prompt]]:
-        """Prompts in their order, as many at once as the cache has room for."""
-        longest = max((len(prompt.token_ids) for prompt in prompts), default=0) + params.max_tokens
-        size = max(1, MAX_CACHED_TOKENS // (longest * params.n))
-        return (prompts[i : i + size] for i in range(0, len(prompts), size))
 
     def _stream(self, seed: int) -> torch.Generator:
         if seed not in self._streams:
@@ -96,26 +120,6 @@ class LLM:
             rank = int(os.environ.get("RANK", "0"))
             self._streams[seed] = torch.Generator().manual_seed(seed + 1_000_003 * rank)
         return self._streams[seed]
-
-
-def _build(path: str, dtype: torch.dtype, load_format: str, trust_remote_code: bool) -> Any:
-    options: dict[str, Any] = {"attn_implementation": "sdpa", "trust_remote_code": trust_remote_code}
-    if load_format == "dummy":
-        # as in vLLM: random until the first synchronisation
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        model = AutoModelForImageTextToText.from_config(config, torch_dtype=dtype, **options)
-    else:
-        model = AutoModelForImageTextToText.from_pretrained(path, torch_dtype=dtype, **options)
-    return _with_original_forward(model.eval())
-
-
-def _end_tokens(path: str, tokenizer: Any) -> list[int]:
-    try:
-        tokens = GenerationConfig.from_pretrained(path).eos_token_id
-    except OSError:
-        tokens = None
-    tokens = tokenizer.eos_token_id if tokens is None else tokens
-    return tokens if isinstance(tokens, list) else [tokens]
 
 
 def _original_forwards() -> dict[type, Any]:
@@ -136,10 +140,3 @@ def _original_forwards() -> dict[type, Any]:
 # EasyR1 exchanges these methods for ones without a cache when padding_free=true (models/monkey_patch.py), after this
 # module has been imported
 _ORIGINAL_FORWARDS = _original_forwards()
-
-
-def _with_original_forward(model: Any) -> Any:
-    for module in model.modules():
-        if type(module) in _ORIGINAL_FORWARDS:
-            module.forward = MethodType(_ORIGINAL_FORWARDS[type(module)], module)
-    return model

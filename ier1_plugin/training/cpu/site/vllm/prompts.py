@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,13 @@ def read_prompt(request: Mapping[str, Any], processor: Any) -> Prompt:
     images = {name: features[name] for name in ("pixel_values", "image_grid_thw")}
     lengths = images["image_grid_thw"].prod(dim=-1) // processor.image_processor.merge_size**2
     image_token = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
-    return Prompt(_expand(token_ids, image_token, lengths.tolist()), images)
+    remaining = lengths.tolist()
+    if token_ids.count(image_token) != len(remaining):
+        raise ValueError(f"{token_ids.count(image_token)} image tokens for {len(remaining)} images in a prompt")
+    expanded: list[int] = []
+    for token in token_ids:
+        expanded += [token] * (remaining.pop(0) if token == image_token else 1)
+    return Prompt(expanded, images)
 
 
 def left_padded(prompts: list[Prompt], pad_token: int) -> dict[str, torch.Tensor]:
@@ -48,13 +54,3 @@ def left_padded(prompts: list[Prompt], pad_token: int) -> dict[str, torch.Tensor
     with_images = [prompt.images for prompt in prompts if prompt.images]
     names = with_images[0] if with_images else ()
     return batch | {name: torch.cat([images[name] for images in with_images]) for name in names}
-
-
-def _expand(token_ids: list[int], image_token: int, lengths: Iterable[int]) -> list[int]:
-    remaining = list(lengths)
-    if token_ids.count(image_token) != len(remaining):
-        raise ValueError(f"{token_ids.count(image_token)} image tokens for {len(remaining)} images in a prompt")
-    expanded: list[int] = []
-    for token in token_ids:
-        expanded += [token] * (remaining.pop(0) if token == image_token else 1)
-    return expanded

@@ -33,32 +33,21 @@ class SamplingParams:
 
 def choose(logits: torch.Tensor, params: SamplingParams, generator: torch.Generator) -> torch.Tensor:
     """(rows, vocabulary) logits -> (rows,) token ids."""
-    logits = _biased(logits.float(), params.logit_bias)
+    logits = logits.float()
+    if params.logit_bias:
+        logits = logits.clone()
+        bias = torch.tensor([float(value) for value in params.logit_bias.values()])
+        logits[:, [int(token) for token in params.logit_bias]] += bias
     if params.temperature == 0:
         return logits.argmax(dim=-1)
-    probabilities = torch.softmax(_top_k(logits / params.temperature, params.top_k), dim=-1)
-    return torch.multinomial(_top_p(probabilities, params.top_p), num_samples=1, generator=generator)[:, 0]
-
-
-def _biased(logits: torch.Tensor, bias: dict[int, float] | None) -> torch.Tensor:
-    if not bias:
-        return logits
-    logits = logits.clone()
-    logits[:, [int(token) for token in bias]] += torch.tensor([float(value) for value in bias.values()])
-    return logits
-
-
-def _top_k(logits: torch.Tensor, top_k: int) -> torch.Tensor:
-    if not 0 < top_k < logits.shape[-1]:
-        return logits
-    smallest_kept = logits.topk(top_k, dim=-1).values[:, -1:]
-    return logits.masked_fill(logits < smallest_kept, float("-inf"))
-
-
-def _top_p(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Keeps the likeliest tokens up to and including the one that reaches top_p."""
-    if top_p >= 1:
-        return probabilities
-    ordered, tokens = probabilities.sort(dim=-1, descending=True)
-    ordered[ordered.cumsum(dim=-1) - ordered >= top_p] = 0
-    return torch.zeros_like(probabilities).scatter_(-1, tokens, ordered)
+    logits = logits / params.temperature
+    if 0 < params.top_k < logits.shape[-1]:
+        smallest_kept = logits.topk(params.top_k, dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < smallest_kept, float("-inf"))
+    probabilities = torch.softmax(logits, dim=-1)
+    if params.top_p < 1:
+        # the likeliest tokens up to and including the one that reaches top_p
+        ordered, tokens = probabilities.sort(dim=-1, descending=True)
+        ordered[ordered.cumsum(dim=-1) - ordered >= params.top_p] = 0
+        probabilities = torch.zeros_like(probabilities).scatter_(-1, tokens, ordered)
+    return torch.multinomial(probabilities, num_samples=1, generator=generator)[:, 0]

@@ -23,12 +23,12 @@ class RolloutWeights:
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Copies every tensor by its checkpoint name; KeyError: a name unknown here, or a parameter left out."""
         own = dict(self.model.named_parameters(remove_duplicate=False)) | dict(self.model.named_buffers())
-        given = {self._module_name(name): weight for name, weight in weights}
+        sent = {self.module_name(name): weight for name, weight in weights}
         # tied weights come under one of their names; buffers that aren't saved don't come at all
-        missing = dict(self.model.named_parameters()).keys() - given.keys()
-        if missing or given.keys() - own.keys():
-            raise KeyError(f"not sent: {sorted(missing)[:3]}; unknown: {sorted(given.keys() - own.keys())[:3]}")
-        for name, weight in given.items():
+        missing = dict(self.model.named_parameters()).keys() - sent.keys()
+        if missing or sent.keys() - own.keys():
+            raise KeyError(f"not sent: {sorted(missing)[:3]}; unknown: {sorted(sent.keys() - own.keys())[:3]}")
+        for name, weight in sent.items():
             own[name].copy_(weight)
 
     @torch.no_grad()
@@ -45,10 +45,8 @@ class RolloutWeights:
             delta = tensors[b].float() @ tensors[a].float() * (config["lora_alpha"] / config["r"])
             weight.copy_(base.float() + delta)
 
-    def _module_name(self, name: str) -> str:
+    def module_name(self, name: str) -> str:
         """Checkpoints keep the names from before transformers 4.52 moved the modules."""
-        for pattern, replacement in (getattr(self.model, "_checkpoint_conversion_mapping", None) or {}).items():
-            name, found = re.subn(pattern, replacement, name)
-            if found:
-                break
-        return name
+        moved = getattr(self.model, "_checkpoint_conversion_mapping", None) or {}
+        names = (re.subn(pattern, replacement, name) for pattern, replacement in moved.items())
+        return next((new for new, count in names if count), name)
