@@ -39,10 +39,10 @@ name=quickstart started=$SECONDS
 . examples/small_world_stages.sh
 
 evaluate() {
-    local model=$1 result=$2
+    local model=$1 folder=$2
     shift 2
     "$python" -m ier1_plugin.small_world.evaluate "$model" --rows "$out/rows/val.parquet" --limit "$validated" \
-        --out "$result" "$@"
+        --out "$folder" "$@"
 }
 
 curves() {
@@ -57,32 +57,32 @@ page() {
 stage rows "building $rows rows from photographs" "$out/rows/val.parquet" build_rows "$out/rows" "$rows"
 stage warm "making a tiny Qwen2.5-VL and warming it up, $warm_up_steps steps" "$out/warm/config.json" \
     warm_up "$out/warm" "$warm_up_steps"
-stage before "validating it before GRPO" "$out/before.json" evaluate "$out/warm" "$out/before.json"
+stage before "validating it before GRPO" "$out/before/greedy.jsonl" evaluate "$out/warm" "$out/before"
 warmed_up=$commands
 stage grpo "GRPO in EasyR1 on Ray, $STEPS steps" "$out/grpo/global_step_$STEPS" \
     grpo "$out/rows" "$out/warm" "$out/grpo" "$STEPS" ${overrides[@]+"${overrides[@]}"}
 stage merged "merging the checkpoint" "$out/model/config.json" merge "$out/grpo/global_step_$STEPS" "$out/model"
-stage after "validating it after GRPO" "$out/after.json" evaluate "$out/model" "$out/after.json"
+stage after "validating it after GRPO" "$out/after/greedy.jsonl" evaluate "$out/model" "$out/after"
 stage curves "drawing the curves" "$out/curves/reward_curves.png" curves "$out/grpo"
 stage page "editing three photographs with the trained model" "$out/index.html" page
 
 proofs=()
 if [ $controls = yes ]; then
-    stage shuffled "control: validating it with shuffled photos" "$out/shuffled.json" \
-        evaluate "$out/model" "$out/shuffled.json" --shuffle-photos
+    stage shuffled "control: validating it with shuffled photos" "$out/shuffled/greedy.jsonl" \
+        evaluate "$out/model" "$out/shuffled" --shuffle-photos
     commands=$warmed_up
     stage grpo-lr0 "control: GRPO with learning rate 0, $control_steps steps" "$out/grpo-lr0/global_step_$control_steps" \
         grpo "$out/rows" "$out/warm" "$out/grpo-lr0" "$control_steps" ${overrides[@]+"${overrides[@]}"} worker.actor.optim.lr=0
     stage merged-lr0 "merging its checkpoint" "$out/model-lr0/config.json" \
         merge "$out/grpo-lr0/global_step_$control_steps" "$out/model-lr0"
-    stage no-learning "validating it" "$out/no-learning.json" \
-        evaluate "$out/model-lr0" "$out/no-learning.json" --seed 1
-    proofs=(--shuffled "$out/shuffled.json" --no-learning "$out/no-learning.json")
+    stage no-learning "validating it" "$out/no-learning/greedy.jsonl" \
+        evaluate "$out/model-lr0" "$out/no-learning" --seed 1
+    proofs=(--shuffled "$out/shuffled" --no-learning "$out/no-learning")
 fi
 
 echo
-"$python" -m ier1_plugin.small_world.report --before "$out/before.json" --after "$out/after.json" \
-    ${proofs[@]+"${proofs[@]}"} --out "$out/report.txt"
+"$python" -m ier1_plugin.evaluation.decomposition --rows "$out/rows/val.parquet" --before "$out/before" \
+    --after "$out/after" ${proofs[@]+"${proofs[@]}"} --out "$out/report.txt"
 if [ $short = yes ]; then
     echo "This was a short version: it shows that every stage runs. To see the reward rise, run it without STEPS."
 fi
@@ -94,5 +94,5 @@ Done in $((SECONDS - started)) s. Files:
   $out/model/           the model after GRPO, for transformers
   $out/curves/          reward_curves.png and .csv
   $out/index.html       open it: the curves, and three photographs before and after
-  $out/report.txt       the table above; before.json and after.json hold every row
+  $out/report.txt       the table above; before/ and after/ hold every response
 END

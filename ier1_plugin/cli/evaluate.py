@@ -191,8 +191,7 @@ def _pairs(flag: str, text: str) -> dict[str, str]:
 def _decomposition(
     out: Path, models: Sequence[str], rows: Path | None, sample: int | None, seed: int, jobs: int
 ) -> None:
-    from ier1_plugin.evaluation.decomposition import score_all
-    from ier1_plugin.evaluation.decomposition_table import table
+    from ier1_plugin.evaluation.decomposition import score_all, table
     from ier1_plugin.evaluation.records import EvaluationError
 
     if rows is None:

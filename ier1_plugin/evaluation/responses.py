@@ -1,123 +1,159 @@
-"""Responses of a model to RL rows: asked once each, kept as they come, read again by a later run.
+"""Responses of models to RL rows: asked once each, kept as they come, taken again by a later run.
 
-asked(Path("out"), "local:decomposer", Path("val.parquet"), ["psr-1f3k"], jobs=8, tell=print)
--> {"psr-1f3k": {"response": "<think> ..."}}      # and a line in out/responses/local%3Adecomposer.jsonl
+    ask_models(Path("out"), ["local:decomposer"], Path("val.parquet"), ["psr-1f3k"], jobs=8, on_warning=print)
+    -> {"local:decomposer": {"psr-1f3k": ["<think> ..."]}}      # and a record in out/responses.sqlite
+
+    identity("local:decomposer")
+    -> {"model": "local:decomposer", "files_sha256": "9f2c...", "prompt_sha256": "0d5f...", "min_pixels": 3136, ...}
+
+A response belongs to all that it depends on: weights that were trained anew are asked anew. Weights in a folder are
+known by their content, models of the hub by their commit, served ones by address and name alone: what a server loads
+under a name can't be seen from here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from ier1_plugin.chat import Chat, RequestRejected, TransientError, make_chat
-from ier1_plugin.chat.server import without_password
-from ier1_plugin.data.tables import Line, read
-from ier1_plugin.evaluation.model_identity import answers_file
+from ier1_plugin.chat import BUDGET, RequestRejected, TransientError, make_chat
+from ier1_plugin.chat.local import check_weights, decomposer_facts
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.pipeline.agents import decomposition_request
-from ier1_plugin.runs.workers import as_completed
+from ier1_plugin.prompts import path as prompt_path
+from ier1_plugin.runs.errors import one_line
+from ier1_plugin.runs.fingerprint import fingerprint, sha256_of
+from ier1_plugin.runs.store import Store
+from ier1_plugin.runs.workers import as_completed, progress
 from ier1_plugin.task.images import ImageError, open_image
 from ier1_plugin.task.rows import IMAGE_PLACEHOLDER
 
+STORE, LINES = "responses.sqlite", "responses.jsonl"
+WANTED = '{"id": "...", "response": "..."}'
 # what one row can do wrong; anything else would befall the others too
 ROW_ERRORS = (ImageError, RequestRejected, TransientError)
-Answer = dict[str, str]
+
+Answers = dict[str, list[str] | str]
+"""By row: the responses, several of a model that samples, or the reason why there is none."""
 
 
-def asked(
-    out: Path, model: str, rows: Path, ids: Sequence[str], jobs: int, on_warning: Callable[[str], None]
-) -> dict[str, Answer]:
-    """The answers by the ids of their rows; those that are there already are not asked for.
+def ask_models(
+    out: Path,
+    models: Sequence[str],
+    rows_file: Path,
+    ids: Collection[str],
+    jobs: int,
+    on_warning: Callable[[str], None],
+) -> dict[str, Answers]:
+    """The answers of every model to the rows in `ids`; those that are in the store are not asked for.
 
-    A row that could not be asked has an "error", and is asked again by the next run. ChatError: the model can't be had.
+    A row that could not be asked is asked again by the next run. ChatError, OSError: a model is not available, which
+    is known before any is asked.
     """
-    file = answers_file(out, model)
-    known = _kept(file)
-    answers = {id: known[id] for id in ids if id in known}
-    missing = frozenset(ids) - set(answers)
-    if not missing:
+    known = {model: identity(model) for model in models}
+    answers: dict[str, Answers] = {}
+    if not models:
         return answers
-    chat = make_chat(model, on_warning=on_warning)
-    stop = getattr(chat, "close", lambda: None)
-    found = as_completed(_rows(rows, missing), partial(_answer, chat), jobs, stop, on_warning)
-    with file.open("a", encoding="utf-8") as lines, closing(found):
-        for id, answer in tqdm(
-            found, desc=without_password(model), unit=" rows", total=len(missing), mininterval=_every()
-        ):
-            answers[id] = answer
-            if "response" in answer:
-                lines.write(json.dumps({"id": id} | answer) + "\n")
-                lines.flush()
+    with Store(out / STORE) as store:
+        for model in models:
+            whose = hashlib.sha256(json.dumps(known[model], sort_keys=True).encode()).hexdigest()[:32]
+            kept = {id: store.get(f"{whose} {id}") for id in ids}
+            answers[model] = found = {id: [records[-1]["response"]] for id, records in kept.items() if records}
+            missing = frozenset(ids) - set(found)
+            if not missing:
+                continue
+            chat = make_chat(model, on_warning=on_warning)
+
+            def ask(row: dict[str, Any], chat: Any = chat) -> tuple[str, list[str] | str]:
+                try:
+                    photo = open_image(row["images"][0]["bytes"])
+                    completion = chat(
+                        decomposition_request(photo, row["problem"].removeprefix(IMAGE_PLACEHOLDER), chat)
+                    )
+                    return row["id"], [completion.text or completion.refusal]
+                except ROW_ERRORS as error:
+                    return row["id"], one_line(error)
+
+            rows = (row for row in parquet_rows(rows_file, ("id", "problem", "images")) if row["id"] in missing)
+            with closing(as_completed(rows, ask, jobs, chat.close, on_warning)) as results:
+                for id, answer in progress(results, chat.name, len(missing)):
+                    found[id] = answer
+                    if isinstance(answer, list):
+                        store.append(f"{whose} {id}", {"id": id, "response": answer[0], **known[model]})
+        store.export(out / LINES)
     return answers
 
 
-def read_responses(file: Path) -> dict[str, Answer]:
-    """A file of responses, {"id", "response"} a line.
+def identity(model: str) -> dict[str, Any]:
+    """Of "local:FOLDER" or a served model. ChatError, OSError: there is no such model."""
+    kind, _, place = model.partition(":")
+    prompt, budget, known = prompt_path("decompose"), BUDGET, {}
+    if kind != "local":
+        chat = make_chat(model)
+        chat.close()
+        model = chat.name
+    else:
+        check_weights(place)
+        if Path(place).exists():
+            known = {"files_sha256": fingerprint(Path(place))}
+            if facts := decomposer_facts(Path(place)):
+                prompt, budget = Path(place) / facts.prompt, (facts.min_pixels, facts.max_pixels)
+        else:
+            known = {"revision": _revision(place)}
+    sizes = dict(zip(("min_pixels", "max_pixels"), budget, strict=True))
+    return {"model": model, **known, "prompt_sha256": sha256_of(prompt), **sizes}
 
-    EvaluationError: it is missing, a line is none, or two lines have one id.
+
+def read_responses(file: Path) -> Answers:
+    """A file of responses, WANTED a line; in place of one "response" there may be a list of "responses".
+
+    EvaluationError: it can't be read, a line is none, or two lines have one id.
     """
     try:
         # not splitlines, which would cut a response at the line separators that JSON lets stand
         lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from None
-    found: dict[str, Answer] = {}
+    answers: Answers = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        answer = _line(line)
-        if answer is None:
-            wanted = '{"id": "...", "response": "..."}'
-            raise EvaluationError(f"{file}, line {number}: wanted {wanted}, got {line[:80]!r}")
-        twice = found.keys() & answer.keys()
-        if twice:
-            raise EvaluationError(f"{file}, line {number}: a second response to {twice.pop()!r}; leave one of the two")
-        found |= answer
-    return found
+        try:
+            values = json.loads(line)
+            id, responses = values["id"], values["responses"] if "responses" in values else [values["response"]]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            id, responses = None, []
+        if not isinstance(id, str) or not responses or not all(isinstance(text, str) for text in responses):
+            raise EvaluationError(f"{file}, line {number}: wanted {WANTED}, got {line[:80]!r}")
+        if id in answers:
+            raise EvaluationError(f"{file}, line {number}: a second response to {id!r}; leave one of the two")
+        answers[id] = responses
+    return answers
 
 
-def _kept(file: Path) -> dict[str, Answer]:
-    """What earlier runs got; the torn last line of one that was killed is cut off."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    data = file.read_bytes() if file.is_file() else b""
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        with file.open("r+b") as lines:
-            lines.truncate(whole)
-    return read_responses(file) if whole else {}
+def parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a parquet file with those of the columns that it has. EvaluationError: it can't be read."""
+    import pyarrow as pa
+    from pyarrow import parquet
 
-
-def _line(line: str) -> dict[str, Answer] | None:
     try:
-        values = json.loads(line)
-        id, response = values["id"], values["response"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        table = parquet.ParquetFile(file)
+        there = [name for name in columns if name in table.schema_arrow.names]
+        for batch in table.iter_batches(batch_size=16, columns=there):
+            yield from batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise EvaluationError(f"--rows: {file} can't be read: {one_line(error)}") from None
+
+
+def _revision(model_id: str) -> str | None:
+    """The commit that the hub, or the cache without it, has under this id; None: neither can be asked."""
+    try:
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(model_id, "config.json")).parent.name
+    except Exception:  # the hub client raises its own and those of the HTTP client below it
         return None
-    return {id: {"response": response}} if isinstance(id, str) and isinstance(response, str) else None
-
-
-def _rows(file: Path, ids: frozenset[str]) -> Iterator[dict[str, Any]]:
-    for line in read(str(file), None, ("id", "problem", "images")):
-        if isinstance(line, Line) and line.row["id"] in ids:
-            yield line.row
-
-
-def _answer(chat: Chat, row: dict[str, Any]) -> tuple[str, Answer]:
-    try:
-        photo = open_image(row["images"][0]["bytes"] or b"")
-        completion = chat(decomposition_request(photo, row["problem"].removeprefix(IMAGE_PLACEHOLDER), chat))
-        return row["id"], {"response": completion.text or completion.refusal}
-    except ROW_ERRORS as error:
-        return row["id"], {"error": " ".join(str(error).split())}
-
-
-def _every() -> float:
-    """Seconds: a log file wants a line now and then, a terminal a live bar."""
-    return 0.5 if sys.stderr.isatty() else 30.0

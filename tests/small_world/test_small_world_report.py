@@ -1,20 +1,18 @@
-"""Evaluation, report and progress of the small world."""
+"""Responses to validation rows and the progress of a training in the small world."""
 
 from __future__ import annotations
 
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ier1_plugin.small_world import evaluate, progress, report
-from ier1_plugin.small_world.evaluate import PARTS, interval, read_rows, summary, with_shuffled_photos
-from ier1_plugin.small_world.world import is_picture_told, samples
+from ier1_plugin.small_world import evaluate, progress
+from ier1_plugin.small_world.evaluate import read_rows, with_shuffled_photos
+from ier1_plugin.small_world.world import samples
 from ier1_plugin.task.images import encode as encode_image
 from ier1_plugin.task.rows import format_row
-from reward_fns.decomposition import compute_score
 
 LOG = """\
 note: data.val_files: 400 rows checked, longest prompt 62 of 80 tokens
@@ -37,100 +35,6 @@ note: data.val_files: 400 rows checked, longest prompt 62 of 80 tokens
 \x1b[36m(Runner pid=4711)\x1b[0m reward:
 \x1b[36m(Runner pid=4711)\x1b[0m   overall: 0.7
 """
-
-
-def scores(count: int, sampled: float, greedy: float, told_subject: float = 1.0) -> list[dict[str, Any]]:
-    """Made-up scores: every fifth row is picture-told; sampled rewards differ a little from row to row."""
-    found = []
-    for number in range(count):
-        told = number % 5 == 4
-        id = f"val-{number:05d}.brighter@" + ("cat:0,0,90,100" if told else "photo")
-        wobble = 0.1 * (number % 3 - 1)
-        found.append(
-            {
-                "id": id,
-                "sampled": dict.fromkeys(PARTS, sampled + wobble),
-                "greedy": dict.fromkeys(PARTS, greedy) | ({"subject": told_subject} if told else {}),
-                "response": "",
-            }
-        )
-    return found
-
-
-def write(file: Path, found: list[dict[str, Any]]) -> Path:
-    file.write_text(json.dumps({"model": "m", **summary(found), "scores": found}))
-    return file
-
-
-def test_an_interval_holds_the_mean_and_narrows_with_more_rows():
-    few, many = (interval([0.0, 1.0] * count) for count in (5, 500))
-    assert few["low"] < few["mean"] == 0.5 < few["high"]
-    assert many["high"] - many["low"] < few["high"] - few["low"]
-    # 95 % of a mean of 1,000 coin throws: 0.5 +- 1.96 x 0.5 / sqrt(1000)
-    assert many["high"] - many["low"] == pytest.approx(0.062, abs=0.006)
-
-
-def test_an_interval_of_equal_values_has_no_width():
-    assert interval([0.3] * 4) == {"mean": pytest.approx(0.3), "low": pytest.approx(0.3), "high": pytest.approx(0.3)}
-
-
-def test_overall_is_what_the_reward_function_says():
-    sample = next(samples("val", 0))
-    responses = ["", "<think> x </think>", '<action>["Add"]</action>', "<think> x </think>\n<action>[]</action>"]
-    for response in responses:
-        row = {"response": response, "response_length": 1, "ground_truth": sample.gold.to_json()}
-        assert evaluate._score(response, evaluate.read_gold(sample.gold.to_json())) == compute_score([row])[0]
-
-
-def test_the_report_shows_before_after_and_rise(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    before = write(tmp_path / "before.json", scores(50, 0.5, 0.8))
-    after = write(tmp_path / "after.json", scores(50, 0.75, 0.85))
-    arguments = ["--before", str(before), "--after", str(after), "--out", str(tmp_path / "report.txt")]
-    assert report.main(arguments) == 0
-    printed = capsys.readouterr().out
-    assert "50 validation rows" in printed
-    assert "+0.25 [+0.25, +0.25]" in printed
-    assert "+0.05" in printed
-    assert "test bench" in printed
-    assert (tmp_path / "report.txt").read_text() in printed
-
-
-@pytest.mark.parametrize(
-    ("lr0", "shuffled_subject", "wanted"),
-    [
-        (0.8, 0.1, ["nothing rises", "read off the photo"]),
-        (0.7, 1.0, ["moved without learning", "does not look at the photo"]),
-    ],
-)
-def test_the_controls_are_judged_by_what_they_show(
-    tmp_path: Path, lr0: float, shuffled_subject: float, wanted: list[str], capsys: pytest.CaptureFixture[str]
-):
-    files = {
-        "before": scores(50, 0.5, 0.8),
-        "after": scores(50, 0.75, 0.85),
-        "no-learning": scores(50, 0.51, lr0),
-        "shuffled": scores(50, 0.7, 0.8, shuffled_subject),
-    }
-    arguments = [f"--{name}={write(tmp_path / f'{name}.json', found)}" for name, found in files.items()]
-    assert report.main([*arguments, f"--out={tmp_path / 'report.txt'}"]) == 0
-    printed = capsys.readouterr().out
-    assert all(text in printed for text in wanted)
-
-
-def test_evaluations_of_different_rows_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    before = write(tmp_path / "before.json", scores(50, 0.5, 0.8))
-    after = write(tmp_path / "after.json", scores(49, 0.5, 0.8))
-    assert report.main([f"--before={before}", f"--after={after}", f"--out={tmp_path / 'x'}"]) == 1
-    assert "different rows" in capsys.readouterr().err
-
-
-def test_a_missing_or_broken_file_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    (tmp_path / "broken.json").write_text("{")
-    for name in ("missing.json", "broken.json"):
-        file = str(tmp_path / name)
-        assert report.main(["--before", file, "--after", file, "--out", str(tmp_path / "x")]) == 1
-        assert evaluate.main([str(tmp_path), "--rows", file, "--out", str(tmp_path / "x")]) == 1
-        assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 def test_easyr1s_output_becomes_steps_with_their_validation():
@@ -186,20 +90,22 @@ def test_shuffling_moves_photos_and_nothing_else(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_an_evaluation_writes_means_with_intervals_over_rows(tmp_path: Path):
+def test_every_row_is_answered_and_the_same_seed_samples_the_same(tmp_path: Path):
     from ier1_plugin.small_world.tiny_model import build
 
-    model, out = build(tmp_path / "model"), tmp_path / "result.json"
-    rows = val_parquet(tmp_path, 10)
-    assert evaluate.main([str(model), "--rows", str(rows), "--out", str(out), "--samples", "2"]) == 0
-    result = json.loads(out.read_text())
-    assert result["rows"] == len(result["scores"]) == 10
-    assert result["picture_told"]["rows"] == sum(is_picture_told(score["id"]) for score in result["scores"]) == 2
-    for how in ("sampled", "greedy"):
-        for part in PARTS:
-            cell = result[how][part]
-            assert 0 <= cell["low"] <= cell["mean"] <= cell["high"] <= 1
-    # the same seed samples the same answers
-    again = tmp_path / "again.json"
-    assert evaluate.main([str(model), "--rows", str(rows), "--out", str(again), "--samples", "2"]) == 0
-    assert again.read_text() == out.read_text()
+    model, rows = build(tmp_path / "model"), val_parquet(tmp_path, 10)
+    for out, seed in (("one", 0), ("same", 0), ("other", 1)):
+        assert evaluate.main([str(model), f"--rows={rows}", f"--out={tmp_path / out}", f"--seed={seed}"]) == 0
+    texts = {out: (tmp_path / out / "sampled.jsonl").read_text() for out in ("one", "same", "other")}
+    assert texts["one"] == texts["same"] != texts["other"]
+    lines = [json.loads(line) for line in texts["one"].splitlines()]
+    assert [line["id"] for line in lines] == [row.id for row in read_rows(rows)]
+    assert {len(line["responses"]) for line in lines} == {2}
+    greedy = {out: (tmp_path / out / "greedy.jsonl").read_text() for out in ("one", "other")}
+    assert greedy["one"] == greedy["other"]
+
+
+def test_a_missing_file_or_model_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for rows in (tmp_path / "missing.parquet", val_parquet(tmp_path, 1)):
+        assert evaluate.main([str(tmp_path), f"--rows={rows}", f"--out={tmp_path / 'x'}"]) == 1
+        assert len(capsys.readouterr().err.splitlines()) == 1

@@ -1,0 +1,432 @@
+"""`ier1 evaluate --decomposition` and the quickstart's table: responses against gold rows, by the scorer of the training."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fakes.chain_helpers import ier1, no_settings_from_outside, one_line
+from fakes.chat_fakes import NONSENSE, chat_server, error, photo, reply
+from scipy.stats import bootstrap
+
+from ier1_plugin import prompts
+from ier1_plugin.evaluation.decomposition import PARTS, Scored, confusion, main, score_all, table
+from ier1_plugin.task.decomposer import Decomposer
+from ier1_plugin.task.images import encode
+from ier1_plugin.task.rows import format_row
+from ier1_plugin.task.schema import Decomposition
+from ier1_plugin.task.scoring import Gold, score_response
+
+__all__ = ["no_settings_from_outside"]
+ONE = Decomposition(("Delete",), ("lamp",), ())
+TWO = Decomposition(("Delete", "Recoloring"), ("lamp", "sofa"), ("navy",))
+GOLDS = [ONE, ONE, TWO, TWO, TWO, ONE]
+# right, wrong action, right, half of it, unreadable, right
+REPLIES = [
+    reply(ONE),
+    reply(Decomposition(("Replace",), ("lamp",), ())),
+    reply(TWO),
+    reply(ONE),
+    NONSENSE,
+    reply(ONE),
+]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return rows_file(tmp_path / "val.parquet", range(len(GOLDS)))
+
+
+def rows_file(file: Path, photos: Iterable[int], golds: list[Decomposition] = GOLDS, name: str = "r{}") -> Path:
+    """The rows r0, r1, ...; those with the same number among `photos` are about one photo."""
+    made = [
+        format_row(
+            id=name.format(number),
+            source="s",
+            request=f"request {number}",
+            image=encode(photo(56, 56, seed=seed), lossless=True),
+            gold=gold,
+        )
+        for number, (seed, gold) in enumerate(zip(photos, golds, strict=True))
+    ]
+    pq.write_table(pa.Table.from_pylist(made), file)
+    return file
+
+
+def responses(name: str = "said.jsonl", replies: list[str] = REPLIES) -> str:
+    lines = [json.dumps({"id": f"r{number}", "response": text}) for number, text in enumerate(replies)]
+    Path(name).write_text("".join(f"{line}\n" for line in lines))
+    return name
+
+
+def scored(rows: Path, *models: str, warnings: list[str] | None = None, sample: int | None = None) -> list[Scored]:
+    on_warning = (lambda line: None) if warnings is None else warnings.append
+    return score_all(Path("out"), models, rows, sample=sample, seed=0, jobs=2, on_warning=on_warning)
+
+
+def evaluate(rows: Path | str, *models: object, out: str = "out", **more: object) -> Any:
+    options = [word for model in models for word in ("--decomposition", model)]
+    options += [word for name, value in more.items() for word in (f"--{name}", value)]
+    return ier1("evaluate", *options, "--rows", rows, "--out", out)
+
+
+def test_the_scores_and_their_intervals_are_those_of_the_training_and_of_scipy(rows: Path):
+    (found,) = scored(rows, responses())
+    each = [score_response(text, Gold.of(gold)) for text, gold in zip(REPLIES, GOLDS, strict=True)]
+    for part in list(PARTS)[1:]:
+        assert found.parts[part].mean == pytest.approx(sum(one[part] for one in each) / len(each))
+        assert found.parts[part].count == len(each)
+    assert found.parts["format"].mean == pytest.approx(5 / 6)
+    assert found.parts["overall"].mean == pytest.approx(sum(sum(one.values()) / 4 for one in each) / len(each))
+    mean = lambda sample, axis: sample.mean(axis=axis)  # noqa: E731
+    wanted = bootstrap(([one["action"] for one in each],), mean, method="percentile", rng=1).confidence_interval
+    assert found.parts["action"].low == pytest.approx(wanted.low, abs=0.05)
+    assert found.parts["action"].high == pytest.approx(wanted.high, abs=0.05)
+    assert set(found.by_operations) == {"1", "2"}
+    assert found.by_operations["1"]["action"].mean == pytest.approx(2 / 3)
+    assert found.by_operations["2"]["format"].mean == pytest.approx(2 / 3)
+    assert found.by_operations["1"]["action"].count == 3
+
+
+def test_of_several_responses_to_a_row_their_mean_counts(rows: Path):
+    lines = [{"id": f"r{number}", "responses": [reply(gold), NONSENSE]} for number, gold in enumerate(GOLDS)]
+    Path("sampled.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (found,) = scored(rows, "sampled.jsonl")
+    assert (found.parts["overall"].mean, found.parts["overall"].count) == (0.5, 6)
+    assert (found.actions["Delete"].gold, found.actions["Delete"].both) == (12, 6)
+
+
+def test_rows_about_one_photo_are_resampled_together(tmp_path: Path):
+    golds, replies = GOLDS * 8, responses(replies=REPLIES * 8)
+    apart = rows_file(tmp_path / "apart.parquet", range(len(golds)), golds)
+    # the rows of a photo are all right or all wrong, so that they say no more than one of them
+    together = rows_file(tmp_path / "together.parquet", [number % len(GOLDS) for number in range(len(golds))], golds)
+    (alone,) = scored(apart, replies)
+    (shared,) = score_all(Path("other"), [replies], together, sample=None, seed=0, jobs=2)
+    assert (alone.photos, shared.photos) == (48, 6)
+    assert "each row has a photo of its own" in table([alone])
+    assert "6 photos" in table([shared])
+    for one, other in (
+        (alone.parts["action"], shared.parts["action"]),
+        (alone.actions["Delete"].f1, shared.actions["Delete"].f1),
+        (alone.actions["Delete"].recall, shared.actions["Delete"].recall),
+    ):
+        assert one.mean == other.mean
+        assert 1.5 * (one.high - one.low) < other.high - other.low
+
+
+def test_the_rates_of_an_action_have_the_intervals_of_a_bootstrap(tmp_path: Path):
+    golds = GOLDS * 8
+    (found,) = scored(rows_file(tmp_path / "many.parquet", range(len(golds)), golds), responses(replies=REPLIES * 8))
+    gold, named, both = (np.tile(each, 8) for each in ([1] * 6, [1, 0, 1, 1, 0, 1], [1, 0, 1, 1, 0, 1]))
+
+    def of(over: Any, under: Any) -> Any:
+        ratio = lambda one, other, axis: one.sum(axis=axis) / other.sum(axis=axis)  # noqa: E731
+        return bootstrap((over, under), ratio, paired=True, method="percentile", rng=1).confidence_interval
+
+    rates = found.actions["Delete"]
+    for share, wanted in ((rates.recall, of(both, gold)), (rates.f1, of(2 * both, gold + named))):
+        assert share.low == pytest.approx(wanted.low, abs=0.03)
+        assert share.high == pytest.approx(wanted.high, abs=0.03)
+    assert (rates.precision.low, rates.precision.high) == (1.0, 1.0)
+    assert f"0.67 [{rates.recall.low:.2f}, {rates.recall.high:.2f}]" in table([found])
+
+
+def test_actions_are_counted_and_confusions_named(rows: Path):
+    (found,) = scored(rows, responses())
+    rates = found.actions["Delete"]
+    assert (rates.gold, rates.named, rates.both) == (6, 4, 4)
+    assert [share.mean for share in (rates.precision, rates.recall, rates.f1)] == pytest.approx([1.0, 4 / 6, 0.8])
+    assert [share.count for share in (rates.precision, rates.recall, rates.f1)] == [4, 6, 6]
+    replace = found.actions["Replace"]
+    assert math.isnan(replace.recall.mean)
+    # one photo alone has no interval
+    assert (replace.precision.mean, math.isnan(replace.precision.low)) == (0, True)
+    assert found.confusion == {
+        "Delete": {"Delete": 4, "Replace": 1, "(unreadable)": 1},
+        "Recoloring": {"Recoloring": 1, "(none)": 1, "(unreadable)": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("gold", "named", "wanted"),
+    [
+        ({"Delete"}, {"Delete"}, {"Delete": {"Delete": 1}}),
+        ({"Delete"}, {"Delete", "Add"}, {"(none)": {"Add": 1}, "Delete": {"Delete": 1}}),
+        ({"Delete"}, set(), {"Delete": {"(none)": 1}}),
+        (set(), {"Add"}, {"(none)": {"Add": 1}}),
+        (set(), set(), {}),
+        ({"Delete", "Add"}, {"Zoom", "Crop"}, {"Add": {"Crop": 1, "Zoom": 1}, "Delete": {"Crop": 1, "Zoom": 1}}),
+        ({"Delete"}, None, {"Delete": {"(unreadable)": 1}}),
+    ],
+)
+def test_a_missed_action_counts_against_everything_that_was_named_in_its_place(gold: Any, named: Any, wanted: Any):
+    assert confusion([(frozenset(gold), None if named is None else frozenset(named))]) == wanted
+
+
+def test_rows_without_an_answer_have_no_score_and_are_counted(rows: Path):
+    (found,) = scored(rows, responses(replies=REPLIES[:4]))
+    assert list(found.unanswered.values()) == [2]
+    assert found.parts["format"].count == 4
+    assert (found.parts["format"].mean, found.as_zero["format"].mean) == (1.0, pytest.approx(4 / 6))
+    assert sum(found.confusion["Delete"].values()) == 4
+    with chat_server(lambda body, number: error(400)) as server:
+        found = score_all(Path("other"), [f"openai:{server.url}#fake"], rows, None, 0, jobs=2)[0]
+    assert sum(found.unanswered.values()) == len(GOLDS)
+    assert (math.isnan(found.parts["format"].mean), found.as_zero["format"].mean) == (True, 0)
+    assert "6 rows without an answer" in table([found])
+
+
+def test_the_command_prints_tables_and_writes_everything_as_json(rows: Path):
+    result = evaluate(rows, responses(), responses("better.jsonl", [reply(gold) for gold in GOLDS]))
+    assert result.exit_code == 0, result.output
+    for words in (
+        "on 6 rows",
+        "better.jsonl, rise",
+        "+0.17 [+0.00, +0.50]",
+        "Delete -> Replace: 1",
+        "recall by action",
+    ):
+        assert words in result.stdout
+    first, second = json.loads(Path("out/decomposition.json").read_text())["models"]
+    assert first["parts"]["format"]["mean"] == pytest.approx(5 / 6)
+    assert first["actions"]["Replace"]["recall"]["mean"] is None
+    assert first["actions"]["Delete"]["f1"]["low"] < first["actions"]["Delete"]["f1"]["high"]
+    assert first["rise"] == {}
+    assert second["rise"]["action"]["mean"] == pytest.approx(1 - first["parts"]["action"]["mean"])
+
+
+def test_a_model_is_asked_as_in_training_and_each_row_once(rows: Path):
+    answers = [reply(ONE), NONSENSE, error(400)]
+    with chat_server(lambda body, number: answers[min(number, 2)] if number < 6 else reply(ONE)) as server:
+        model = f"openai:{server.url.replace('//', '//me:secret@')}#fake"
+        assert evaluate(rows, model).exit_code == 0
+        assert {body["temperature"] for body in server.bodies} == {0.0}
+        assert len(server.bodies) == len(GOLDS)
+        # what can't be read is scored, and what was rejected is asked again
+        again = evaluate(rows, model)
+        assert again.exit_code == 0, again.output
+        assert len(server.bodies) == len(GOLDS) + 4
+    # the server may be gone now
+    assert evaluate(rows, model).exit_code == 0
+    lines = [json.loads(line) for line in Path("out/responses.jsonl").read_text().splitlines()]
+    assert {line["id"] for line in lines} == {f"r{number}" for number in range(6)}
+    assert {line["model"] for line in lines} == {f"openai:{server.url}#fake"}
+    assert not any("secret" in file.read_bytes().decode("latin-1") for file in Path("out").iterdir())
+
+
+def test_another_server_prompt_or_name_is_asked_anew(rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    prompt = tmp_path / "other.jinja"
+    prompt.write_text("other: {{ content }}")
+    with chat_server(lambda body, number: reply(ONE)) as one, chat_server(lambda body, number: NONSENSE) as two:
+        for server in (one, two, one, two):
+            monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+            (found,) = scored(rows, "openai:fake")
+            assert found.parts["format"].mean == (server is one)
+        assert [len(server.bodies) for server in (one, two)] == [6, 6]
+        scored(rows, "openai:other")
+        monkeypatch.setattr("ier1_plugin.evaluation.responses.prompt_path", lambda name: prompt)
+        scored(rows, "openai:fake")
+        assert len(two.bodies) == 18
+
+
+@pytest.mark.slow
+def test_weights_that_were_trained_anew_into_the_same_folder_are_asked_anew(rows: Path, tmp_path: Path):
+    from fakes import tiny_models
+
+    from ier1_plugin.evaluation.responses import identity
+
+    folder = tiny_models.build(tmp_path / "weights", "qwen2_5_vl")
+    (folder / "decompose.jinja").write_bytes(prompts.path("decompose").read_bytes())
+    sizes = (28**2, 8 * 28**2, 28**2, 16 * 28**2, 28**2)
+    facts = Decomposer(*sizes, "decompose.jinja", "", "cpu-standin", "float32", "0.1.0", max_response_length=4)
+    facts.write(folder)
+    assert identity(f"local:{folder}")["max_pixels"] == 8 * 28**2
+    scored(rows, f"local:{folder}", sample=2)
+    # a card is no part of the model
+    (folder / "README.md").write_text("trained on Tuesday")
+    scored(rows, f"local:{folder}", sample=2)
+    assert len(Path("out/responses.jsonl").read_text().splitlines()) == 2
+    before = identity(f"local:{folder}")
+    tiny_models.build(folder, "qwen2_5_vl", seed=1)
+    scored(rows, f"local:{folder}", sample=2)
+    (folder / "decompose.jinja").write_text("other: {{ content }}")
+    scored(rows, f"local:{folder}", sample=2)
+    assert len(Path("out/responses.jsonl").read_text().splitlines()) == 4
+    changed = {key for key, value in identity(f"local:{folder}").items() if before[key] != value}
+    assert changed == {"files_sha256", "prompt_sha256"}
+
+
+def test_a_model_of_the_hub_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import huggingface_hub.constants as hub
+
+    from ier1_plugin.evaluation.responses import identity
+
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    # neither hub nor cache know it
+    assert identity("local:owner/name")["revision"] is None
+    cached = tmp_path / "hub" / "models--owner--name"
+    (cached / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    (cached / "snapshots" / ("a" * 40) / "config.json").write_text("{}")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("a" * 40)
+    assert identity("local:owner/name")["revision"] == "a" * 40
+
+
+def test_nothing_is_asked_where_one_of_several_models_is_none(rows: Path):
+    with chat_server(lambda body, number: reply(ONE)) as server:
+        line = one_line(evaluate(rows, f"openai:{server.url}#fake", "local:nowhere"))
+    assert "no model in nowhere: config.json is missing" in line
+    assert not server.bodies
+
+
+def test_other_rows_in_the_same_folder_are_refused(rows: Path):
+    assert evaluate(rows, responses()).exit_code == 0
+    assert "sample None, now 2" in one_line(evaluate(rows, responses(), sample=2))
+
+
+def test_a_folder_of_an_earlier_version_and_damaged_notes_are_refused(rows: Path):
+    Path("old/responses").mkdir(parents=True)
+    assert "earlier version" in one_line(evaluate(rows, responses(), out="old"))
+    Path("out").mkdir()
+    Path("out/rows.json").write_text("{oops")
+    assert "rows.json is damaged" in one_line(evaluate(rows, responses()))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "wanted"),
+    [
+        ("said.jsonl", '{"id": "r0"}\n', 'line 1: wanted {"id": "...", "response": "..."}'),
+        ("said.jsonl", '{"id": "r0", "responses": []}\n', "line 1: wanted"),
+        ("said.jsonl", "{oops\n", "line 1: wanted"),
+        ("said.jsonl", '{"id": "other", "response": "x"}\n', "answers none of the 6 rows"),
+        ("said.jsonl", "", "answers none of the 6 rows"),
+        ("said.jsonl", '{"id": "r0", "response": "x"}\n' * 2, "said.jsonl, line 2: a second response to 'r0'"),
+        ("gone.jsonl", None, "gone.jsonl can't be read"),
+    ],
+)
+def test_a_file_that_holds_no_responses_is_one_line(rows: Path, file: str, text: str | None, wanted: str):
+    if text is not None:
+        Path(file).write_text(text)
+    assert wanted in one_line(evaluate(rows, file))
+
+
+def test_what_does_not_fit_the_rows_is_a_warning(rows: Path):
+    file = responses()
+    with Path(file).open("a") as lines:
+        lines.writelines(json.dumps({"id": f"old-{number}", "response": "x\u2028y"}) + "\n" for number in range(3))
+    warnings: list[str] = []
+    (found,) = scored(rows, file, warnings=warnings, sample=100)
+    assert found.rows == len(GOLDS)
+    larger, unknown = warnings
+    assert "has 6 rows, fewer than --sample 100" in larger
+    assert "3 rows that do not exist, the first 'old-0'" in unknown
+    # rows that were not sampled exist
+    warnings.clear()
+    score_all(Path("other"), [responses()], rows, sample=2, seed=0, jobs=2, on_warning=warnings.append)
+    assert not warnings
+
+
+@pytest.mark.parametrize("images", [[], [{"bytes": b"", "path": None}], None])
+def test_a_row_without_an_image_is_one_line_before_a_model_is_asked(rows: Path, images: Any):
+    made = pq.read_table(rows).to_pylist()
+    made[4]["images"] = made[5]["images"] = images
+    pq.write_table(pa.Table.from_pylist(made, schema=pq.read_schema(rows)), "bare.parquet")
+    with chat_server(lambda body, number: reply(ONE)) as server:
+        line = one_line(evaluate("bare.parquet", f"openai:{server.url}#fake"))
+    assert not server.bodies
+    assert "2 rows of bare.parquet have no image" in line
+    # responses that are there already need no image
+    assert evaluate("bare.parquet", responses(), out="two").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([{"id": "r0", "gold": "x"}], "has not the columns id and answer"),
+        ([{"id": "r0", "answer": "{oops"}], "the gold of row r0 is damaged"),
+        ([{"id": "r0", "answer": ONE.to_json()}] * 2, "has the id 'r0' twice"),
+        (b"PAR1", "rows.parquet can't be read"),
+        (None, "there is no file rows.parquet"),
+    ],
+)
+def test_rows_that_are_no_gold_are_one_line(content: Any, words: str):
+    if isinstance(content, bytes):
+        Path("rows.parquet").write_bytes(content)
+    elif content:
+        pq.write_table(pa.Table.from_pylist(content), "rows.parquet")
+    assert words in one_line(evaluate("rows.parquet", responses()))
+
+
+def small_world(folder: str, greedy: Mapping[int, Decomposition], count: int = 50, good: int = 25) -> str:
+    """Responses as `small_world.evaluate` leaves them: `good` of the sampled ones are right."""
+    Path(folder).mkdir()
+    for how in ("sampled", "greedy"):
+        lines = []
+        for number in range(count):
+            right = reply(greedy.get(number, ONE))
+            texts = [right] if how == "greedy" else [reply(ONE) if number < good else NONSENSE] * 2
+            lines.append(json.dumps({"id": row_id(number), "responses": texts}) + "\n")
+        Path(folder, f"{how}.jsonl").write_text("".join(lines))
+    return folder
+
+
+def row_id(number: int) -> str:
+    """Of every fifth row only the photo tells the subject."""
+    return f"val-{number:05d}.brighter@" + ("cat:0,0,90,100" if number % 5 == 4 else "photo")
+
+
+@pytest.fixture
+def small_world_rows(tmp_path: Path) -> Path:
+    file = rows_file(tmp_path / "val.parquet", range(60), [ONE] * 60)
+    made = pq.read_table(file).to_pylist()
+    renamed = [row | {"id": row_id(number)} for number, row in enumerate(made)]
+    pq.write_table(pa.Table.from_pylist(renamed), file)
+    return file
+
+
+WRONG = Decomposition(("Delete",), ("cat",), ())
+
+
+@pytest.mark.parametrize(
+    ("no_learning", "shuffled", "wanted"),
+    [
+        ({0: WRONG}, dict.fromkeys(range(4, 50, 5), WRONG), ["nothing rises", "is read off the photo"]),
+        ({}, {}, ["moved without learning", "does not look at the photo"]),
+    ],
+)
+def test_the_quickstart_gets_before_after_rise_and_its_controls(
+    small_world_rows: Path, no_learning: Any, shuffled: Any, wanted: list[str], capsys: pytest.CaptureFixture[str]
+):
+    folders = {
+        "before": small_world("before", {0: WRONG}),
+        "after": small_world("after", {}, good=50),
+        "no-learning": small_world("no-learning", no_learning, good=26),
+        "shuffled": small_world("shuffled", shuffled),
+    }
+    arguments = [f"--{name}={folder}" for name, folder in folders.items()]
+    assert main([f"--rows={small_world_rows}", *arguments, "--out=report.txt"]) == 0
+    printed = capsys.readouterr().out
+    assert "on 50 rows" in printed
+    assert "0.50 [0.36, 0.64]   1.00 [1.00, 1.00]   +0.50 [+0.36, +0.64]" in printed
+    assert "10 rows whose subject" in printed
+    assert all(text in printed for text in wanted)
+    assert Path("report.txt").read_text() in printed
+
+
+def test_responses_to_different_rows_are_not_compared(small_world_rows: Path, capsys: pytest.CaptureFixture[str]):
+    small_world("before", {})
+    small_world("after", {}, count=49)
+    for after, words in (("after", "different rows"), ("missing", "can't be read")):
+        arguments = [f"--rows={small_world_rows}", "--before=before", f"--after={after}", "--out=report.txt"]
+        assert main(arguments) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
