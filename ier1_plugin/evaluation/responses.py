@@ -62,7 +62,8 @@ def ask_models(
         for model in models:
             whose = hashlib.sha256(json.dumps(known[model], sort_keys=True).encode()).hexdigest()[:32]
             kept = {id: store.get(f"{whose} {id}") for id in ids}
-            answers[model] = found = {id: [records[-1]["response"]] for id, records in kept.items() if records}
+            found: Answers = {id: [records[-1]["response"]] for id, records in kept.items() if records}
+            answers[model] = found
             missing = frozenset(ids) - set(found)
             if not missing:
                 continue

@@ -259,7 +259,7 @@ def test_weights_that_were_trained_anew_into_the_same_folder_are_asked_anew(rows
     scored(rows, f"local:{folder}", sample=2)
     (folder / "decompose.jinja").write_text("other: {{ content }}")
     scored(rows, f"local:{folder}", sample=2)
-    assert len(Path("out/responses.jsonl").read_text().splitlines()) == 4
+    assert len(Path("out/responses.jsonl").read_text().splitlines()) == 6
     changed = {key for key, value in identity(f"local:{folder}").items() if before[key] != value}
     assert changed == {"files_sha256", "prompt_sha256"}
 

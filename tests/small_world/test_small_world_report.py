@@ -93,7 +93,7 @@ def test_shuffling_moves_photos_and_nothing_else(tmp_path: Path):
 def test_every_row_is_answered_and_the_same_seed_samples_the_same(tmp_path: Path):
     from ier1_plugin.small_world.tiny_model import build
 
-    model, rows = build(tmp_path / "model"), val_parquet(tmp_path, 10)
+    model, rows = build(tmp_path / "model"), val_parquet(tmp_path, 4)
     for out, seed in (("one", 0), ("same", 0), ("other", 1)):
         assert evaluate.main([str(model), f"--rows={rows}", f"--out={tmp_path / out}", f"--seed={seed}"]) == 0
     texts = {out: (tmp_path / out / "sampled.jsonl").read_text() for out in ("one", "same", "other")}
