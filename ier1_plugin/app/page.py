@@ -1,6 +1,6 @@
-"""The web page as Gradio blocks: where everything stands, and which button shows what of a Desk's work.
+"""The web page as Gradio blocks: where everything stands, and which button shows what of a Session's work.
 
-    build_page(Desk(decomposer, rule, {"pillow": make_editor("pillow")}), folder).launch()
+    build_page(Session(decomposer, rule, {"pillow": make_editor("pillow")}), folder).launch()
 
 Everything that a visitor, a model or an editor wrote is escaped before it becomes HTML.
 """
@@ -19,19 +19,17 @@ import gradio as gr
 from gradio.themes import Soft
 
 from ier1_plugin.app.session import Session, Update
-from ier1_plugin.chat.server import ChatError
 from ier1_plugin.editors.base import EditError
 from ier1_plugin.pipeline.chain import MAX_REQUEST_CHARACTERS
 from ier1_plugin.pipeline.trace import save_image
+from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.folder import write
-from ier1_plugin.task.images import ImageError
-from ier1_plugin.task.schema import COMPONENTS, MULTI_TURN, SINGLE_TURN, Decomposition, EditResult, PlanError
+from ier1_plugin.task.schema import COMPONENTS, MULTI_TURN, SINGLE_TURN, Decomposition
 
 MAX_WAITING, AT_WORK = 16, 8
 """Visitors in the queue, and how many presses of a button are worked on at a time (an editor takes one)."""
 # seconds: how often old uploads and results are looked for, and how old they may be
 CLEANING = (1800, 24 * 3600)
-ERRORS = (ImageError, PlanError, EditError, ChatError)
 MODES = (("all edits at once (single-turn)", SINGLE_TURN), ("one edit after another (multi-turn)", MULTI_TURN))
 STYLE = Path(__file__).with_name("app.css")
 TITLE = """<h1>ImageEdit-R1</h1>
@@ -63,24 +61,33 @@ def theme() -> gr.Theme:
     )
 
 
-def build_page(desk: Session, folder: Path) -> gr.Blocks:
+def build_page(session: Session, folder: Path) -> gr.Blocks:
     """The page. `folder`: for results on their way to a visitor."""
     with gr.Blocks(title="ImageEdit-R1", analytics_enabled=False, delete_cache=CLEANING) as page:
-        gr.HTML(TITLE + (f"<p><i>{html.escape(desk.about)}</i></p>" if desk.about else ""), elem_id="title")
+        gr.HTML(TITLE + (f"<p><i>{html.escape(session.about)}</i></p>" if session.about else ""), elem_id="title")
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
-                asked = _asking(desk)
+                blocks = _inputs(session)
             with gr.Column(scale=6, min_width=320):
-                shown = _showing()
-        if desk.examples:
-            gr.Examples(_example_rows(desk, folder), [asked["photo"], asked["request"]], label="Try one")
-        _connect(desk, folder, asked | shown | {"plan": gr.State(None)})
+                blocks |= _outputs()
+        examples = []
+        for number, (image, request) in enumerate(session.examples, start=1):
+            file = folder / f"example-{number}.png"
+            save_image(file, image)
+            examples.append([str(file), request])
+        if examples:
+            gr.Examples(examples, [blocks["photo"], blocks["request"]], label="Try one")
+        _connect(session, folder, blocks | {"plan": gr.State(None)})
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=AT_WORK)
 
 
 def parts_html(parts: Decomposition | None) -> str:
     """The decomposition as three rows of chips; nothing for None."""
-    return "".join(_row_html(name, getattr(parts, name)) for name in COMPONENTS) if parts else ""
+    rows = []
+    for name in COMPONENTS if parts else ():
+        chips = "".join(f"<span>{html.escape(string)}</span>" for string in getattr(parts, name)) or "<i>none</i>"
+        rows.append(f'<div class="parts {name}"><b>{name}</b>{chips}</div>')
+    return "".join(rows)
 
 
 def status_html(text: str, failed: bool = False) -> str:
@@ -90,30 +97,36 @@ def status_html(text: str, failed: bool = False) -> str:
     return f'<p class="{kind}" role="status">{first}</p>' + "".join(f"<p class='note'>{note}</p>" for note in notes)
 
 
-def _row_html(name: str, strings: tuple[str, ...]) -> str:
-    chips = "".join(f"<span>{html.escape(string)}</span>" for string in strings) or "<i>none</i>"
-    return f'<div class="parts {name}"><b>{name}</b>{chips}</div>'
-
-
-def _asking(desk: Session) -> dict[str, Any]:
+def _inputs(session: Session) -> dict[str, Any]:
     """The left half: what a visitor gives."""
     photo = gr.Image(
         label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=300, elem_id="photo"
     )
     # Gradio opens and converts a photo in its own way, which is not that of the package
     photo.preprocess = partial(_uploaded, Path(photo.GRADIO_CACHE))
-    request = _textbox("What shall change?", desk.examples[0][1] if desk.examples else HINT, "request")
+    text: Any = {"lines": 3, "max_lines": 12, "max_length": MAX_REQUEST_CHARACTERS}
+    example = session.examples[0][1] if session.examples else HINT
+    request = gr.Textbox(label="What shall change?", placeholder=example, elem_id="request", **text)
     with gr.Row(elem_id="buttons"):
         edit = gr.Button("Edit", variant="primary", elem_id="edit", min_width=90, scale=2)
         only_plan = gr.Button("Plan only", elem_id="plan", min_width=90)
         stop = gr.Button("Stop", elem_id="stop", min_width=70)
     parts = gr.HTML(elem_id="parts")
     hint = "The agents fill this in. Change it and press Edit, or write your own."
-    sub_requests = _textbox("Sub-requests, one a line", hint, "sub-requests")
+    sub_requests = gr.Textbox(label="Sub-requests, one a line", placeholder=hint, elem_id="sub-requests", **text)
+    names = list(session.editors)
+    with gr.Accordion("Settings", open=False, elem_id="settings"):
+        mode = gr.Radio(list(MODES), value=session.mode, label="Mode", elem_id="mode")
+        with gr.Row():
+            editor = gr.Dropdown(names, value=names[0], label="Editor", filterable=False, elem_id="editor")
+            seed = gr.Number(session.seed, label="Seed", precision=0, elem_id="seed")
+    # odd values that a program sends are the session's to refuse: Gradio's own checks fail with a traceback in the log
+    refused_later: list[Any] = [mode, editor, seed]
+    for block in refused_later:
+        block.preprocess = lambda payload: payload
     return {
         **{"photo": photo, "request": request, "parts": parts, "sub_requests": sub_requests},
-        **{"edit": edit, "only_plan": only_plan, "stop": stop},
-        **_settings(desk),
+        **{"edit": edit, "only_plan": only_plan, "stop": stop, "mode": mode, "editor": editor, "seed": seed},
     }
 
 
@@ -121,7 +134,7 @@ def _uploaded(folder: Path, payload: Any) -> str | None:
     """The file of an upload. None, as without a photo, for a file that does not lie in `folder`.
 
     Gradio checks only paths that come with a note on their type, and a program may send any. Nothing is asked about a
-    file elsewhere, so that nobody can learn from an answer what there is.
+    file elsewhere, so that no answer tells which files exist.
     """
     named = os.path.normpath(getattr(payload, "path", None) or "")
     if "\0" in named or not Path(named).is_relative_to(folder):
@@ -130,36 +143,7 @@ def _uploaded(folder: Path, payload: Any) -> str | None:
     return file if Path(file).is_relative_to(folder) and os.path.isfile(file) else None
 
 
-def _example_rows(desk: Session, folder: Path) -> list[list[str]]:
-    rows = []
-    for number, (image, request) in enumerate(desk.examples, start=1):
-        file = folder / f"example-{number}.png"
-        save_image(file, image)
-        rows.append([str(file), request])
-    return rows
-
-
-def _settings(desk: Session) -> dict[str, Any]:
-    names = list(desk.editors)
-    with gr.Accordion("Settings", open=False, elem_id="settings"):
-        mode = gr.Radio(list(MODES), value=desk.mode, label="Mode", elem_id="mode")
-        with gr.Row():
-            editor = gr.Dropdown(names, value=names[0], label="Editor", filterable=False, elem_id="editor")
-            seed = gr.Number(desk.seed, label="Seed", precision=0, elem_id="seed")
-    # what a program may send instead is the desk's to refuse: Gradio's own checks fail with a traceback in the log
-    settings: dict[str, Any] = {"mode": mode, "editor": editor, "seed": seed}
-    for block in settings.values():
-        block.preprocess = lambda payload: payload
-    return settings
-
-
-def _textbox(label: str, hint: str, name: str) -> gr.Textbox:
-    return gr.Textbox(
-        label=label, placeholder=hint, lines=3, max_lines=12, max_length=MAX_REQUEST_CHARACTERS, elem_id=name
-    )
-
-
-def _showing() -> dict[str, Any]:
+def _outputs() -> dict[str, Any]:
     """The right half: what a visitor gets."""
     status = gr.HTML(status_html(WELCOME), elem_id="status")
     pair = gr.ImageSlider(label="Before and after", buttons=["fullscreen"], max_height=560, elem_id="pair")
@@ -170,79 +154,64 @@ def _showing() -> dict[str, Any]:
     return {"status": status, "pair": pair, "steps": steps, "image_file": image_file, "trace_file": trace_file}
 
 
-def _connect(desk: Session, folder: Path, on: dict[str, Any]) -> None:
+def _connect(session: Session, folder: Path, on: dict[str, Any]) -> None:
     # a program may leave a text out
     def plan(photo: str | None, request: str | None) -> Iterator[dict[Any, Any]]:
-        yield from _served(desk.plan(photo, request or ""), on, folder)
+        yield from _served(session.plan(photo, request or ""), on, folder)
 
     def edit(
         photo: str | None, request: str | None, sub_requests: str | None, plan: Any, mode: str, editor: str, seed: Any
     ) -> Iterator[dict[Any, Any]]:
-        yield from _served(desk.edit(photo, request or "", sub_requests or "", plan, mode, editor, seed), on, folder)
+        updates = session.edit(photo, request or "", sub_requests or "", plan, mode, editor, seed)
+        yield from _served(updates, on, folder)
 
-    planned = [on[name] for name in ("status", "parts", "sub_requests", "plan")]
-    planning = on["only_plan"].click(
-        plan, [on["photo"], on["request"]], planned, api_name="plan", show_progress="hidden"
-    )
-    asked = [on[name] for name in ("photo", "request", "sub_requests", "plan", "mode", "editor", "seed")]
-    edited = planned + [on[name] for name in ("pair", "steps", "image_file", "trace_file")]
-    editing = gr.on(
-        [on["edit"].click, on["request"].submit, on["sub_requests"].submit],
-        edit,
-        asked,
-        edited,
-        api_name="edit",
-        show_progress="hidden",
-    )
-    files = [on["image_file"], on["trace_file"]]
+    shows: Any = {"show_progress": "hidden"}
     hidden: Any = {"queue": False, "api_visibility": "private"}
+    planned = [on[name] for name in ("status", "parts", "sub_requests", "plan")]
+    planning = on["only_plan"].click(plan, [on["photo"], on["request"]], planned, api_name="plan", **shows)
+    given = [on[name] for name in ("photo", "request", "sub_requests", "plan", "mode", "editor", "seed")]
+    edited = planned + [on[name] for name in ("pair", "steps", "image_file", "trace_file")]
+    presses = [on["edit"].click, on["request"].submit, on["sub_requests"].submit]
+    editing = gr.on(presses, edit, given, edited, api_name="edit", **shows)
+    files = [on["image_file"], on["trace_file"]]
     editing.success(lambda: [gr.DownloadButton(interactive=True)] * 2, None, files, **hidden)
     on["edit"].click(None, js=_TO_STATUS, **hidden)
-    on["stop"].click(
-        lambda: status_html("Stopped."),
-        None,
-        on["status"],
-        cancels=[planning, editing],
-        show_progress="hidden",
-        **hidden,
-    )
+    cancels = [planning, editing]
+    on["stop"].click(lambda: status_html("Stopped."), None, on["status"], cancels=cancels, **shows, **hidden)
     for changed in (on["photo"], on["request"]):
         changed.change(None, outputs=[on["sub_requests"], on["parts"]], js=_NO_PLAN, **hidden)
 
 
-def _served(views: Iterator[Update], on: dict[str, Any], folder: Path) -> Iterator[dict[Any, Any]]:
-    """Every view as new values for blocks; what went wrong is said on the page and to whoever called from a program."""
+def _served(updates: Iterator[Update], on: dict[str, Any], folder: Path) -> Iterator[dict[Any, Any]]:
+    """Every update as new values for blocks; errors are shown on the page and sent to whoever called from a program."""
     shown: dict[Any, Any] = {}
     try:
-        for view in views:
+        for update in updates:
             with TemporaryDirectory(dir=folder) as results:
-                new = {on[name]: value for name, value in _values(view, Path(results)).items()}
+                new = {on[name]: value for name, value in _values(update, Path(results)).items()}
                 shown |= new
                 # a program gets the last values only
-                yield shown if "result" in view else new
-    except ERRORS as error:
+                yield shown if "result" in update else new
+    except (UserError, EditError) as error:
         reason = " ".join(str(error).split())
         yield {on["status"]: status_html(f"Not done: {reason}", failed=True)}
         raise gr.Error(html.escape(reason, quote=False), visible=False, print_exception=False) from None
 
 
-def _values(view: Update, folder: Path) -> dict[str, Any]:
-    values = {name: value for name, value in view.items() if name in ("pair", "steps", "plan")}
-    if "status" in view:
-        values["status"] = status_html(view["status"])
-    if "parts" in view:
-        values["parts"] = parts_html(view["parts"])
-    if "sub_requests" in view:
-        values["sub_requests"] = "\n".join(view["sub_requests"])
-    if "result" in view:
-        values |= _downloads(view["result"], folder)
-    elif "steps" in view:
+def _values(update: Update, folder: Path) -> dict[str, Any]:
+    """The values of the blocks; `folder` is for files to download."""
+    values = {name: value for name, value in update.items() if name in ("pair", "steps", "plan")}
+    if "status" in update:
+        values["status"] = status_html(update["status"])
+    if "parts" in update:
+        values["parts"] = parts_html(update["parts"])
+    if "sub_requests" in update:
+        values["sub_requests"] = "\n".join(update["sub_requests"])
+    if "result" in update:
+        result, image, trace = update["result"], folder / "edited.png", folder / "trace.json"
+        save_image(image, result.image, result.trace.to_json())
+        write(trace, result.trace.to_json() + "\n")
+        values |= {"image_file": str(image), "trace_file": str(trace)}
+    elif "steps" in update:
         values |= {"image_file": None, "trace_file": None}
     return values
-
-
-def _downloads(result: EditResult, folder: Path) -> dict[str, Any]:
-    image, trace = folder / "edited.png", folder / "trace.json"
-    save_image(image, result.image, result.trace.to_json())
-    write(trace, result.trace.to_json() + "\n")
-    return {"image_file": str(image), "trace_file": str(trace)}

@@ -15,18 +15,17 @@ import signal
 import socket
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from threading import Event
 from typing import Any
 
-from PIL import Image
-
 from ier1_plugin.app.session import Session
-from ier1_plugin.pipeline.system import BASE, LOCAL, RULE, SettingsError, System
+from ier1_plugin.pipeline.system import BASE, LOCAL, RULE, System
 from ier1_plugin.runs.errors import log
+from ier1_plugin.runs.settings import SettingsError
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
@@ -58,20 +57,66 @@ Scope = MutableMapping[str, Any]
 
 def launch(system: System, *, host: str, port: int, auth: str | None, small_world: bool) -> None:
     """Serves the page until Ctrl-C. SettingsError, PlanError, EditError, ChatError: it can't be, in one line."""
-    credentials = _credentials(auth)
-    _check_address(host, port)
-    desk = desk_of(_on_small_world(system) if small_world else system, small_world)
-    if credentials is None and not _is_own(host):
+    user, _, password = (auth or "").partition(":")
+    if auth is not None and not (user and password):
+        raise SettingsError("--auth wants USER:PASSWORD, both with at least one character")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        reason = f"can't listen on {host}:{port}: {error.strerror or error}"
+        raise SettingsError(f"{reason}; name others with --host and --port") from None
+    session = session_of(system, small_world)
+    if auth is None and host not in ("localhost", "::1") and not host.startswith("127."):
         log("note: whoever reaches this machine can use the page; --auth USER:PASSWORD asks for a password")
+
+    def interrupt(*_: Any) -> None:
+        # a second one must not disturb the cleaning up
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
     # before there is a folder to leave behind
-    signal.signal(signal.SIGTERM, _interrupt)
-    with serving(desk, host, port, credentials) as url:
+    signal.signal(signal.SIGTERM, interrupt)
+    with serving(session, host, port, (user, password) if auth else None) as url:
         log(f"The page is on {url} (Ctrl-C ends it)")
         Event().wait()
 
 
+def session_of(system: System, small_world: bool = False) -> Session:
+    """The system's parts; beside its editor visitors may choose the exact one, which costs nothing.
+
+    `small_world`: the model of the quickstart with the exact editor, where the system names no other.
+    """
+    from ier1_plugin.editors import make_editor
+
+    more: dict[str, Any] = {}
+    if small_world:
+        from ier1_plugin.small_world.pictures import Photo
+
+        model = SMALL_WORLD if SMALL_WORLD.exists() else _HOME / SMALL_WORLD
+        if not system.decomposer and not (model / "config.json").is_file():
+            raise SettingsError(f"there is no model in {SMALL_WORLD} yet; train it with: bash examples/quickstart.sh")
+        system = replace(
+            system,
+            decomposer=system.decomposer or f"{LOCAL}{model}",
+            sequencer=RULE if system.sequencer == BASE else system.sequencer,
+            editor=system.editor or "pillow",
+        )
+        more["about"] = ABOUT_SMALL_WORLD
+        # without the packages that carry the photographs there are no examples
+        with suppress(ModuleNotFoundError):
+            more["examples"] = tuple(
+                (Photo(name, crop, False, 1.0).open(EXAMPLE_SIDE), request) for name, crop, request in EXAMPLES
+            )
+    editors: dict[str, Any] = {system.editor: system.make_editor(log)}
+    editors.setdefault("pillow", make_editor("pillow"))
+    return Session(*system.agents(log), editors, system.mode, system.method, system.seed, **more)
+
+
 @contextmanager
-def serving(desk: Session, host: str, port: int, auth: tuple[str, str] | None = None) -> Iterator[str]:
+def serving(session: Session, host: str, port: int, auth: tuple[str, str] | None = None) -> Iterator[str]:
     """Serves the page in the background and gives its address."""
     with TemporaryDirectory(prefix="ier1-demo-") as made:
         # a path of an upload is compared with that of its folder
@@ -84,7 +129,7 @@ def serving(desk: Session, host: str, port: int, auth: tuple[str, str] | None = 
 
         from ier1_plugin.app.page import STYLE, build_page, theme
 
-        page = build_page(desk, Path(mkdtemp(dir=folder)))
+        page = build_page(session, Path(mkdtemp(dir=folder)))
         try:
             _, url, _ = page.launch(
                 server_name=host,
@@ -114,82 +159,13 @@ class WithHeaders:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Any, send: Callable[[Scope], Awaitable[None]]) -> None:
-        async def sent(message: Scope) -> None:
+        from starlette.responses import Response
+
+        async def send_with_headers(message: Scope) -> None:
             if message["type"] == "http.response.start":
                 own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
                 message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 
         refused = scope["type"] == "http" and _ELSEWHERE.search(scope["path"])
-        await (_not_found() if refused else self.app)(scope, receive, sent)
-
-
-def desk_of(system: System, small_world: bool = False) -> Session:
-    """The system's parts; beside its editor visitors may choose the exact one, which costs nothing."""
-    from ier1_plugin.editors import make_editor
-
-    editors: dict[str, Any] = {system.editor: system.make_editor(log)}
-    editors.setdefault("pillow", make_editor("pillow"))
-    decomposer, sequencer = system.agents(log)
-    more: dict[str, Any] = {"examples": _examples(), "about": ABOUT_SMALL_WORLD} if small_world else {}
-    return Session(decomposer, sequencer, editors, system.mode, system.method, system.seed, **more)
-
-
-def _on_small_world(system: System) -> System:
-    """The model of the quickstart with the exact editor, where the command line names no other."""
-    model = SMALL_WORLD if SMALL_WORLD.exists() else _HOME / SMALL_WORLD
-    if not system.decomposer and not (model / "config.json").is_file():
-        raise SettingsError(f"there is no model in {SMALL_WORLD} yet; train it with: bash examples/quickstart.sh")
-    return replace(
-        system,
-        decomposer=system.decomposer or f"{LOCAL}{model}",
-        sequencer=RULE if system.sequencer == BASE else system.sequencer,
-        editor=system.editor or "pillow",
-    )
-
-
-def _examples() -> tuple[tuple[Image.Image, str], ...]:
-    """None where the packages that carry the photographs are not installed."""
-    from ier1_plugin.small_world.pictures import Photo
-
-    try:
-        return tuple((Photo(name, crop, False, 1.0).open(EXAMPLE_SIDE), words) for name, crop, words in EXAMPLES)
-    except ModuleNotFoundError:
-        return ()
-
-
-def _credentials(auth: str | None) -> tuple[str, str] | None:
-    if auth is None:
-        return None
-    user, _, password = auth.partition(":")
-    if not user or not password:
-        raise SettingsError("--auth wants USER:PASSWORD, both with at least one character")
-    return user, password
-
-
-def _check_address(host: str, port: int) -> None:
-    """SettingsError: nobody can listen there."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-    except OSError as error:
-        reason = f"can't listen on {host}:{port}: {error.strerror or error}"
-        raise SettingsError(f"{reason}; name others with --host and --port") from None
-
-
-def _is_own(host: str) -> bool:
-    return host == "localhost" or host.startswith("127.") or host == "::1"
-
-
-def _not_found() -> Callable[..., Awaitable[None]]:
-    from starlette.responses import Response
-
-    return Response(status_code=404)
-
-
-def _interrupt(*_: Any) -> None:
-    # a second one must not disturb the cleaning up
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
+        await (Response(status_code=404) if refused else self.app)(scope, receive, send_with_headers)

@@ -1,8 +1,8 @@
 """What the web page does when a button is pressed, without the page: generators of what there is to show next.
 
-    desk = Desk(decomposer, sequencer, {"pillow": make_editor("pillow")})
-    for view in desk.edit("/tmp/portrait.jpg", "make it black and white", "", None, "single-turn", "pillow", 0): ...
-    # {"status": "Planning ..."}, {"parts": Decomposition(...)}, {"plan": Plan(...)}, {"steps": [...]}, {"result": ...}
+    session = Session(decomposer, sequencer, {"pillow": make_editor("pillow")})
+    for update in session.edit("/tmp/portrait.jpg", "make it black and white", "", None, "single-turn", "pillow", 0): ...
+    # {"status": "Reading ..."}, {"parts": Decomposition(...)}, {"plan": Plan(...)}, {"steps": [...]}, {"result": ...}
 
 Nothing here knows the toolkit that the page is made with.
 """
@@ -10,7 +10,7 @@ Nothing here knows the toolkit that the page is made with.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,15 @@ from PIL import Image
 
 from ier1_plugin.editors.base import Edit, EditError, Editor
 from ier1_plugin.pipeline.agents import MAX_SUB_REQUESTS
-from ier1_plugin.pipeline.chain import MAX_REQUEST_CHARACTERS, Decomposer, ImageEditR1, Sequencer, checked_request
+from ier1_plugin.pipeline.chain import (
+    MAX_REQUEST_CHARACTERS,
+    Agent,
+    Decomposer,
+    ImageEditR1,
+    Sequencer,
+    as_editor,
+    checked_request,
+)
 from ier1_plugin.runs.errors import one_line
 from ier1_plugin.task.images import open_image
 from ier1_plugin.task.schema import CHAIN, SINGLE_TURN, Decomposition, EditResult, Plan, PlanError, Step
@@ -27,6 +35,7 @@ PREVIEW_SIDE = 1600
 """Longest side in pixels of what the page shows; the file to download has them all."""
 MAX_SEED = 2**31 - 1
 BY_HAND = "the sub-requests were written or changed by hand"
+READING, ORDERING = "Reading the request …", "Putting the edits in order …"
 Update = dict[str, Any]
 """Some of: status (str), parts (Decomposition | None), sub_requests (tuple), plan (Plan, from the agents),
 steps ([(image, caption)]), pair ((before, after)), result (EditResult)."""
@@ -36,9 +45,9 @@ steps ([(image, caption)]), pair ((before, after)), result (EditResult)."""
 class Session:
     """The parts of the chain, for many visitors at once."""
 
-    decomposer: Decomposer | None
-    sequencer: Sequencer | None
-    editors: Mapping[str, Edit]
+    decomposer: Agent | Decomposer | None
+    sequencer: Agent | Sequencer | None
+    editors: Mapping[str, Editor | Edit]
     """By the name that visitors choose from; the first is the default."""
     mode: str = SINGLE_TURN
     method: str = CHAIN
@@ -55,23 +64,19 @@ class Session:
         """Takes the request apart. ImageError, PlanError, ChatError: one line for the visitor."""
         notes: list[str] = []
         image = _opened(photo)
-        yield {"status": "Reading the request …", "parts": None}
-        for event in self._chain(None, notes).stream(image, request, method=self.method):
-            assert isinstance(event, Decomposition | Plan)
-            yield _shown(event, notes)
-            if isinstance(event, Plan):
+        yield {"status": READING, "parts": None}
+        chain = ImageEditR1(self.decomposer, self.sequencer, None, notes.append)
+        for event in chain.stream(image, request, method=self.method):
+            if isinstance(event, Decomposition):
+                yield {"status": ORDERING, "parts": event}
+            elif isinstance(event, Plan):
+                status = _with_notes("The plan is ready: change it, or press Edit.", notes)
+                yield {"status": status, **_shown(event), "plan": event}
                 # what would follow is the edit
                 return
 
     def edit(
-        self,
-        photo: str | None,
-        request: str,
-        written: str,
-        plan: Plan | None,
-        mode: str,
-        editor: str,
-        seed: Any,
+        self, photo: str | None, request: str, written: str, plan: Plan | None, mode: str, editor: str, seed: Any
     ) -> Iterator[Update]:
         """Edits, by the sub-requests that are `written`, one a line, or else by a plan made now.
 
@@ -82,64 +87,43 @@ class Session:
             raise EditError(
                 f"there is no editor {one_line(repr(editor))} on this page; known: {', '.join(self.editors)}"
             )
-        image, given, seed = _opened(photo), self._given(request, written, plan), _seed(seed)
-        before = preview(image)
-        yield {"status": f"Editing with {editor} …" if given else "Reading the request …", "pair": None, "steps": []}
+        image, on_page = _opened(photo), _plan_on_page(request, written, plan)
+        # the range first: infinity has no whole part to compare with
+        if not isinstance(seed, int | float) or not 0 <= seed <= MAX_SEED or seed != int(seed):
+            raise PlanError(f"the seed is {one_line(repr(seed))}; wanted a whole number from 0 to {MAX_SEED}")
+        before, editing = preview(image), f"Editing with {editor} …"
+        yield {"status": editing if on_page else READING, "pair": None, "steps": []}
         steps = [(before, "photo")]
-        events = self._chain(self.editors[editor], notes).stream(
-            image, given or request, mode=mode, method=self.method, seed=seed
-        )
-        for event in events:
-            if isinstance(event, Step):
-                assert event.image
-                steps = [*steps, (preview(event.image), f"{len(steps)}. {event.instruction}")]
-                yield {
-                    "status": f"Step {len(steps) - 1} is done …",
-                    "steps": steps,
-                    "pair": aligned(before, steps[-1][0]),
-                }
-            elif isinstance(event, EditResult):
-                yield _finished(event, before, given is not None and given != plan, notes)
+        chain = ImageEditR1(self.decomposer, self.sequencer, self.editors[editor], notes.append)
+        for event in chain.stream(image, on_page or request, mode=mode, method=self.method, seed=int(seed)):
+            if isinstance(event, Decomposition):
+                yield {"status": ORDERING, "parts": event}
             elif isinstance(event, Plan):
                 # `plan` stays what the agents said, so that a second press can tell it from what is written
-                known = {"plan": event} if given is None else {}
-                status, parts = f"Editing with {editor} …", event.decomposition
-                yield {"status": status, "parts": parts, "sub_requests": event.sub_requests} | known
+                yield {"status": editing, **_shown(event)} | ({} if on_page else {"plan": event})
+            elif isinstance(event, Step):
+                assert event.image
+                steps = [*steps, (preview(event.image), f"{len(steps)}. {event.instruction}")]
+                done = f"Step {len(steps) - 1} is done …"
+                yield {"status": done, "steps": steps, "pair": aligned(before, steps[-1][0])}
             else:
-                yield _shown(event, notes)
-
-    def _chain(self, editor: Edit | None, notes: list[str]) -> ImageEditR1:
-        return ImageEditR1(self.decomposer, self.sequencer, editor, notes.append)
-
-    def _given(self, request: str, written: str, plan: Plan | None) -> Plan | None:
-        """The plan that is on the page; None: there is none yet."""
-        lines = tuple(filter(None, (" ".join(line.split()) for line in written.splitlines())))
-        if not lines:
-            return None
-        if len(lines) > MAX_SUB_REQUESTS or len(written) > MAX_REQUEST_CHARACTERS:
-            raise PlanError(
-                f"{len(lines)} sub-requests of {len(written):,} characters; "
-                f"at most {MAX_SUB_REQUESTS} of together {MAX_REQUEST_CHARACTERS:,} are taken"
-            )
-        words = checked_request(request) if request.strip() else "; ".join(lines)
-        if plan is None or plan.request != words:
-            return Plan(words, lines)
-        return replace(plan, sub_requests=lines)
+                trace = event.trace
+                if on_page and on_page != plan:
+                    trace = replace(trace, notes=(*trace.notes, BY_HAND))
+                status = _with_notes(f"Done in {trace.seconds:.1f} s.", notes)
+                pair, result = aligned(before, preview(event.image)), EditResult(event.image, trace)
+                yield {"status": status, "pair": pair, "result": result}
 
 
-def one_at_a_time(editor: Edit) -> Edit:
+def one_at_a_time(editor: Editor | Edit) -> Editor:
     """The same editor; who calls it while it works waits."""
-    lock = threading.Lock()
-    edit: Callable[..., Image.Image] = editor.edit if isinstance(editor, Editor) else editor
+    lock, own = threading.Lock(), as_editor(editor)
 
-    def edited(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+    def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
         with lock:
-            return edit(image, instruction, seed)
+            return own.edit(image, instruction, seed)
 
-    if isinstance(editor, Editor):
-        return replace(editor, edit=edited)
-    edited.__name__ = getattr(editor, "__name__", type(editor).__name__)
-    return edited
+    return replace(own, edit=edit)
 
 
 def preview(image: Image.Image) -> Image.Image:
@@ -159,13 +143,10 @@ def aligned(before: Image.Image, after: Image.Image) -> tuple[Image.Image, Image
     size = (max(before.width, after.width), max(before.height, after.height))
     if abs(before.width * after.height - before.height * after.width) <= max(size):
         return before.resize(size), after.resize(size)
-    return _in_the_middle(before, size), _in_the_middle(after, size)
-
-
-def _in_the_middle(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    canvas = Image.new("RGBA", size)
-    canvas.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
-    return canvas
+    framed = Image.new("RGBA", size), Image.new("RGBA", size)
+    for canvas, image in zip(framed, (before, after), strict=True):
+        canvas.paste(image, ((size[0] - image.width) // 2, (size[1] - image.height) // 2))
+    return framed
 
 
 def _opened(photo: str | None) -> Image.Image:
@@ -174,27 +155,23 @@ def _opened(photo: str | None) -> Image.Image:
     return open_image(photo)
 
 
-def _seed(seed: Any) -> int:
-    # the range first: infinity has no whole part to compare with
-    if not isinstance(seed, int | float) or not 0 <= seed <= MAX_SEED or seed != int(seed):
-        raise PlanError(f"the seed is {one_line(repr(seed))}; wanted a whole number from 0 to {MAX_SEED}")
-    return int(seed)
+def _plan_on_page(request: str, written: str, plan: Plan | None) -> Plan | None:
+    """The plan that is on the page; None: there is none yet."""
+    lines = tuple(filter(None, (" ".join(line.split()) for line in written.splitlines())))
+    if not lines:
+        return None
+    if len(lines) > MAX_SUB_REQUESTS or len(written) > MAX_REQUEST_CHARACTERS:
+        raise PlanError(
+            f"{len(lines)} sub-requests of {len(written):,} characters; "
+            f"at most {MAX_SUB_REQUESTS} of together {MAX_REQUEST_CHARACTERS:,} are taken"
+        )
+    words = checked_request(request) if request.strip() else "; ".join(lines)
+    return replace(plan, sub_requests=lines) if plan and plan.request == words else Plan(words, lines)
 
 
-def _shown(event: Decomposition | Plan, notes: list[str]) -> Update:
-    if isinstance(event, Decomposition):
-        return {"status": "Putting the edits in order …", "parts": event}
-    status = _with("The plan is ready: change it, or press Edit.", notes)
-    return {"status": status, "parts": event.decomposition, "sub_requests": event.sub_requests, "plan": event}
+def _shown(plan: Plan) -> Update:
+    return {"parts": plan.decomposition, "sub_requests": plan.sub_requests}
 
 
-def _finished(result: EditResult, before: Image.Image, by_hand: bool, notes: list[str]) -> Update:
-    trace = result.trace
-    if by_hand:
-        trace = replace(trace, notes=(*trace.notes, BY_HAND))
-    status = _with(f"Done in {trace.seconds:.1f} s.", notes)
-    return {"status": status, "pair": aligned(before, preview(result.image)), "result": EditResult(result.image, trace)}
-
-
-def _with(status: str, notes: list[str]) -> str:
+def _with_notes(status: str, notes: list[str]) -> str:
     return "\n".join([status, *(f"Note: {note}" for note in notes)])

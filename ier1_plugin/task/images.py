@@ -15,6 +15,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from ier1_plugin.runs.errors import UserError
+
 # a 10,000 x 10,000 scan still opens; what is larger is more likely a decompression bomb than a photo
 MAX_SOURCE_PIXELS = 100_000_000
 JPEG_QUALITY = 95
@@ -30,8 +32,8 @@ Size = tuple[int, int]
 """Width and height in pixels."""
 
 
-class ImageError(ValueError):
-    """An image that can't be used; the message says why in one line."""
+class ImageError(UserError):
+    """An image that can't be used."""
 
 
 def open_image(source: bytes | str | Path) -> Image.Image:

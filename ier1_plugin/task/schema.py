@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from ier1_plugin import __version__
+from ier1_plugin.runs.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,8 +69,8 @@ class Decomposition:
         return json.dumps(asdict(self), ensure_ascii=False)
 
 
-class PlanError(ValueError):
-    """A plan or a trace that can't be used; the message says why in one line."""
+class PlanError(UserError):
+    """A plan or a trace that can't be used."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import httpx
 from gradio_client import Client, exceptions, handle_file
 
 from ier1_plugin.app.page import parts_html, status_html
-from ier1_plugin.app.server import desk_of, launch, serving
+from ier1_plugin.app.server import launch, serving, session_of
 from ier1_plugin.app.session import BY_HAND, Session, aligned, one_at_a_time
 from ier1_plugin.chat import ChatError
 from ier1_plugin.editors import make_editor
@@ -38,14 +38,14 @@ ORDER = ("Delete lamp", "Recoloring sofa to navy")
 GREY = "Adjust photo: black and white"
 
 
-def fake_desk(editor: Any = None, **more: Any) -> Session:
+def fake_session(editor: Any = None, **more: Any) -> Session:
     editors = {"fake": editor or FakeEditor(), "pillow": make_editor("pillow")}
     return Session(lambda image, request: GOLD, lambda parts, image, request: list(ORDER), editors, **more)
 
 
 @contextmanager
-def client_of(desk: Session, folder: Path, auth: tuple[str, str] | None = None) -> Iterator[tuple[Client, str]]:
-    with serving(desk, "127.0.0.1", free_port(), auth) as url:
+def client_of(session: Session, folder: Path, auth: tuple[str, str] | None = None) -> Iterator[tuple[Client, str]]:
+    with serving(session, "127.0.0.1", free_port(), auth) as url:
         yield Client(url, verbose=False, auth=auth, download_files=str(folder / "downloads")), url
 
 
@@ -64,7 +64,7 @@ def edited(client: Client, image: Any, request: str = REQUEST, written: str = ""
 
 
 def test_a_program_gets_image_trace_and_plan(tmp_path: Path, upload: Any):
-    with client_of(fake_desk(), tmp_path) as (client, _):
+    with client_of(fake_session(), tmp_path) as (client, _):
         got = edited(client, upload)
         image, trace = open_image(got["image"]), json.loads(Path(got["trace"]).read_text(encoding="utf-8"))
         in_png = read_trace(Path(got["image"]))
@@ -81,7 +81,7 @@ def test_a_program_gets_image_trace_and_plan(tmp_path: Path, upload: Any):
 
 
 def test_the_parts_are_shown_before_the_order_and_the_order_before_the_edit(tmp_path: Path, upload: Any):
-    with client_of(fake_desk(), tmp_path) as (client, _):
+    with client_of(fake_session(), tmp_path) as (client, _):
         job = client.submit(upload, REQUEST, "", "multi-turn", "fake", 0, api_name="/edit")
         job.result()
         updates = [[str(value) for value in update] for update in job.outputs()]
@@ -93,7 +93,7 @@ def test_the_parts_are_shown_before_the_order_and_the_order_before_the_edit(tmp_
 
 def test_a_plan_that_a_visitor_changed_is_carried_out_and_the_trace_says_so(tmp_path: Path, upload: Any):
     editor = FakeEditor()
-    with client_of(fake_desk(editor), tmp_path) as (client, _):
+    with client_of(fake_session(editor), tmp_path) as (client, _):
         planned = client.predict(upload, REQUEST, api_name="/plan")
         assert planned[2].splitlines() == list(ORDER)
         got = edited(client, upload, written="Delete lamp\n\n  Add a cat ", mode="multi-turn")
@@ -107,7 +107,7 @@ def test_a_plan_that_a_visitor_changed_is_carried_out_and_the_trace_says_so(tmp_
 
 
 def test_a_plan_is_not_used_for_another_request(tmp_path: Path, upload: Any):
-    with client_of(fake_desk(), tmp_path) as (client, _):
+    with client_of(fake_session(), tmp_path) as (client, _):
         client.predict(upload, REQUEST, api_name="/plan")
         trace = read_trace(Path(edited(client, upload, "something else", "\n".join(ORDER))["trace"]))
     assert trace["plan"]["request"] == "something else"
@@ -127,14 +127,14 @@ def test_a_plan_is_not_used_for_another_request(tmp_path: Path, upload: Any):
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, upload: Any, changes: dict[str, Any], reason: str):
-    with client_of(fake_desk(), tmp_path) as (client, _), pytest.raises(exceptions.AppError, match=reason) as caught:
+    with client_of(fake_session(), tmp_path) as (client, _), pytest.raises(exceptions.AppError, match=reason) as caught:
         edited(client, **{"image": upload} | changes)
     assert "\n" not in str(caught.value)
     assert "Traceback" not in str(caught.value)
 
 
 def test_an_editor_or_a_mode_that_is_not_offered_is_refused(tmp_path: Path, upload: Any):
-    with client_of(fake_desk(), tmp_path) as (client, _):
+    with client_of(fake_session(), tmp_path) as (client, _):
         for changes in ({"editor": "gpt-image"}, {"mode": "all at once"}):
             with pytest.raises(exceptions.AppError):
                 edited(client, upload, **changes)
@@ -144,7 +144,7 @@ def test_files_that_are_no_photos_are_refused_in_one_line(tmp_path: Path):
     (tmp_path / "text.jpg").write_text("not a photo")
     (tmp_path / "empty.png").write_bytes(b"")
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
-    with client_of(fake_desk(), tmp_path) as (client, _):
+    with client_of(fake_session(), tmp_path) as (client, _):
         for name, reason in (("text.jpg", "not an image"), ("empty.png", "empty"), ("bomb.png", "too large")):
             with pytest.raises(exceptions.AppError, match=reason):
                 edited(client, handle_file(str(tmp_path / name)))
@@ -156,7 +156,7 @@ def test_photos_of_every_kind_come_upright_and_in_their_own_size(tmp_path: Path)
     photo(64, 48).save(tmp_path / "turned.jpg", exif=turned)
     photo(64, 48).convert("CMYK").save(tmp_path / "cmyk.jpg")
     Image.new("I;16", (64, 48), 40_000).save(tmp_path / "deep.png")
-    with client_of(fake_desk(), tmp_path) as (client, _):
+    with client_of(fake_session(), tmp_path) as (client, _):
         sizes = {
             name: open_image(edited(client, handle_file(str(tmp_path / name)))["image"]).size
             for name in ("turned.jpg", "cmyk.jpg", "deep.png")
@@ -168,7 +168,7 @@ def test_no_file_of_the_machine_can_be_read(tmp_path: Path):
     secret = tmp_path / "secret.txt"
     secret.write_text("the secret")
     here = Path(__file__).resolve()
-    with client_of(fake_desk(), tmp_path) as (client, url):
+    with client_of(fake_session(), tmp_path) as (client, url):
         for file in ("/etc/passwd", secret, here, here.parent / "../README.md", "setup.py", "/proc/self/environ"):
             answer = httpx.get(f"{url}/gradio_api/file={file}")
             assert answer.status_code in (403, 404), file
@@ -178,13 +178,13 @@ def test_no_file_of_the_machine_can_be_read(tmp_path: Path):
 
 
 def test_an_upload_above_the_limit_is_refused(tmp_path: Path):
-    with client_of(fake_desk(), tmp_path) as (_, url):
+    with client_of(fake_session(), tmp_path) as (_, url):
         answer = httpx.post(f"{url}/gradio_api/upload", files={"files": ("a.png", bytes(33 * 1024 * 1024))}, timeout=60)
     assert answer.status_code == 413
 
 
 def test_nothing_but_this_machine_is_named_to_the_browser(tmp_path: Path):
-    with client_of(fake_desk(), tmp_path) as (_, url):
+    with client_of(fake_session(), tmp_path) as (_, url):
         answer = httpx.get(url)
     assert answer.headers["content-security-policy"].startswith("default-src 'self' data: blob:")
     assert answer.headers["referrer-policy"] == "no-referrer"
@@ -193,7 +193,7 @@ def test_nothing_but_this_machine_is_named_to_the_browser(tmp_path: Path):
 def test_uploads_and_results_go_when_the_page_goes(tmp_path: Path, upload: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    with client_of(fake_desk(), tmp_path) as (client, _):
+    with client_of(fake_session(), tmp_path) as (client, _):
         edited(client, upload)
         (folder,) = (tmp_path / "temporary").glob("ier1-demo-*")
         assert any(folder.rglob("*.png"))
@@ -202,7 +202,7 @@ def test_uploads_and_results_go_when_the_page_goes(tmp_path: Path, upload: Any, 
 
 
 def test_a_password_is_asked_for(tmp_path: Path, upload: Any):
-    with client_of(fake_desk(), tmp_path, ("ada", "engine")) as (client, url):
+    with client_of(fake_session(), tmp_path, ("ada", "engine")) as (client, url):
         assert "Done" in edited(client, upload)["status"]
         assert httpx.get(f"{url}/config").status_code == 401
         assert httpx.post(f"{url}/gradio_api/upload", files={"files": ("a.png", b"x")}).status_code == 401
@@ -231,8 +231,8 @@ def test_an_agent_that_is_down_is_said_in_one_line(tmp_path: Path, upload: Any):
     def down(image: Image.Image, request: str) -> Decomposition:
         raise ChatError("http://127.0.0.1:9: nobody\nlistens")
 
-    desk = Session(down, lambda *_: [], {"fake": FakeEditor()})
-    with client_of(desk, tmp_path) as (client, _), pytest.raises(exceptions.AppError, match="nobody listens"):
+    session = Session(down, lambda *_: [], {"fake": FakeEditor()})
+    with client_of(session, tmp_path) as (client, _), pytest.raises(exceptions.AppError, match="nobody listens"):
         edited(client, upload)
 
 
@@ -272,8 +272,8 @@ def test_without_a_quickstart_the_small_world_says_what_to_run(tmp_path: Path, m
 
 
 def test_the_exact_editor_is_offered_beside_the_chosen_one():
-    desk = desk_of(System(method="original", editor="images-api:http://127.0.0.1:9/v1#m"))
-    assert list(desk.editors) == ["images-api:http://127.0.0.1:9/v1#m", "pillow"]
+    session = session_of(System(method="original", editor="images-api:http://127.0.0.1:9/v1#m"))
+    assert list(session.editors) == ["images-api:http://127.0.0.1:9/v1#m", "pillow"]
 
 
 @needs_browser
@@ -283,8 +283,8 @@ def test_a_visitor_types_clicks_waits_and_sees_the_edited_photo(tmp_path: Path, 
     real_photo("coffee.png").save(tmp_path / "coffee.png")
     parts = Decomposition(("Adjust",), ("photo",), ("black and white",))
     editors = {"pillow": make_editor("pillow")}
-    desk = Session(lambda image, request: parts, lambda parts, image, request: [GREY], editors)
-    with serving(desk, "127.0.0.1", free_port()) as url, browser(tmp_path, width, height) as page:
+    session = Session(lambda image, request: parts, lambda parts, image, request: [GREY], editors)
+    with serving(session, "127.0.0.1", free_port()) as url, browser(tmp_path, width, height) as page:
         page.open(url)
         page.type("#photo input[type=file]", str(tmp_path / "coffee.png"))
         page.wait("return document.querySelector('#photo img') !== null")

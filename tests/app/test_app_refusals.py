@@ -34,8 +34,8 @@ GIVEN = {"request": "x", "written": "Delete lamp", "mode": "single-turn", "edito
 @pytest.fixture
 def page() -> Iterator[str]:
     editors = {"fake": FakeEditor(), "pillow": make_editor("pillow")}
-    desk = Session(lambda image, request: GOLD, lambda parts, image, request: ["Delete lamp"], editors)
-    with serving(desk, "127.0.0.1", free_port()) as url:
+    session = Session(lambda image, request: GOLD, lambda parts, image, request: ["Delete lamp"], editors)
+    with serving(session, "127.0.0.1", free_port()) as url:
         yield f"{url}/gradio_api"
 
 
@@ -148,8 +148,8 @@ def test_who_comes_when_the_queue_is_full_is_turned_away_and_the_others_are_serv
         assert release.wait(60)
         return GOLD
 
-    desk = Session(slow, lambda parts, image, request: ["Delete lamp"], {"fake": FakeEditor()})
-    with serving(desk, "127.0.0.1", free_port()) as url:
+    session = Session(slow, lambda parts, image, request: ["Delete lamp"], {"fake": FakeEditor()})
+    with serving(session, "127.0.0.1", free_port()) as url:
         page = f"{url}/gradio_api"
         image = {"path": uploaded(page, secret)}
         try:
