@@ -54,15 +54,20 @@ def test_the_overview_has_a_mark_and_an_interval_for_each_of_eight_judges(scores
 
     rows = main_rows(scores.systems)[0]
     main = table(scores, rows)
-    figure = overview(main, NAMES)
-    axes = figure.axes[0]
-    assert len(lines(axes)) == len(JUDGES) * len(rows)
+    columns = main_columns(scores, rows)
+    by_judge = {
+        judge: estimates(scores, [one for one in columns if one.judge == judge], rows, 0, "", average=True)
+        for judge in JUDGES
+    }
+    figure = overview(main, by_judge, NAMES)
+    axes: Any = figure.axes[0]
+    assert sum(len(line.get_xdata()) for line in lines(axes)) == len(JUDGES) * len(rows)
     assert len(looks(lines(axes))) == len(JUDGES)
     assert {*NAMES.values()} <= {text.get_text() for text in figure.legends[0].get_texts()}
-    spans = {tuple(across) for line in axes.get_lines() if len(across := np.asarray(line.get_xdata())) == 2}
-    averages = main[main["column"] == AVERAGE]
-    assert len(averages) == (len(JUDGES) + 1) * len(rows)
-    assert {*zip(averages["low"], averages["high"], strict=True)} <= spans
+    spans = {tuple(span[:, 0]) for drawn in axes.collections for span in drawn.get_segments()}
+    for frame in (main, *by_judge.values()):
+        averages = frame[frame["column"] == AVERAGE]
+        assert {*zip(averages["low"], averages["high"], strict=True)} <= spans
 
 
 def test_a_curve_has_a_line_for_each_judge_that_was_asked(scores: Scores):

@@ -97,16 +97,13 @@ def test_gains_are_paired_on_the_items_that_both_have(table: Any):
     assert math.isnan(cell(table, "Step1X-Edit", "psr", GPT)["gain"])
 
 
-def test_averages_are_the_mean_of_the_columns_of_all_judges_and_of_each(table: Any):
+def test_the_average_is_the_mean_of_the_columns_and_so_is_its_gain(table: Any):
     cells = pd.DataFrame([cell(table, "Chain", benchmark, judge) for benchmark in BENCHMARKS for judge in JUDGES])
     average = cell(table, "Chain", AVERAGE)
     for name in ("mean", "mean_failures_as_0", "gain"):
         assert average[name] == pytest.approx(cells[name].mean())
     assert average["high"] - average["low"] < (cells["high"] - cells["low"]).min()
     assert 0 < average["p"] <= 1
-    own = cell(table, "Chain", AVERAGE, GPT)
-    assert own["mean"] == pytest.approx(cells[cells["judge"] == GPT]["mean"].mean())
-    assert own["low"] < own["mean"] < own["high"]
 
 
 def test_two_benchmarks_with_as_many_clusters_do_not_share_their_draws(tmp_path: Path):
@@ -157,7 +154,6 @@ def test_a_judge_missing_from_one_benchmark_has_no_column_there_and_does_not_emp
     columns = [*found[["column", "judge"]].drop_duplicates().itertuples(index=False, name=None)]
     assert columns[:4] == [("psr", GPT), ("psr", GEMINI), ("realedit", GPT), (AVERAGE, "")]
     assert (cell(found, "Chain", AVERAGE)["mean"], cell(found, "Chain", AVERAGE)["gain"]) == (7, 0)
-    assert cell(found, "FLUX", AVERAGE, GEMINI)["mean"] == 7
     _, notes = write_report(folders, tmp_path / "report", examples=0)
     assert notes == [f"{GEMINI} was never asked on realedit: averages are over the columns that are there"]
     assert "realedit, gemini" not in (tmp_path / "report" / "table1.csv").read_text()
@@ -196,7 +192,7 @@ def test_the_csv_files_have_every_number_and_read_back(folders: list[Path], tabl
     write_report(folders, tmp_path, examples=0)
     rows = pd.read_csv(tmp_path / "scores.csv").fillna({"judge": ""})
     main = rows[rows["table"].str.startswith("Table 1")]
-    assert len(main) == len(table) == len(SYSTEMS) * 7
+    assert len(main) == len(table) == len(SYSTEMS) * 5
     for name in ("mean", "low", "gain_high", "p", "mean_failures_as_0", "coverage", "common_items"):
         assert main[name].tolist() == pytest.approx(table[name].tolist(), abs=1e-4, nan_ok=True)
     wide = pd.read_csv(tmp_path / "table1.csv").set_index("Method").loc["Chain"]

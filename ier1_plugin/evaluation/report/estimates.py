@@ -78,8 +78,7 @@ def estimates(
 ) -> Frame:
     """A row for each row and column; empty without columns.
 
-    `average`: with p of every gain, the plain mean of the columns as one more column, undefined where one of them is,
-    and that of each judge's columns.
+    `average`: with p of every gain, and the plain mean of the columns as one more, undefined where one of them is.
     """
     size, names = 2 * len(rows), list(dict.fromkeys(name for row in rows for name in row.systems))
     resamples: dict[str, Resamples] = {}
@@ -105,17 +104,14 @@ def estimates(
         counts.append(runs)
     groups = [(column.head, column.sub, [place]) for place, column in enumerate(columns)]
     if average and columns:
-        judges = dict.fromkeys(column.judge for column in columns)
-        by_judge = {judge: [place for place, one in enumerate(columns) if one.judge == judge] for judge in judges}
         groups.append((AVERAGE, "", list(range(len(columns)))))
-        groups += [(AVERAGE, judge, places) for judge, places in by_judge.items()]
     cells = []
     for head, sub, places in groups:
         mean = np.mean([means[place] for place in places], axis=0)
         low, high = interval(np.mean([replicates[place] for place in places], axis=0))
         p = np.full(size, np.nan)
         tested = np.flatnonzero(np.isfinite(mean[size:]))
-        if average and not (head == AVERAGE and sub) and len(tested):
+        if average and len(tested):
             # columns of one benchmark share its clusters: their signs are flipped together
             of = {
                 name: sum(shares[place] for place in places if columns[place].benchmark == name) / len(places)
@@ -138,12 +134,9 @@ def estimates(
             }
             for start, kind in zip((0, len(rows)), KINDS, strict=True):
                 at, gain = start + number, start + number + size
-                values = (mean[at], low[at], high[at], mean[gain], low[gain], high[gain], p[at], int(both[at]))
-                defined = [np.isfinite(mean[at])] * 3 + [np.isfinite(mean[gain])] * 5
-                cell |= {
-                    f"{name}{kind}": value if known else np.nan
-                    for name, value, known in zip(MEASURES, values, defined, strict=True)
-                }
+                n = both[at] if np.isfinite(mean[gain]) else np.nan
+                values = (mean[at], low[at], high[at], mean[gain], low[gain], high[gain], p[at], n)
+                cell |= {f"{name}{kind}": value for name, value in zip(MEASURES, values, strict=True)}
             runs = [_runs(totals[place], rows, row) for place in places]
             for name, of_columns in zip(("runs", "gain_of_runs"), zip(*runs, strict=True), strict=True):
                 cell[name] = tuple(map(fmean, zip(*of_columns, strict=True)))

@@ -1,6 +1,6 @@
 """The figures of a report: all systems at a glance, and one for each comparison.
 
-    overview(estimates, judges).savefig("overview.png")   # a line for each system: its judges, their mean, the interval
+    overview(estimates, by_judge, judges).savefig("overview.png")   # systems: judges, mean, interval
     compared(estimates, judges, numbers=(0, 500, 4000))   # a curve over the numbers; without, marks side by side
 
 Colours, lines and markers as in the reward curves, so that they read with any colour vision and in print.
@@ -25,40 +25,29 @@ DPI, WIDTH = 160, 9.5
 SCORE = "score, 0 to 10"
 
 
-def overview(estimates: Frame, judges: Mapping[str, str]) -> Figure:
-    """Each system's average, and each judge's mean over the benchmarks beside it, with their intervals."""
+def overview(estimates: Frame, by_judge: Mapping[str, Frame], judges: Mapping[str, str]) -> Figure:
+    """Each system's average, and that of each judge's columns beside it, with their intervals."""
     averages = estimates[estimates["column"] == AVERAGE]
-    rows = [*averages.groupby(["group", "row"], sort=False)]
     # room above each group for its name
-    place, group, places = 0.0, "", []
-    heads: list[tuple[float, str]] = []
-    for (name, _), _ in rows:
-        if name != group and name:
-            heads.append((place, f"{name}  "))
-            place += 0.8
-        group = name
-        places.append(place)
-        place += 1
-    figure, (axes,) = _panels(1, 1.35 + 0.4 * (max(places, default=0) + 1))
+    starts = (averages["group"] != averages["group"].shift()) & (averages["group"] != "")
+    places = np.arange(len(averages)) + 0.8 * starts.cumsum().to_numpy()
+    figure, (axes,) = _panels(1, 1.35 + 0.4 * (places[-1] + 1))
     styles = _styles(len(judges))
     shifts = np.linspace(-0.2, 0.2, len(judges)) if len(judges) > 1 else [0.0]
-    for place, (_, own) in zip(places, rows, strict=True):
-        axes.axhline(place, color=RULE, linewidth=0.8, zorder=0)
-        cells = own.set_index("judge")
-        for judge, (colour, _, marker), shift in zip(judges, styles, shifts, strict=True):
-            if judge in cells.index:
-                mean, low, high = cells.loc[judge, ["mean", "low", "high"]]
-                axes.plot([low, high], [place + shift] * 2, color=colour, linewidth=1.1, zorder=3)
-                axes.plot(
-                    [mean], [place + shift], marker, color=colour, markersize=5, markeredgecolor="white", zorder=4
-                )
-        mean, low, high = cells.loc["", ["mean", "low", "high"]]
-        axes.plot([low, high], [place] * 2, color=INK, linewidth=2.2, solid_capstyle="butt", zorder=3)
-        axes.plot([mean], [place], "|", color=INK, markersize=11, markeredgewidth=2.2, zorder=3)
-    axes.set_yticks(places, [label for (_, label), _ in rows], fontsize=9, color=INK)
-    for place, head in heads:
-        axes.text(0, place, head, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=9, color=GREY)
-    axes.set_ylim(max(places, default=0) + 0.7, -0.9)
+    axes.hlines(places, 0, 1, transform=axes.get_yaxis_transform(), color=RULE, linewidth=0.8, zorder=0)
+    for (judge, (colour, _, marker)), shift in zip(zip(judges, styles, strict=True), shifts, strict=True):
+        if judge in by_judge:
+            own = by_judge[judge][by_judge[judge]["column"] == AVERAGE]
+            at = places + shift
+            axes.hlines(at, own["low"], own["high"], color=colour, linewidth=1.1, zorder=3)
+            axes.plot(own["mean"], at, marker, color=colour, markersize=5, markeredgecolor="white", zorder=4)
+    axes.hlines(places, averages["low"], averages["high"], color=INK, linewidth=2.2, zorder=3)
+    axes.plot(averages["mean"], places, "|", color=INK, markersize=11, markeredgewidth=2.2, zorder=3)
+    axes.set_yticks(places, averages["row"], fontsize=9, color=INK)
+    beside = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center", "fontsize": 9, "color": GREY}
+    for place, group in zip(places[starts], averages["group"][starts], strict=True):
+        axes.text(0, place - 0.8, f"{group}  ", **beside)
+    axes.set_ylim(places[-1] + 0.7, -0.9)
     axes.set_xlabel(SCORE, color=GREY, fontsize=9)
     axes.grid(axis="x", color=RULE, linewidth=0.8)
     handles = [_handle(name, colour, marker) for name, (colour, _, marker) in zip(judges.values(), styles, strict=True)]
@@ -68,8 +57,7 @@ def overview(estimates: Frame, judges: Mapping[str, str]) -> Figure:
 
 def compared(estimates: Frame, judges: Mapping[str, str], numbers: Sequence[float]) -> Figure:
     """The rows of a comparison, each benchmark and judge apart."""
-    printed = estimates[(estimates["column"] != AVERAGE) | (estimates["judge"] == "")]
-    figure, handles = _curve(printed, judges, numbers) if numbers else _side_by_side(printed, judges)
+    figure, handles = _curve(estimates, judges, numbers) if numbers else _side_by_side(estimates, judges)
     if estimates["runs"].map(len).any():
         handles.append(_handle("single runs", GREY, "."))
     _legend(figure, handles)
@@ -95,8 +83,7 @@ def _curve(estimates: Frame, judges: Mapping[str, str], numbers: Sequence[float]
         for judge, cells in own.groupby("judge", sort=False):
             colour, line, marker = styles[str(judge)]
             cells = cells.set_index("row").loc[labels[order]]
-            for place, runs in zip(at, cells["runs"], strict=True):
-                axes.plot([place] * len(runs), runs, ".", color=colour, markersize=5, alpha=0.6)
+            _dots(axes, at, cells["runs"], colour)
             axes.plot(at, cells["mean"], color=colour, linestyle=line, marker=marker, **_open(colour))
             axes.fill_between(at, cells["low"], cells["high"], color=colour, alpha=0.13, linewidth=0)
         axes.set_xticks(at, labels[order].tolist())
@@ -114,11 +101,10 @@ def _side_by_side(estimates: Frame, judges: Mapping[str, str]) -> tuple[Figure, 
     shifts = (np.arange(len(rows)) - (len(rows) - 1) / 2) * min(0.16, 0.7 / len(rows))
     handles = []
     for ((group, label), own), shift, (colour, _, marker) in zip(rows, shifts, _styles(len(rows)), strict=True):
-        for place, cell in enumerate(own.to_dict("records")):
-            at = place + shift
-            axes.plot([at, at], [cell["low"], cell["high"]], color=colour, linewidth=1.8)
-            axes.plot([at], [cell["mean"]], marker, **_open(colour))
-            axes.plot([at] * len(cell["runs"]), cell["runs"], ".", color=colour, markersize=5, alpha=0.6)
+        at = np.arange(len(own)) + shift
+        axes.vlines(at, own["low"], own["high"], color=colour, linewidth=1.8)
+        axes.plot(at, own["mean"], marker, **_open(colour))
+        _dots(axes, at, own["runs"], colour)
         handles.append(_handle(f"{group}: {label}" if group else label, colour, marker))
     heads = dict.fromkeys(zip(estimates["column"], estimates["judge"], strict=True))
     axes.set_xticks(range(len(heads)), [f"{head}\n{judges.get(judge, '')}" for head, judge in heads], fontsize=8.5)
@@ -126,6 +112,12 @@ def _side_by_side(estimates: Frame, judges: Mapping[str, str]) -> tuple[Figure, 
     axes.set_ylabel(SCORE, color=GREY, fontsize=9)
     axes.grid(axis="y", color=RULE, linewidth=0.8)
     return figure, [*handles, _handle("95 % interval", GREY, "", "-")]
+
+
+def _dots(axes: Any, places: Any, runs: Any, colour: str) -> None:
+    """The means of single runs."""
+    for place, means in zip(places, runs, strict=True):
+        axes.plot([place] * len(means), means, ".", color=colour, markersize=5, alpha=0.6)
 
 
 def _panels(count: int, height: float) -> tuple[Figure, list[Any]]:

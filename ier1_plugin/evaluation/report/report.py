@@ -64,6 +64,10 @@ def write_report(
     # numbers
     columns = main_columns(scores, rows)
     main = estimates(scores, columns, rows, seed, TABLE_1, average=True)
+    by_judge = {
+        judge: estimates(scores, [one for one in columns if one.judge == judge], rows, seed, TABLE_1, average=True)
+        for judge in dict.fromkeys(column.judge for column in columns)
+    }
     compared: list[tuple[Comparison, Frame]] = []
     for comparison in [*([turns] if turns else []), *given]:
         own = main_columns(scores, comparison.rows)
@@ -84,7 +88,7 @@ def write_report(
     try:
         from ier1_plugin.evaluation.report import figures as draw
 
-        figures["overview"] = _png(draw.overview(main, judges))
+        figures["overview"] = _png(draw.overview(main, by_judge, judges))
         for number, (comparison, frame) in enumerate(compared, start=1):
             figures[f"comparison-{number}"] = _png(draw.compared(frame, judges, comparison.numbers))
     except ImportError:

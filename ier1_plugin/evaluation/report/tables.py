@@ -121,15 +121,14 @@ def scores_table(estimates: Frame, judges: Mapping[str, str], title: str = "", a
     `title`: in place of that of the estimates.
     """
     kind = FAILURES_AS_0 if as_zero else ""
-    printed = estimates[(estimates["column"] != AVERAGE) | (estimates["judge"] == "")]
     best = {
         key: own.idxmax() if len(own) > 1 and own.notna().any() else None
-        for key, own in printed.groupby(["column", "judge"])[f"mean{kind}"]
+        for key, own in estimates.groupby(["column", "judge"])[f"mean{kind}"]
     }
-    heads = [*dict.fromkeys(zip(printed["column"], printed["judge"], strict=True))]
-    has_gain = bool((printed["reference"] != "").any()) and heads[-1][0] == AVERAGE
+    heads = [*dict.fromkeys(zip(estimates["column"], estimates["judge"], strict=True))]
+    has_gain = bool((estimates["reference"] != "").any()) and heads[-1][0] == AVERAGE
     rows = {}
-    for key, own in printed.groupby(["group", "row"], sort=False):
+    for key, own in estimates.groupby(["group", "row"], sort=False):
         cells = [_mean(cell, kind, best[cell["column"], cell["judge"]] == place) for place, cell in own.iterrows()]
         last = own.iloc[-1]
         rows[key] = [*cells, *([_gain(last, kind) if last["reference"] else Cell(("",))] if has_gain else [])]
@@ -139,7 +138,7 @@ def scores_table(estimates: Frame, judges: Mapping[str, str], title: str = "", a
     if has_gain:
         items = "all items that both were given" if as_zero else "the items that both have a score for"
         caption += f" Gain: mean paired difference on {items}; p: sign-flip permutation test; n: pairs of scores."
-    if not as_zero and printed["runs"].map(len).any():
+    if not as_zero and estimates["runs"].map(len).any():
         caption += f" {RUNS}"
     columns = [(head, judges.get(sub, sub)) for head, sub in heads] + [(GAIN, "over the reference")] * has_gain
     return Table(warned(title or estimates["table"].iloc[0], estimates), grid(columns, rows), caption)
@@ -147,10 +146,9 @@ def scores_table(estimates: Frame, judges: Mapping[str, str], title: str = "", a
 
 def gains_table(estimates: Frame, judges: Mapping[str, str], title: str) -> Table | None:
     """The gain in every column, of the rows that have a reference; None without any."""
-    printed = estimates[(estimates["column"] != AVERAGE) | (estimates["judge"] == "")]
-    columns = zip(printed["column"], printed["judge"], strict=True)
+    columns = zip(estimates["column"], estimates["judge"], strict=True)
     heads = dict.fromkeys((head, judges.get(sub, sub)) for head, sub in columns)
-    compared = printed[printed["reference"] != ""].groupby(["group", "row"], sort=False)
+    compared = estimates[estimates["reference"] != ""].groupby(["group", "row"], sort=False)
     rows = {key: [_gain(cell, "") for _, cell in own.iterrows()] for key, own in compared}
     caption = (
         "Mean paired difference on the items that both have a score for [95 % bootstrap interval by cluster: post, "
@@ -189,9 +187,8 @@ def wide_csv(estimates: Frame, judges: Mapping[str, str]) -> str:
     names = {"mean": "", "low": " low", "high": " high", "coverage": " coverage"}
     names |= {f"{name}{FAILURES_AS_0}": f" failures as 0{names[name]}" for name in ("mean", "low", "high")}
     gains = {"gain": GAIN, "gain_low": f"{GAIN} low", "gain_high": f"{GAIN} high", "p": f"{GAIN} p"}
-    printed = estimates[(estimates["column"] != AVERAGE) | (estimates["judge"] == "")]
     lines = []
-    for (group, label), own in printed.groupby(["group", "row"], sort=False):
+    for (group, label), own in estimates.groupby(["group", "row"], sort=False):
         line = dict(zip(STUB, (group, label), strict=True))
         for cell in own.to_dict("records"):
             head = f"{cell['column']}, {judges[cell['judge']]}" if cell["judge"] else cell["column"]
