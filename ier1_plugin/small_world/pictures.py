@@ -4,7 +4,7 @@
     photos("val", seed=0)[0].open() -> a 224 x 224 RGB image
 
 Nothing is downloaded. Only photographs whose free licence is stated by the package that ships them are used, so the
-moon, the scanned page, the motorcycle (no licence stated) and the drawn horse are left out. The two splits share the
+moon, the scanned page, the motorcycle (no licence stated) and the drawing of a horse are left out. The splits share the
 pictures, since there is one of each kind, but no crop: a validation crop and a training crop differ in more than
 MIN_DISTANCE of the 64 bits of their perceptual hashes.
 """

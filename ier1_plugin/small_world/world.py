@@ -5,8 +5,8 @@
     sample.request == "I want you to brighten up what you see in the picture, please"
     sample.gold    == Decomposition(actions=("Relighting",), subjects=("astronaut",), goals=("brighter",))
 
-Every request asks for one to four edits. A share of PICTURE_SHARE speaks of "the main subject": what that is, and so
-the gold subject, only the photo tells. The id carries the edits, so that whoever has a row can make the gold edit.
+Every request asks for one to four edits. A share of PICTURE_SHARE speaks of "the main subject": only the photo
+shows what that is, and so the gold subject. The id carries the edits, so that the gold edit can be made from a row.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Edit:
     """A key of OPERATIONS."""
     subject: str
     box: Fractions | None = None
-    """Where the subject stands, as fractions of width and height; None for the whole photo."""
+    """Where the subject is, as fractions of width and height; None for the whole photo."""
 
     def apply(self, image: Image.Image) -> Image.Image:
         """`image` (RGB, any size) with this edit made."""
