@@ -85,6 +85,41 @@ def environment(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> Ite
         yield {"IER1_VENV": str(venv), "RAY_TMPDIR": ray, "STEPS": "2"}
 
 
+STAGES_SCRIPT = """
+name=test out=$1
+. examples/small_world_stages.sh
+make() { fresh "$2"; echo "$1" >>"$2/made"; }
+stage one "the first" "$out/one" make "$2" "$out/one"
+stage two "the second" "$out/two/result" make "$3" "$out/two"
+"""
+
+
+def test_a_stage_is_done_again_if_its_result_is_missing_or_an_argument_up_to_it_has_changed(
+    checkout: Path, environment: dict[str, str], tmp_path: Path
+):
+    def made(*arguments: str) -> list[str]:
+        command = ["bash", "-c", STAGES_SCRIPT, "stages", str(tmp_path), *arguments]
+        environ = {**os.environ, "PYTHON": sys.executable, **environment}
+        done = subprocess.run(command, cwd=checkout, env=environ, capture_output=True, text=True, timeout=60)
+        assert (done.returncode == 0) == (tmp_path / "two/result").exists(), done.stderr
+        return [(tmp_path / name / "made").read_text().split()[-1] for name in ("one", "two")] + [
+            line.split(":")[0] for line in done.stdout.splitlines() if line.endswith("is there")
+        ]
+
+    assert made("a", "b") == ["a", "b"]
+    # the second left no result, and goes on in its folder
+    (tmp_path / "two/result").touch()
+    assert made("a", "b") == ["a", "b", "== the first"]
+    assert (tmp_path / "two/made").read_text() == "b\nb\n"
+    assert made("a", "b") == ["a", "b", "== the first", "== the second"]
+    # other arguments leave nothing of what was there
+    assert made("a", "c") == ["a", "c", "== the first"]
+    assert (tmp_path / "two/made").read_text() == "c\n"
+    (tmp_path / "two/result").touch()
+    assert made("a", "c") == ["a", "c", "== the first"]
+    assert made("d", "c") == ["d", "c"]
+
+
 @pytest.mark.full
 def test_a_short_quickstart_runs_every_stage_and_a_second_one_none(checkout: Path, environment: dict[str, str]):
     out = checkout / "quickstart" / "steps-2"

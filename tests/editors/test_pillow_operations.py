@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ier1_plugin.editors.pillow.operations import ANY, BORDERS, CAPTIONS, COLOURS, OPERATIONS, PART, WHOLE
-from ier1_plugin.small_world.pictures import PICTURES, Photo
+from ier1_plugin.small_world.pictures import Photo
 from ier1_plugin.task.actions import ACTIONS
 
 CAT = Photo("chelsea.png", (60, 10, 340, 290), mirrored=False, light=1.0)
@@ -150,9 +150,3 @@ def test_action_and_goal_name_one_operation_each_and_all_actions_are_known():
     assert {action for action, _ in names} <= set(ACTIONS)
     assert {operation.scope for operation in OPERATIONS.values()} == {WHOLE, PART, ANY}
     assert len(BORDERS) == len(CAPTIONS) == 3
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_a_colour_operation_changes_every_picture_that_is_not_grey(name: str):
-    picture = Photo(name, (10, 10, 200, 200), mirrored=False, light=1.0).open()
-    assert (colourfulness(pixels(picture)) < 1) == PICTURES[name].grey

@@ -9,6 +9,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_prep.settings import Settings
@@ -31,6 +32,7 @@ from ier1_plugin.small_world.world import (
     Sample,
     Split,
     edits_of,
+    gold_image,
     is_picture_told,
     sample_id,
     samples,
@@ -48,18 +50,18 @@ EVERYTHING_ELSE = (
 )
 
 
-def drawn(split: Split, count: int, seed: int = SEED) -> list[Sample]:
+def first(split: Split, count: int, seed: int = SEED) -> list[Sample]:
     return list(islice(samples(split, seed), count))
 
 
 @pytest.fixture(scope="module")
 def train() -> list[Sample]:
-    return drawn("train", ROWS * (VAL_EVERY - 1) // VAL_EVERY)
+    return first("train", ROWS * (VAL_EVERY - 1) // VAL_EVERY)
 
 
 @pytest.fixture(scope="module")
 def val() -> list[Sample]:
-    return drawn("val", ROWS // VAL_EVERY)
+    return first("val", ROWS // VAL_EVERY)
 
 
 def test_every_gold_scores_full_marks(train: list[Sample], val: list[Sample]):
@@ -68,19 +70,11 @@ def test_every_gold_scores_full_marks(train: list[Sample], val: list[Sample]):
         assert set(scores.values()) == {1.0}, sample
 
 
-def test_every_operation_has_wordings_for_both_splits_and_none_in_both():
+def test_every_wording_means_one_operation_in_one_split():
     assert set(WORDINGS) == set(OPERATIONS)
     for key, wording in WORDINGS.items():
-        trained, held_out = (
-            {*wording.asked, *wording.hinted},
-            {*wording.held_out_asked, *wording.held_out_hinted},
-        )
-        assert len(trained) >= 5
-        assert len(held_out) >= 3, key
-        assert not trained & held_out, key
-
-
-def test_wordings_mean_one_operation_each():
+        assert len({*wording.asked, *wording.hinted}) >= 5, key
+        assert len({*wording.held_out_asked, *wording.held_out_hinted}) >= 3, key
     known = [text for wording in WORDINGS.values() for group in vars(wording).values() for text in group]
     assert len(known) == len(set(known))
 
@@ -94,25 +88,19 @@ def test_held_out_wordings_use_only_words_that_training_knows():
     assert not {word for text in held_out for word in words(text)} - trained
 
 
-def test_validation_uses_only_wordings_that_training_does_not(train: list[Sample], val: list[Sample]):
+def test_validation_uses_neither_wordings_nor_photos_of_the_training(train: list[Sample], val: list[Sample]):
     assert not {used for sample in train for used in sample.wordings} & {used for s in val for used in s.wordings}
     assert not {sample.request for sample in train} & {sample.request for sample in val}
-
-
-def test_validation_photos_are_far_from_training_photos():
     known = photos("train", SEED), photos("val", SEED)
     assert not set(known[0]) & set(known[1])
-    train, val = ([perceptual_hash(photo) for photo in split] for split in known)
-    assert min((one ^ other).bit_count() for one in train for other in val) > MIN_DISTANCE
+    hashes = [[perceptual_hash(photo) for photo in split] for split in known]
+    assert min((one ^ other).bit_count() for one in hashes[0] for other in hashes[1]) > MIN_DISTANCE
 
 
-def test_a_fifth_of_the_rows_is_told_by_the_picture_alone(train: list[Sample], val: list[Sample]):
+def test_a_fifth_of_the_rows_have_a_subject_that_only_the_picture_shows(train: list[Sample], val: list[Sample]):
     assert PICTURE_SHARE == 0.2
     for split in (train, val):
         assert sum(is_picture_told(sample.id) for sample in split) == PICTURE_SHARE * len(split)
-
-
-def test_what_the_picture_tells_is_not_in_the_request(train: list[Sample]):
     for sample in train:
         if is_picture_told(sample.id):
             assert sample.gold.subjects == (sample.photo.subject,)
@@ -130,14 +118,10 @@ def test_requests_are_direct_indirect_polite_and_misspelt(train: list[Sample]):
         assert 0.05 < sum(kind) / len(train) < 0.6
 
 
-def test_one_to_four_edits_some_on_a_region(train: list[Sample]):
-    counts = [len(sample.edits) for sample in train]
-    assert {1, 2, 3, 4} == set(counts)
+def test_one_to_four_edits_that_do_not_undo_each_other_and_fit_their_subjects(train: list[Sample]):
+    assert {len(sample.edits) for sample in train} == {1, 2, 3, 4}
     regional = sum(any(edit.subject in REGIONS for edit in sample.edits) for sample in train)
     assert 0.15 < regional / len(train) < 0.6
-
-
-def test_an_edit_does_not_undo_another_and_fits_its_subject(train: list[Sample]):
     for sample in train:
         families = [OPERATIONS[edit.operation].family for edit in sample.edits]
         assert len(set(families)) == len(families)
@@ -149,13 +133,9 @@ def test_an_edit_does_not_undo_another_and_fits_its_subject(train: list[Sample])
 
 def test_the_gold_edit_can_be_made_from_the_id_alone(train: list[Sample]):
     for sample in train[:60]:
-        image = sample.photo.open()
-        for edit in edits_of(sample.id):
-            image = edit.apply(image)
-        assert image.size != (0, 0)
-        assert [(edit.operation, edit.subject) for edit in edits_of(sample.id)] == [
-            (edit.operation, edit.subject) for edit in sample.edits
-        ]
+        edits = edits_of(sample.id)
+        assert gold_image(sample.photo.open(), edits).size != (0, 0)
+        assert [(edit.operation, edit.subject) for edit in edits] == [(e.operation, e.subject) for e in sample.edits]
 
 
 def test_an_id_gives_back_its_edits():
@@ -172,25 +152,24 @@ def test_an_id_without_edits_is_an_error_that_shows_it(id: str):
 
 
 def test_the_same_seed_gives_the_same_samples_and_another_seed_others():
-    assert drawn("train", 50) == drawn("train", 50)
-    assert [sample.request for sample in drawn("train", 50)] != [sample.request for sample in drawn("train", 50, 1)]
+    assert first("train", 50) == first("train", 50)
+    assert [sample.request for sample in first("train", 50)] != [sample.request for sample in first("train", 50, 1)]
+
+
+def test_every_picture_is_installed_has_a_licence_and_shows_its_subject_in_every_photo():
+    for picture in PICTURES.values():
+        assert picture.licence in {"CC0 1.0", "public domain", "no known copyright restrictions", "CC BY 2.0"}
+        assert picture.credit
+    for photo in (*photos("train", SEED), *photos("val", SEED)):
+        left, top, right, bottom = photo.subject_box
+        assert 0 <= left < left + 0.1 < right <= 1
+        assert 0 <= top < top + 0.1 < bottom <= 1
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_every_picture_is_installed_and_has_a_licence(name: str):
-    picture = PICTURES[name]
-    assert picture.licence in {"CC0 1.0", "public domain", "no known copyright restrictions", "CC BY 2.0"}
-    assert picture.credit
-    left, top, right, bottom = picture.box
-    assert 0 <= left < right <= 1
-    assert 0 <= top < bottom <= 1
-
-
-def test_the_subject_is_in_every_photo():
-    for photo in (*photos("train", SEED), *photos("val", SEED)):
-        left, top, right, bottom = photo.subject_box
-        assert right - left > 0.1
-        assert bottom - top > 0.1
+def test_a_picture_is_grey_if_it_says_so(name: str):
+    pixels = np.asarray(Photo(name, (10, 10, 200, 200), mirrored=False, light=1.0).open(), dtype=float)
+    assert ((pixels.max(axis=-1) - pixels.min(axis=-1)).mean() < 1) == PICTURES[name].grey
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
@@ -204,7 +183,7 @@ def test_the_examples_in_the_documentation_are_real():
     photo = photos("val", SEED)[0]
     assert photo == Photo(picture="astronaut.png", crop=(3, 15, 474, 486), mirrored=False, light=0.96)
     assert photo.open().size == (224, 224)
-    sample = drawn("val", 5)[4]
+    sample = first("val", 5)[4]
     assert sample.id == "val-00004.brighter@astronaut:12,0,95,100"
     assert sample.request == "I want you to brighten up what you see in the picture, please"
     assert sample.gold == Decomposition(("Relighting",), ("astronaut",), ("brighter",))
@@ -214,19 +193,13 @@ def test_the_examples_in_the_documentation_are_real():
 
 
 @pytest.mark.slow
-def test_the_builder_loses_no_row_of_the_small_world(tmp_path: Path):
+def test_the_builder_gets_thousands_of_distinct_rows_with_both_splits_and_loses_none(tmp_path: Path):
+    found = list(rows(Settings(source="photos", inputs=(), output=Path("unused"), limit=200)))
+    assert len({row.id for row in found}) == len({(row.group, row.request) for row in found}) == 200
+    assert [row.split for row in found].count("val") == 20
+    assert not {row.group for row in found if row.split == "val"} & {row.group for row in found if row.split == "train"}
+    assert ROWS >= 4000
     command = [sys.executable, "data_prep/build_rl_dataset.py", "--source", "photos", "--limit", "600"]
     budget = ["--min-pixels", "3136", "--max-pixels", "3136"]
     subprocess.run([*command, *budget, "--output", str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
     assert json.loads((tmp_path / "report.json").read_text())["rows"] == {"train": 540, "val": 60, "rejected": 0}
-
-
-def test_the_builder_gets_thousands_of_distinct_rows_with_both_splits():
-    found = list(rows(Settings(source="photos", inputs=(), output=Path("unused"), limit=200)))
-    assert len(found) == 200
-    assert len({row.id for row in found}) == 200
-    assert len({(row.group, row.request) for row in found}) == 200
-    assert [row.split for row in found].count("val") == 20
-    # no photo stands in both splits
-    assert not {row.group for row in found if row.split == "val"} & {row.group for row in found if row.split == "train"}
-    assert ROWS >= 4000
