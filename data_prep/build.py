@@ -1,98 +1,81 @@
-"""One build, from options to files: collect -> compare -> annotate -> write.
+"""One build, from options to files: read and check, compare, annotate, write.
 
     build(Settings(source="jsonl", inputs=("requests.jsonl",), output=Path("data/mine")))
     -> ({"rows": {"train": 950, "val": 50, "rejected": 12}, ...}, False)
 
 Everything unfinished lies in OUTPUT/.build, so the same command goes on after a kill at any moment. What the annotator
-was paid for lies in OUTPUT/replies.jsonl and is kept for later builds too.
+was paid for lies in OUTPUT/annotator.sqlite and is kept for later builds too.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from itertools import chain
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from data_prep.annotating import ask_annotator
-from data_prep.collect import collect
-from data_prep.duplicates import assign, choose
-from data_prep.exclude import exclude
+from data_prep.annotator import AnnotatorSettings, Item, annotate
+from data_prep.checks import gold_problem, picture, request_key, request_problem
+from data_prep.duplicates import assign, choose, exclude
 from data_prep.output import FILES, REPORT, write
-from data_prep.records import BuildError
-from data_prep.settings import Settings, differences, identity
+from data_prep.settings import SPLITS, RawRow, Settings, identity
 from data_prep.sources import SOURCES
-from data_prep.spool import Spool
+from data_prep.staging import Entry, Staging
+from ier1_plugin.data.tables import Rejected
+from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.folder import locked
+from ier1_plugin.runs.workers import progress
+from ier1_plugin.task.images import ImageError
+from ier1_plugin.task.rows import neutralise, order_key
 
 IDENTITY = "identity"
-REPLIES = "replies.jsonl"
+NO_GOLD = "no gold: give actions, subjects and goals, or name an annotator with --annotator MODEL"
+# what a kill may cost
+COMMIT_SECONDS = 0.25
+# Pillow's decoders let other threads run, so threads do as well here as processes and leave nothing behind when killed
+WORKERS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+IN_FLIGHT = 4 * WORKERS
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], bool]:
     """Builds the rows, or goes on where a killed build stopped. -> report, and whether it was there already
 
-    BuildError: OUTPUT holds a build with other options and `overwrite` is False, or something can't be read.
+    UserError: OUTPUT holds a build with other options and `overwrite` is False, or something can't be read.
     """
-    settings.output.mkdir(parents=True, exist_ok=True)
     work = settings.output / ".build"
-    with _alone(settings.output):
-        report = _finished(settings.output)
-        old = {"a finished": report.get(IDENTITY), "an unfinished": _begun(work)}
+    with locked(settings.output):
+        report: dict[str, Any] = {}
+        if all((settings.output / name).is_file() for name in FILES):
+            with suppress(ValueError):
+                report = json.loads((settings.output / REPORT).read_text(encoding="utf-8"))
+        finished, unfinished = report.get(IDENTITY), _begun(work)
         new = json.loads(json.dumps(identity(settings)))
-        done = old["a finished"] == new and not overwrite
+        done = finished == new and not overwrite
+        if not done and unfinished != new:
+            for state, old in {"a finished": finished, "an unfinished": unfinished}.items():
+                if old and old != new and not overwrite:
+                    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+                    changed = ", ".join(f"{name}: {old.get(name)} -> {new.get(name)}" for name in names)
+                    raise UserError(
+                        f"{settings.output} holds {state} build with other options ({changed}); "
+                        "name another --output, or add --overwrite"
+                    )
+            shutil.rmtree(work, ignore_errors=True)
         if not done:
-            _make_way(work, old, new, overwrite)
             report = _run(settings, work)
         shutil.rmtree(work, ignore_errors=True)
         return report, done
-
-
-def _make_way(work: Path, old: dict[str, Any], new: dict[str, Any], overwrite: bool) -> None:
-    """Clears what is in the way of a new build; leaves a build that was begun with the same options."""
-    if old["an unfinished"] == new:
-        return
-    for state, options in old.items():
-        if options and options != new and not overwrite:
-            raise BuildError(
-                f"{work.parent} holds {state} build with other options ({differences(options, new)}); "
-                "name another --output, or add --overwrite"
-            )
-    shutil.rmtree(work, ignore_errors=True)
-
-
-def _run(settings: Settings, work: Path) -> dict[str, Any]:
-    with closing(Spool(work)) as spool:
-        spool.set_note(IDENTITY, json.dumps(identity(settings)))
-        exclude(settings, spool)
-        if not spool.note("collected"):
-            rows = chain.from_iterable(SOURCES[settings.source](settings.reading(place)) for place in _inputs(settings))
-            collect(settings, rows, spool)
-            spool.set_note("collected", "yes")
-        spool.forget_verdicts()
-        choose(spool)
-        ask_annotator(settings, spool, settings.output / REPLIES)
-        assign(spool, settings.val_fraction)
-        return write(settings, spool, work / "out")
-
-
-def _inputs(settings: Settings) -> tuple[str, ...]:
-    return settings.inputs or ("",)
-
-
-def _finished(output: Path) -> dict[str, Any]:
-    """The report of the build that is in `output`; {} without a whole one."""
-    if not all((output / name).is_file() for name in FILES):
-        return {}
-    try:
-        return json.loads((output / REPORT).read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
 
 
 def _begun(work: Path) -> dict[str, Any] | None:
@@ -100,20 +83,119 @@ def _begun(work: Path) -> dict[str, Any] | None:
     if not work.is_dir():
         return None
     try:
-        with closing(Spool(work)) as spool:
-            return json.loads(spool.note(IDENTITY) or "null") if spool.count() else None
+        with closing(Staging(work)) as staging:
+            return json.loads(staging.note(IDENTITY) or "null") if staging.count() else None
     except sqlite3.DatabaseError:
         return None
 
 
-@contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Keeps a second build out of the same folder; the lock ends with the process."""
-    handle = os.open(output, os.O_RDONLY)
+def _run(settings: Settings, work: Path) -> dict[str, Any]:
+    with closing(Staging(work)) as staging:
+        staging.set_note(IDENTITY, json.dumps(identity(settings)))
+        exclude(settings, staging)
+        if not staging.note("collected"):
+            source, inputs = SOURCES[settings.source], settings.inputs or ("",)
+            collect(settings, chain.from_iterable(source(settings.reading(name)) for name in inputs), staging)
+            staging.set_note("collected", "yes")
+        staging.forget_verdicts()
+        choose(staging)
+        ask_annotator(settings, staging)
+        assign(staging, settings.val_fraction)
+        return write(settings, staging, work / "out")
+
+
+def collect(settings: Settings, rows: Iterable[RawRow | Rejected], staging: Staging) -> None:
+    """Reads `rows` to their end and checks each by itself; rows that an earlier, killed run staged are skipped."""
+    done = staging.count()
+    numbered = enumerate(islice(rows, done, settings.limit), done)
+    checked = _in_order(lambda item: check(*item, settings), numbered)
+    last = time.monotonic()
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise BuildError(f"another build is running in {output}") from None
+        for entry, image in progress(checked, "reading", total=settings.limit, initial=done):
+            if not entry.reason and staging.knows(entry.id):
+                entry = entry._replace(reason=f"id is repeated: {entry.id}", image_hash=0)
+            staging.add(entry, image)
+            if time.monotonic() - last > COMMIT_SECONDS:
+                staging.commit()
+                last = time.monotonic()
     finally:
-        os.close(handle)
+        staging.commit()
+
+
+def check(position: int, row: RawRow | Rejected, settings: Settings) -> tuple[Entry, bytes]:
+    """The entry of a row and its image; a row that fails a check gets a reason and no image."""
+    if isinstance(row, Rejected):
+        unread = _utf8(json.dumps(row.row, ensure_ascii=False, default=str))
+        return Entry(position, _utf8(row.id), settings.source, "", "", b"", unread=unread, reason=row.reason), b""
+    if row.split not in (None, *SPLITS):
+        raise UserError(f"source {settings.source} puts row {row.id} into split {row.split!r}; known: {SPLITS}")
+    id, request = _utf8(row.id), neutralise(row.request)
+    entry = Entry(
+        position,
+        id,
+        _utf8(row.source),
+        request,
+        _utf8(row.group),
+        order_key(settings.seed, id),
+        split=row.split,
+        image=str(row.image) if isinstance(row.image, Path) else f"{len(row.image)} bytes",
+        # a gold that UTF-8 can't carry is rejected right after
+        gold=_utf8(row.gold.to_json()) if row.gold else None,
+        request_key=request_key(request),
+    )
+    reason = request_problem(row.request)
+    if not reason and row.gold:
+        reason = gold_problem(row.gold)
+    elif not reason and not settings.annotator:
+        reason = NO_GOLD
+    if reason:
+        return entry._replace(reason=reason), b""
+    try:
+        image = picture(row.image, settings.min_pixels, settings.max_pixels)
+    except ImageError as error:
+        return entry._replace(reason=str(error)), b""
+    signed = int.from_bytes(image.hash.to_bytes(8, "big"), "big", signed=True)
+    return entry._replace(image_hash=signed, pixels=image.pixels), image.data
+
+
+def ask_annotator(settings: Settings, staging: Staging) -> None:
+    """Sets the gold of every row that has none, or why it gets none. UserError: the run can't go on.
+
+    The annotator keeps its own replies, so a killed run loses nothing and this stage may always start afresh.
+    """
+    total = staging.pending_count()
+    if not total or settings.annotator is None:
+        return
+    options = AnnotatorSettings(
+        settings.annotator, settings.base_url, concurrency=settings.concurrency, votes=settings.votes, total=total
+    )
+    items = (Item(row.id, row.request, staging.image(row)) for row in staging.pending())
+    last = time.monotonic()
+    with closing(annotate(items, options, settings.output)) as results:
+        for id, result in results:
+            problem = result if isinstance(result, str) else gold_problem(result)
+            staging.set_gold(id, None if problem or isinstance(result, str) else result.to_json(), problem)
+            if time.monotonic() - last > COMMIT_SECONDS:
+                staging.commit()
+                last = time.monotonic()
+    staging.commit()
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _in_order(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+    """map() on a pool of threads: results in the order of the items, a bounded number of items pulled ahead."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        running: deque = deque()
+        try:
+            for item in items:
+                running.append(pool.submit(function, item))
+                if len(running) >= IN_FLIGHT:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            # left early: what has not begun need not begin
+            pool.shutdown(wait=False, cancel_futures=True)

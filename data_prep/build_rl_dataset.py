@@ -23,12 +23,11 @@ if __name__ == "__main__":
     # a script's own folder comes first otherwise, and its modules would hide others of the same name
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from data_prep.annotator import AnnotatorError
 from data_prep.build import build
 from data_prep.output import FILES
-from data_prep.records import SPLITS, BuildError
-from data_prep.settings import MAX_PIXELS, MIN_PIXELS, Settings
+from data_prep.settings import MAX_PIXELS, MIN_PIXELS, SPLITS, Settings
 from data_prep.sources import NEEDS_NO_INPUT, SOURCES
+from ier1_plugin.runs.errors import UserError
 
 INTERRUPTED = 130
 
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report, done = build(settings, overwrite)
         print(summary(report, settings.output, done))
         return 0 if report["rows"]["train"] + report["rows"]["val"] else _fail("no row was accepted")
-    except (BuildError, AnnotatorError) as error:
+    except UserError as error:
         return _fail(str(error))
     except sqlite3.Error as error:
         return _fail(f"the unfinished build can't be written or read: {error}; is the disk full?")
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: list[str]) -> tuple[Settings, bool]:
-    """The settings, and --overwrite. Wrong options end the program with one line; BuildError: a wrong --config file."""
+    """The settings, and --overwrite. Wrong options end the program with one line; UserError: a wrong --config file."""
     parser = _parser()
     config = parser.parse_known_args(arguments)[0].config
     # the file's options come first, so that the command line wins
@@ -130,9 +129,9 @@ def _from_file(path: Path, parser: Parser) -> list[str]:
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except Exception as error:
-        raise BuildError(f"--config: {path} can't be read: {str(error).splitlines()[0]}") from None
+        raise UserError(f"--config: {path} can't be read: {str(error).splitlines()[0]}") from None
     if not isinstance(values, dict):
-        raise BuildError(f"--config: {path} holds no options; wanted lines such as source: psr")
+        raise UserError(f"--config: {path} holds no options; wanted lines such as source: psr")
     return [word for name, value in values.items() for word in _words(f"--{str(name).replace('_', '-')}", value)]
 
 

@@ -7,14 +7,15 @@ gold_problem(Decomposition(("Brighten",))) == "gold holds an unknown action: 'Br
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
-from data_prep.near import image_hash
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.images import MAX_ASPECT_RATIO, ImageError, encode, open_image, prepare
 from ier1_plugin.task.parsing import render_response
@@ -45,9 +46,12 @@ def request_problem(request: str) -> str | None:
     """Why this request can't be used, or None."""
     if len(request) > MAX_REQUEST_CHARACTERS:
         return f"request is too long: {len(request)} characters, at most {MAX_REQUEST_CHARACTERS} are accepted"
-    if not normalise(neutralise(request)):
-        return "request is empty"
-    return None
+    return None if normalise(neutralise(request)) else "request is empty"
+
+
+def request_key(request: str) -> bytes:
+    """Equal for requests that are equal after normalisation."""
+    return hashlib.blake2b(normalise(neutralise(request)).encode(), digest_size=16).digest()
 
 
 @lru_cache(maxsize=1 << 12)
@@ -72,21 +76,36 @@ def gold_problem(gold: Decomposition) -> str | None:
 
 def picture(source: bytes | Path, min_pixels: int, max_pixels: int) -> Picture:
     """The image of a row. One that needs no change keeps its encoded bytes. ImageError says why it can't be used."""
-    data = source if isinstance(source, bytes) else _read(source)
+    try:
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                data = file.read(MAX_IMAGE_BYTES + 1)
+        else:
+            data = source
+    except OSError as error:
+        raise ImageError(f"image file can't be read: {source}, {error.strerror or error}") from None
     if len(data) > MAX_IMAGE_BYTES:
         raise ImageError(f"image file is too large: {len(data)} bytes, at most {MAX_IMAGE_BYTES} are accepted")
-    return _as_it_is(data, min_pixels, max_pixels) or _changed(data, min_pixels, max_pixels)
+    kept = _unchanged(data, min_pixels, max_pixels)
+    if kept:
+        return kept
+    image = prepare(open_image(data), min_pixels, max_pixels)
+    with Image.open(BytesIO(data)) as original:
+        lossless = original.format in LOSSLESS
+    return Picture(encode(image, lossless), image_hash(image), image.width * image.height)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_IMAGE_BYTES + 1)
-    except OSError as error:
-        raise ImageError(f"image file can't be read: {path}, {error.strerror or error}") from None
+def image_hash(image: Image.Image) -> int:
+    """The perceptual hash (pHash) of an image, as an unsigned 64-bit number; images that look alike differ in few bits.
+
+    image_hash(photo) == 0xafbc7d88a0b0b0d9
+    """
+    from imagehash import phash
+
+    return int.from_bytes(np.packbits(phash(image).hash).tobytes(), "big")
 
 
-def _as_it_is(data: bytes, min_pixels: int, max_pixels: int) -> Picture | None:
+def _unchanged(data: bytes, min_pixels: int, max_pixels: int) -> Picture | None:
     """The picture with its bytes kept, or None where its pixels have to change or it can't be decoded."""
     try:
         image = Image.open(BytesIO(data), formats=("JPEG", "PNG"))
@@ -97,20 +116,11 @@ def _as_it_is(data: bytes, min_pixels: int, max_pixels: int) -> Picture | None:
         # libjpeg reads every coefficient, so damage still shows, but skips most of the inverse transform
         image.draft("L", (HASHED_SIDE, HASHED_SIDE))
         image.load()
-        return None if _needs_change(image) else Picture(data, image_hash(image), pixels)
+        # transparency, several frames and a camera that was held sideways are known only after loading
+        several = getattr(image, "n_frames", 1) > 1 or "transparency" in image.info
+        if several or image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+            return None
+        return Picture(data, image_hash(image), pixels)
     except Exception:
         # open_image finds the same fault and words it
         return None
-
-
-def _needs_change(image: Image.Image) -> bool:
-    """True for transparency, several frames, or a camera that was held sideways; known only after loading."""
-    frames = getattr(image, "n_frames", 1)
-    return frames > 1 or "transparency" in image.info or image.getexif().get(EXIF_ORIENTATION, 1) != 1
-
-
-def _changed(data: bytes, min_pixels: int, max_pixels: int) -> Picture:
-    image = prepare(open_image(data), min_pixels, max_pixels)
-    with Image.open(BytesIO(data)) as original:
-        lossless = original.format in LOSSLESS
-    return Picture(encode(image, lossless), image_hash(image), image.width * image.height)

@@ -1,6 +1,9 @@
-"""The options of one build, and which of them decide what comes out.
+"""The options of one build, which of them decide what comes out, and what a source yields.
 
-Settings(source="psr", inputs=("PSRDataset/PSR-328",), output=Path("data/psr"), limit=1000)
+    Settings(source="psr", inputs=("PSRDataset/PSR-328",), output=Path("data/psr"), limit=1000)
+    RawRow(id="psr-1f3k", source="psr", request="please remove the lamp", image=b"\\x89PNG...", group="1f3k")
+
+A source is a callable `(settings) -> Iterator[RawRow | Rejected]`; `data_prep.sources.SOURCES` lists them.
 """
 
 from __future__ import annotations
@@ -10,6 +13,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.task.schema import Decomposition
+
+SPLITS = ("train", "val")
 # Qwen2.5-VL sees 28 x 28 pixels a token (patch 14, merged 2 x 2): from 4 to 1,280 tokens an image. Its own default
 # ceiling is 16,384 tokens; 1,280 is the budget that its model card suggests to bound the cost.
 MIN_PIXELS = 4 * 28 * 28
@@ -18,6 +24,25 @@ MAX_PIXELS = 1280 * 28 * 28
 FORMAT = 1
 # these change how fast rows come, not which
 _NO_INFLUENCE = ("output", "base_url", "concurrency", "input")
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """One edit request as its source has it: nothing checked, nothing decoded."""
+
+    id: str
+    """Unique within its source; the same on every run."""
+    source: str
+    """Where it comes from; the `source` column of the RL rows."""
+    request: str
+    image: bytes | Path
+    """The encoded image, or the file that holds it."""
+    group: str
+    """What must not be torn apart by the split: the photo or the post that the row belongs to."""
+    gold: Decomposition | None = None
+    """None: the annotator is asked."""
+    split: str | None = None
+    """"train" or "val" where the source decides; None: `--val-fraction` does."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +80,16 @@ def identity(settings: Settings) -> dict[str, Any]:
 
     Local inputs and excluded files stand with their size and time of change. No secret is among them.
     """
+
+    def state(name: str) -> str:
+        path = Path(name)
+        # the size of a folder says nothing
+        status = path.stat() if path.is_file() else None
+        return f"{name} ({status.st_size} bytes, {status.st_mtime_ns})" if status else name
+
     options = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in _NO_INFLUENCE}
-    options |= {"inputs": list(map(_state, settings.inputs)), "exclude": list(map(_state, settings.exclude))}
+    options |= {"inputs": list(map(state, settings.inputs)), "exclude": list(map(state, settings.exclude))}
     return {"format": FORMAT, **options, "columns": dict(settings.columns)}
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """What differs between two identities, in words: "seed: 0 -> 1"."""
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return ", ".join(f"{name}: {old.get(name)} -> {new.get(name)}" for name in names)
 
 
 def for_report(settings: Settings) -> dict[str, Any]:
@@ -71,12 +97,3 @@ def for_report(settings: Settings) -> dict[str, Any]:
     options = {name: value for name, value in asdict(settings).items() if name != "input"}
     address = (settings.base_url or "").rpartition("@")[2]
     return options | {"output": str(settings.output), "base_url": address or None, "columns": dict(settings.columns)}
-
-
-def _state(place: str) -> str:
-    path = Path(place)
-    if not path.exists():
-        return place
-    status = path.stat()
-    # the size of a folder says nothing
-    return f"{place} ({status.st_size} bytes, {status.st_mtime_ns})" if path.is_file() else place

@@ -33,7 +33,8 @@ def settle(votes: Sequence[Decomposition | str], asked: int) -> Decomposition | 
     for name in COMPONENTS:
         phrases = agreement([getattr(vote, name) for vote in read], closest=name != "actions")
         if phrases is None:
-            return f"annotators disagree on the {name}: {_shown([getattr(vote, name) for vote in read])}"
+            shown = " | ".join(", ".join(getattr(vote, name)) or "none" for vote in read)
+            return f"annotators disagree on the {name}: {shown[:200]}"
         agreed[name] = phrases
     return Decomposition(**agreed) if agreed["actions"] else NO_EDIT
 
@@ -48,8 +49,16 @@ def agreement(votes: Sequence[Phrases], closest: bool) -> Phrases | None:
     holders = Counter(meaning for vote in spellings for meaning in vote)
     kept = [meaning for meaning, count in holders.items() if 2 * count > len(votes)]
     if kept or 2 * spellings.count({}) > len(votes):
-        return tuple(_usual_spelling(meaning, spellings) for meaning in kept)
-    return _closest(spellings) if closest else None
+        written = {meaning: Counter(vote[meaning] for vote in spellings if meaning in vote) for meaning in kept}
+        return tuple(spelling.most_common(1)[0][0] for spelling in written.values())
+    if not closest:
+        return None
+    means = []
+    for position, vote in enumerate(spellings):
+        others = spellings[:position] + spellings[position + 1 :]
+        means.append(sum(token_f1(frozenset(vote), frozenset(other)) for other in others) / max(1, len(others)))
+    best = max(means)
+    return tuple(spellings[means.index(best)].values()) if best >= MIN_AGREEMENT else None
 
 
 def _by_meaning(vote: Phrases) -> dict[str, str]:
@@ -59,21 +68,3 @@ def _by_meaning(vote: Phrases) -> dict[str, str]:
         spelled.setdefault(normalise(phrase), phrase)
     spelled.pop("", None)
     return spelled
-
-
-def _usual_spelling(meaning: str, spellings: list[dict[str, str]]) -> str:
-    return Counter(vote[meaning] for vote in spellings if meaning in vote).most_common(1)[0][0]
-
-
-def _closest(spellings: list[dict[str, str]]) -> Phrases | None:
-    means = []
-    for position, vote in enumerate(spellings):
-        others = spellings[:position] + spellings[position + 1 :]
-        similarities = [token_f1(frozenset(vote), frozenset(other)) for other in others]
-        means.append(sum(similarities) / max(1, len(similarities)))
-    best = max(means)
-    return tuple(spellings[means.index(best)].values()) if best >= MIN_AGREEMENT else None
-
-
-def _shown(votes: list[Phrases]) -> str:
-    return " | ".join(", ".join(vote) or "none" for vote in votes)[:200]

@@ -8,21 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from data_prep.records import RawRow, Rejected
-from data_prep.settings import Settings
+from data_prep.settings import RawRow, Settings
 from data_prep.sources.folder import folder_rows
 from data_prep.sources.rl_rows import rl_rows
+from data_prep.sources.small_world import small_world_rows
 from data_prep.sources.tables import SOURCES as TABLE_SOURCES
+from ier1_plugin.data.tables import Rejected
 
 Source = Callable[[Settings], Iterator[RawRow | Rejected]]
 
-
-def _photos(settings: Settings) -> Iterator[RawRow]:
-    # draws its own pictures out of scikit-image, which no other source needs
-    from data_prep.sources.small_world import rows
-
-    return rows(settings)
-
-
-SOURCES: dict[str, Source] = {**TABLE_SOURCES, "folder": folder_rows, "rl-rows": rl_rows, "photos": _photos}
+SOURCES: dict[str, Source] = {**TABLE_SOURCES, "folder": folder_rows, "rl-rows": rl_rows, "photos": small_world_rows}
 NEEDS_NO_INPUT = {"photos"}

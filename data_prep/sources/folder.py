@@ -1,7 +1,7 @@
 """A folder of images, each with its request in a text file of the same name beside it.
 
     photos/cat.jpg and photos/cat.txt ("remove the lamp")
-    -> RawRow(id="cat", source="folder", request="remove the lamp", image=Path("photos/cat.jpg"), group="cat.jpg")
+    -> RawRow(id="cat.jpg", source="folder", request="remove the lamp", image=Path("photos/cat.jpg"), group="cat.jpg")
 
 The whole text is one request. Folders within are read too; the order is that of the names. Several requests for one
 image, or gold, need a JSONL file (`--source jsonl`).
@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.records import BuildError, RawRow, Rejected
-from data_prep.settings import Settings
-from ier1_plugin.data.tables import inside
+from data_prep.settings import RawRow, Settings
+from ier1_plugin.data.tables import Rejected, inside
+from ier1_plugin.runs.errors import UserError
+from ier1_plugin.task.images import SUFFIXES
 
 # what cameras and editors write, whether Pillow opens it or not: one that it doesn't is rejected, not passed over
-IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2"}
+IMAGES = {*SUFFIXES, ".heic", ".heif", ".avif", ".jp2"}
 # a request has 8,000 characters at most; more of a file than this is never read
 READ_CHARACTERS = 100_000
 
@@ -26,33 +27,25 @@ def folder_rows(settings: Settings) -> Iterator[RawRow | Rejected]:
     """One row for each image; texts without an image are rejected, all other files passed over."""
     folder = Path(settings.input)
     if not folder.is_dir():
-        raise BuildError(f"--source folder: there is no folder {folder}")
+        raise UserError(f"--source folder: there is no folder {folder}")
     files = sorted(path for path in folder.rglob("*") if not path.name.startswith("."))
     images = [path for path in files if path.suffix.lower() in IMAGES]
-    named = {path.with_suffix("") for path in images}
     for path in images:
-        yield _row(folder, path)
+        name, text = path.relative_to(folder), path.relative_to(folder).with_suffix(".txt")
+        try:
+            image = inside(folder, str(name))
+            if not (folder / text).is_file():
+                raise ValueError(f"no request: {text} is missing")
+            with inside(folder, str(text)).open(encoding="utf-8-sig", errors="replace") as file:
+                request = file.read(READ_CHARACTERS)
+        except OSError as error:
+            yield Rejected(str(name), f"no request: {text.name} can't be read, {error.strerror}", {"image": str(name)})
+        except ValueError as error:
+            yield Rejected(str(name), str(error), {"image": str(name)})
+        else:
+            yield RawRow(str(name), "folder", request, image, group=str(name))
+    named = {path.with_suffix("") for path in images}
     for path in files:
         if path.suffix == ".txt" and path.with_suffix("") not in named:
             name = str(path.relative_to(folder))
             yield Rejected(name, f"no image: there is none for {name}", {"text": name})
-
-
-def _row(folder: Path, path: Path) -> RawRow | Rejected:
-    name = path.relative_to(folder)
-    try:
-        image, text = inside(folder, str(name)), path.with_suffix(".txt")
-        if not text.is_file():
-            raise ValueError(f"no request: {name.with_suffix('.txt')} is missing")
-        request = _text(inside(folder, str(name.with_suffix(".txt"))))
-    except ValueError as error:
-        return Rejected(str(name), str(error), {"image": str(name)})
-    return RawRow(str(name), "folder", request, image, group=str(name))
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            return file.read(READ_CHARACTERS)
-    except OSError as error:
-        raise ValueError(f"no request: {path.name} can't be read, {error.strerror}") from None

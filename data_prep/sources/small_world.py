@@ -1,6 +1,6 @@
 """The small world as a source: real photographs, requests over exact Pillow operations, known gold.
 
-    next(rows(Settings(source="photos", ...)))
+    next(small_world_rows(Settings(source="photos", ...)))
     -> RawRow(id="train-00000.green@left_half", source="photos", request="hi, I would like the left side in green",
               image=b"\\x89PNG...", group="astronaut.png:51,65,496,510", gold=Decomposition(("Recoloring",), ...),
               split="train")
@@ -13,36 +13,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from data_prep.records import RawRow
-from data_prep.settings import Settings
-from ier1_plugin.small_world.pictures import Photo
-from ier1_plugin.small_world.world import Sample, Split, samples
+from data_prep.settings import RawRow, Settings
 from ier1_plugin.task.images import encode
+
+if TYPE_CHECKING:
+    from ier1_plugin.small_world.pictures import Photo
 
 ROWS = 4000
 VAL_EVERY = 10
 """One row of ten is for validation, so that every `--limit` has both splits."""
 
 
-def rows(settings: Settings) -> Iterator[RawRow]:
+def small_world_rows(settings: Settings) -> Iterator[RawRow]:
     """ROWS rows, or the first `settings.limit` of them; the same for the same seed."""
-    sources = {split: samples(split, settings.seed) for split in ("train", "val")}
+    # draws its own pictures out of scikit-image, which no other source needs
+    from ier1_plugin.small_world.world import samples
+
+    sources = {"train": samples("train", settings.seed), "val": samples("val", settings.seed)}
     for number in range(1, (ROWS if settings.limit is None else settings.limit) + 1):
-        split: Split = "val" if number % VAL_EVERY == 0 else "train"
-        yield _raw(next(sources[split]), split)
-
-
-def _raw(sample: Sample, split: Split) -> RawRow:
-    return RawRow(
-        id=sample.id,
-        source="photos",
-        request=sample.request,
-        image=_encoded(sample.photo),
-        group=f"{sample.photo.picture}:{','.join(map(str, sample.photo.crop))}",
-        gold=sample.gold,
-        split=split,
-    )
+        split = "val" if number % VAL_EVERY == 0 else "train"
+        sample = next(sources[split])
+        group = f"{sample.photo.picture}:{','.join(map(str, sample.photo.crop))}"
+        image = _encoded(sample.photo)
+        yield RawRow(sample.id, "photos", sample.request, image, group, gold=sample.gold, split=split)
 
 
 @lru_cache(maxsize=1024)

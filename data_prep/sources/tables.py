@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from data_prep.records import RawRow
-from data_prep.settings import Settings
+from data_prep.settings import RawRow, Settings
 from ier1_plugin.data.sets import ROLES, SETS, Columns, columns_of, raw_item, texts
 from ier1_plugin.data.tables import DATA_URL, Line, Rejected, TableError, read
 from ier1_plugin.task.schema import COMPONENTS, Decomposition

@@ -35,8 +35,7 @@ from typing import Any, NamedTuple
 import psutil
 from PIL import Image
 
-from data_prep.build import build
-from data_prep.collect import IN_FLIGHT, WORKERS
+from data_prep.build import IN_FLIGHT, WORKERS, build
 from data_prep.output import write_parquet
 from data_prep.settings import Settings
 

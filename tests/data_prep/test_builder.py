@@ -33,7 +33,7 @@ from ier1_plugin.task.rows import COLUMNS
 from ier1_plugin.task.schema import Decomposition
 from reward_fns.decomposition import compute_score
 
-FILES = ["rejected.jsonl", "report.json", "train.parquet", "val.parquet"]
+FILES = [".lock", "rejected.jsonl", "report.json", "train.parquet", "val.parquet"]
 
 
 def one_image(tmp_path: Path, data: bytes, *options: object, name: str = "x.jpg") -> Path:

@@ -17,9 +17,9 @@ from fakes.builder_inputs import GOLD, all_rows, build, encoded, picture, reject
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_prep.checks import image_hash
 from data_prep.checks import picture as check_picture
-from data_prep.exclude import post_ids_in, post_ids_of
-from data_prep.near import THRESHOLD, image_hash, near_pairs
+from data_prep.duplicates import THRESHOLD, near_pairs, post_ids_in, post_ids_of
 
 
 def build_rows(tmp_path: Path, raw: list[dict[str, Any]], *options: Any) -> Path:

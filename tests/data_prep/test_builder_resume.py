@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import resource
 import signal
@@ -33,6 +32,7 @@ from fakes.builder_inputs import (
 from fakes.chain_helpers import hear_ctrl_c
 
 from data_prep.build_rl_dataset import main, parse
+from ier1_plugin.runs.folder import locked
 
 FILES = ("train.parquet", "val.parquet", "rejected.jsonl", "report.json")
 
@@ -93,10 +93,10 @@ def test_a_build_that_dies_between_two_stages_goes_on(stage: str, tmp_path: Path
 
 
 def test_rows_that_were_read_are_not_read_again(tmp_path: Path, monkeypatch):
-    from data_prep import collect
+    from data_prep import build as module
 
     source, seen = requests(tmp_path / "in", 40), []
-    check = collect.check
+    check = module.check
 
     def watched(position: int, *rest: Any) -> Any:
         seen.append(position)
@@ -104,7 +104,7 @@ def test_rows_that_were_read_are_not_read_again(tmp_path: Path, monkeypatch):
             raise KeyboardInterrupt
         return check(position, *rest)
 
-    monkeypatch.setattr(collect, "check", watched)
+    monkeypatch.setattr(module, "check", watched)
     assert build("jsonl", source, tmp_path / "out") == 130
     first = len(seen)
     assert build("jsonl", source, tmp_path / "out") == 0
@@ -253,14 +253,9 @@ def test_an_input_that_has_changed_counts_as_another_option(tmp_path: Path):
 
 
 def test_two_builds_never_share_a_folder(tmp_path: Path, capsys):
-    import fcntl
-
-    (tmp_path / "out").mkdir()
-    handle = os.open(tmp_path / "out", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    assert build("jsonl", requests(tmp_path / "in", 2), tmp_path / "out") == 1
-    os.close(handle)
-    assert "another build is running in" in capsys.readouterr().err
+    with locked(tmp_path / "out"):
+        assert build("jsonl", requests(tmp_path / "in", 2), tmp_path / "out") == 1
+    assert "another run is writing to" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path, capsys):

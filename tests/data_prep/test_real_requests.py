@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -26,7 +26,9 @@ from urllib.request import urlopen
 import pytest
 from fakes.annotator_server import gold_of
 
-from data_prep.annotation import read_completion
+from data_prep.annotator import REPLIES, read_reply
+from ier1_plugin.chat import Completion
+from ier1_plugin.runs.store import Store
 from ier1_plugin.task.rows import IMAGE_PLACEHOLDER, neutralise
 from ier1_plugin.task.schema import Decomposition
 
@@ -64,7 +66,7 @@ class Annotator:
 
 @contextmanager
 def annotator() -> Iterator[Annotator]:
-    command = [sys.executable, ROOT / "tests/annotator_server.py", "--seed", str(SEED), "--slow", "3"]
+    command = [sys.executable, ROOT / "tests/fakes/annotator_server.py", "--seed", str(SEED), "--slow", "3"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
@@ -134,12 +136,14 @@ def rejected_in(folder: Path) -> dict[str, str]:
 def usable(replies: Path) -> dict[str, int]:
     """Server's key of a question -> which of the requests for it brought the usable reply."""
     found: dict[str, int] = {}
-    for line in replies.read_text().splitlines():
-        raw = json.loads(line)["raw"]
-        if isinstance(read_completion(raw), Decomposition):
-            _, key, nth = raw["id"].split("-")
-            assert key not in found, "two usable replies to one question"
-            found[key] = int(nth)
+    with Store(replies, read_only=True) as store:
+        for _, record in store:
+            completion = Completion.from_dict(record)
+            with suppress(ValueError):
+                read_reply(completion)
+                key, nth = completion.model.split("-")[-2:]
+                assert key not in found, "two usable replies to one question"
+                found[key] = int(nth)
     return found
 
 
@@ -195,7 +199,7 @@ def test_kill_9_at_random_moments_changes_no_row_and_repeats_no_answered_request
     for name in ("train.parquet", "val.parquet", "rejected.jsonl"):
         assert (whole.folder / "whole" / name).read_bytes() == (output / name).read_bytes(), name
     # the reply that was kept belongs to the last request for its question: nothing was asked after that
-    kept = usable(output / "replies.jsonl")
+    kept = usable(output / REPLIES)
     assert {key: nth + 1 for key, nth in kept.items()} == {key: stats[key]["asked"] for key in kept}
     # a request under way at the moment of a kill is all that may have been answered in vain
     lost = sum(count["answered"] for count in stats.values()) - len(kept)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from fakes.builder_inputs import GOLD, all_rows, build, encoded, picture, rejected, requests, rows, write_jsonl
 
-from data_prep.records import BuildError, RawRow, Rejected
-from data_prep.settings import Settings
+from data_prep.settings import RawRow, Settings
 from data_prep.sources import SOURCES
-from ier1_plugin.data import tables
+from ier1_plugin.data.tables import Rejected
+from ier1_plugin.runs.errors import UserError
+from ier1_plugin.task.images import data_url
 from ier1_plugin.task.schema import Decomposition
 
 PNG = encoded(picture(0))
+IMAGE = {"bytes": PNG, "path": None}
 
 
 def read(source: str, input: Path | str, **options: Any) -> list[RawRow | Rejected]:
@@ -39,13 +38,17 @@ def only_rejected(source: str, input: Path | str) -> str:
     return row.reason
 
 
+def table(folder: Path, samples: list[dict[str, Any]]) -> Path:
+    pq.write_table(pa.Table.from_pylist(samples), folder / "in.parquet")
+    return folder / "in.parquet"
+
+
 def test_jsonl_takes_a_path_or_a_data_url(tmp_path: Path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(PNG)
-    url = "data:image/png;base64," + base64.b64encode(PNG).decode()
     lines = [
         {"id": "a", "image": "photos/cat.png", "request": "x", **GOLD, "source": "mine"},
-        {"id": 7, "image": url, "request": "y", "group": "post"},
+        {"id": 7, "image": data_url(PNG), "request": "y", "group": "post"},
         {"image": "photos/cat.png", "request": "z", "actions": None},
     ]
     path, data, plain = good("jsonl", write_jsonl(tmp_path, lines))
@@ -57,22 +60,12 @@ def test_jsonl_takes_a_path_or_a_data_url(tmp_path: Path):
 
 
 BROKEN = {
-    "not JSON": ("{oops", "broken line: line 1 is not JSON"),
-    "a list": ("[1]", "broken line: line 1 is not a JSON object"),
-    "bytes": ("\ufffd\\", "broken line: line 1 is not JSON"),
-    "deep": ("[" * 100_000, "broken line: line 1 is not JSON"),
-    "a huge number": ('{"id": ' + "9" * 10_000 + "}", "broken line: line 1 is not JSON"),
     "no image": ('{"request": "x"}', "no image: there is no column image (found: request)"),
     "null image": ('{"request": "x", "image": null}', "no image: image is null"),
     "no request": ('{"image": "0.png"}', "no request: there is no column request"),
     "request is a number": ('{"image": "0.png", "request": 5}', "request is not a text"),
-    "image is a number": ('{"image": 5, "request": "x"}', "no image: wanted a path"),
     "no such file": ('{"image": "1.png", "request": "x"}', "image file is missing: 1.png"),
-    "a folder": ('{"image": ".", "request": "x"}', "image file is missing"),
-    "NUL in a path": ('{"image": "a\\u0000b", "request": "x"}', "image path can't be used"),
-    "an address": ('{"image": "https://a.b/c.png", "request": "x"}', "image is an address"),
-    "URL without base64": ('{"image": "data:image/png,abc", "request": "x"}', "image is a data URL without base64"),
-    "bad base64": ('{"image": "data:image/png;base64,a$b", "request": "x"}', "image is a data URL that is not base64"),
+    "not JSON": ("{oops", "broken line: line 1 is not JSON"),
     "gold as text": (
         '{"image": "0.png", "request": "x", "actions": "Crop", "subjects": [], "goals": []}',
         "gold can't be read: actions is not a list of texts",
@@ -90,53 +83,113 @@ def test_a_line_that_cannot_be_used_is_rejected_with_its_reason(line: str, reaso
     assert only_rejected("jsonl", write_jsonl(tmp_path, [line])).startswith(reason)
 
 
-def test_a_broken_line_costs_that_line_only_and_is_shown_with_its_number(tmp_path: Path):
-    source = requests(tmp_path / "in", 4)
-    lines = source.read_bytes().splitlines()
-    source.write_bytes(b"\xef\xbb\xbf" + b"\n".join([lines[0], lines[1], b"", b"\xff\xfe{", lines[2], lines[3]]))
-    build("jsonl", source, tmp_path / "out")
-    assert set(all_rows(tmp_path / "out")) == {"r0", "r1", "r2", "r3"}
-    line = json.loads((tmp_path / "out" / "rejected.jsonl").read_text())
-    assert line["reason"].startswith("broken line: line 4 is not JSON")
-    assert line["row"]["line"] == 4
+SAMPLES: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
+    # a row in the columns of the set's card -> id, request and group
+    "psr": (
+        {
+            "post_id": "1f3kab",
+            "instruction": "remove my ex",
+            "source_image": IMAGE,
+            "model": "m",
+            "ai_edited_image": IMAGE,
+        },
+        ("psr-1f3kab", "remove my ex", "1f3kab"),
+    ),
+    "realedit": (
+        {"input_image_name": IMAGE, "instruction": "fix the sky"},
+        ("in-1", "fix the sky", "in-1"),
+    ),
+    "ultraedit": (
+        {
+            "idx": 12,
+            "edit_prompt": "add rain",
+            "source_caption": "a street",
+            "source_image": IMAGE,
+            "edited_image": IMAGE,
+        },
+        ("ultraedit-12", "add rain", "a street"),
+    ),
+    "magicbrush": (
+        {"img_id": "242679", "turn_index": 2, "instruction": "put a cat on it", "source_img": IMAGE, "mask_img": IMAGE},
+        ("magicbrush-242679-2", "put a cat on it", "242679"),
+    ),
+    "omniedit": (
+        {"omni_edit_id": "task_obj_1", "task": "removal", "src_img": IMAGE, "edited_prompt_list": ["", "drop it", "d"]},
+        ("omniedit-task_obj_1", "drop it", "omniedit-task_obj_1"),
+    ),
+    "anyedit": (
+        {"edit": "make it blue", "edited object": "car", "edit_type": "color_alter", "image_file": IMAGE},
+        ("in-1", "make it blue", "in-1"),
+    ),
+}
 
 
-def test_a_line_of_any_length_is_read_in_pieces(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(tables, "MAX_LINE_BYTES", 1000)
-    source = requests(tmp_path / "in", 2)
-    first, second = source.read_text().splitlines()
-    source.write_text("\n".join([first, "x" * 5500, second]))
-    build("jsonl", source, tmp_path / "out")
-    assert set(all_rows(tmp_path / "out")) == {"r0", "r1"}
-    assert rejected(tmp_path / "out") == {"in-2": "broken line: line 2 is longer than 1000 bytes"}
+@pytest.mark.parametrize("source", SAMPLES)
+def test_public_sets_are_read_in_the_columns_of_their_cards(source: str, tmp_path: Path):
+    sample, wanted = SAMPLES[source]
+    (row,) = good(source, table(tmp_path, [sample]))
+    assert (row.id, row.request, row.group) == wanted
+    # an edit type is no gold
+    assert (row.source, row.image, row.gold, row.split) == (source, PNG, None, None)
 
 
-@pytest.mark.parametrize("path", ["../out.png", "a/../../out.png", "{tmp}/out.png", "link.png", "linked/out.png"])
-def test_an_image_path_that_leaves_the_folder_of_its_input_is_rejected(path: str, tmp_path: Path):
-    (tmp_path / "out.png").write_bytes(PNG)
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "link.png").symlink_to(tmp_path / "out.png")
-    (tmp_path / "in" / "linked").symlink_to(tmp_path)
-    row = {"image": path.format(tmp=tmp_path), "request": "x"}
-    assert only_rejected("jsonl", write_jsonl(tmp_path / "in", [row])).startswith("image lies outside the folder")
+@pytest.mark.parametrize("source", [name for name in SAMPLES if name != "realedit"])
+def test_public_sets_are_read_from_jsonl_and_csv_with_paths(source: str, tmp_path: Path):
+    sample, wanted = SAMPLES[source]
+    (tmp_path / "p.png").write_bytes(PNG)
+    line = {name: "p.png" if cell == IMAGE else cell for name, cell in sample.items()}
+    (row,) = good(source, write_jsonl(tmp_path, [line]))
+    assert (row.request, row.image) == (wanted[1], tmp_path / "p.png")
 
 
-def test_a_pipe_in_place_of_an_image_does_not_hang_the_build(tmp_path: Path):
-    os.mkfifo(tmp_path / "pipe.png")
-    source = write_jsonl(tmp_path, [{"image": "pipe.png", "request": "x"}])
-    assert only_rejected("jsonl", source) == "image file is missing: pipe.png"
+def test_realedit_is_read_from_the_tables_of_its_own_scripts(tmp_path: Path):
+    (tmp_path / "4wfxf2.png").write_bytes(PNG)
+    (tmp_path / "train.csv").write_text('input_image_name,instruction\n4wfxf2.png,"remove it, please"\n')
+    (row,) = good("realedit", tmp_path / "train.csv")
+    assert (row.id, row.request, row.group) == ("realedit-4wfxf2.png", "remove it, please", "4wfxf2.png")
+    (tmp_path / "train.csv").write_text("orig_img,instruction,edit_images\n4wfxf2.png,fix it,gone.png\n")
+    (row,) = good("realedit", tmp_path / "train.csv")
+    assert (row.id, row.image, row.group) == ("train-1", tmp_path / "4wfxf2.png", "4wfxf2.png")
 
 
-def test_a_missing_input_says_what_a_hub_id_looks_like(tmp_path: Path, capsys):
-    assert build("jsonl", tmp_path / "nothing.jsonl", tmp_path / "out") == 1
-    assert "it is not a hub id such as" in capsys.readouterr().err
+def test_other_columns_are_listed_with_the_option_that_names_them(tmp_path: Path):
+    file = table(tmp_path, [{"picture": IMAGE, "wish": "fix the sky", "post": "4wfxf2"}])
+    with pytest.raises(UserError) as error:
+        read("realedit", file)
+    assert "found: picture, wish, post" in str(error.value)
+    assert "--columns request=NAME" in str(error.value)
+    columns = {"image": "picture", "request": "wish", "id": "post", "group": "post"}
+    (row,) = good("realedit", file, columns=columns)
+    assert (row.id, row.request, row.group, row.image) == ("realedit-4wfxf2", "fix the sky", "4wfxf2", PNG)
 
 
-def test_a_file_of_an_unknown_kind_or_a_folder_without_data_is_one_line(tmp_path: Path):
-    (tmp_path / "a.xlsx").write_text("")
-    for place in (tmp_path / "a.xlsx", tmp_path):
-        with pytest.raises(BuildError, match="jsonl"):
-            read("psr", place)
+def test_an_unknown_role_in_columns_is_one_line(tmp_path: Path):
+    with pytest.raises(UserError, match="picture is unknown; known: image, request, id, group, actions"):
+        read("psr", table(tmp_path, [SAMPLES["psr"][0]]), columns={"picture": "x"})
+
+
+def test_gold_may_stand_in_columns_of_any_name(tmp_path: Path):
+    labelled = SAMPLES["psr"][0] | {"verbs": ["Delete"], "subjects": ["ex"], "goals": []}
+    (row,) = good("psr", table(tmp_path, [labelled]), columns={"actions": "verbs"})
+    assert row.gold == Decomposition(("Delete",), ("ex",), ())
+
+
+def test_psr_gives_one_row_for_each_post_and_request(tmp_path: Path):
+    sample = SAMPLES["psr"][0]
+    edits = [sample | {"model": f"m{n}"} for n in range(30)]
+    other = [sample | {"post_id": "2abcde"}] * 2
+    found = good("psr", table(tmp_path, edits + other))
+    assert [row.id for row in found] == ["psr-1f3kab", "psr-2abcde"]
+
+
+def test_a_set_on_the_hub_without_its_images_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "owner/set").mkdir(parents=True)
+    table(tmp_path / "owner/set", [SAMPLES["psr"][0] | {"source_image": "a.png"}])
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    with pytest.raises(UserError, match=r"on the hub column source_image holds no image but 'a\.png'"):
+        read("psr", "owner/set", split="train")
 
 
 def test_limit_counts_the_rows_that_are_read(tmp_path: Path):
@@ -182,12 +235,6 @@ def test_a_folder_may_not_reach_outside_itself(tmp_path: Path):
     assert only_rejected("folder", tmp_path / "in").startswith("image lies outside the folder")
 
 
-def test_a_parquet_file_that_is_none_is_one_line(tmp_path: Path, capsys):
-    (tmp_path / "in.parquet").write_bytes(b"PAR1 nothing")
-    assert build("psr", tmp_path / "in.parquet", tmp_path / "out") == 1
-    assert "in.parquet can't be read after row 0" in capsys.readouterr().err
-
-
 def test_built_sets_are_put_together_with_their_splits(tmp_path: Path):
     one, two = requests(tmp_path / "one", 6), requests(tmp_path / "two", 12)
     build("jsonl", one, tmp_path / "a", "--val-fraction", 0.5)
@@ -212,15 +259,21 @@ def test_a_row_that_was_damaged_since_it_was_built_is_rejected(tmp_path: Path):
 
 
 def test_rl_rows_wants_a_folder_that_was_built(tmp_path: Path):
-    with pytest.raises(BuildError, match=r"train\.parquet is missing"):
+    with pytest.raises(UserError, match=r"train\.parquet is missing"):
         read("rl-rows", tmp_path)
     pq.write_table(pa.table({"a": [1]}), tmp_path / "train.parquet")
-    with pytest.raises(BuildError, match="has not the columns"):
+    with pytest.raises(UserError, match="has not the columns"):
         read("rl-rows", tmp_path)
 
 
 @pytest.mark.slow
 def test_the_small_world_is_a_source(tmp_path: Path):
-    pytest.importorskip("data_prep.sources.small_world", reason="the small world is not in this checkout")
     assert build("photos", None, tmp_path / "out", "--limit", 60) == 0
     assert len(all_rows(tmp_path / "out")) + len(rejected(tmp_path / "out")) == 60
+
+
+def test_a_table_that_can_not_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "in.parquet").write_bytes(b"PAR1 nothing")
+    for name, words in (("in.parquet", "can't be read after row 0"), ("nothing.jsonl", "it is not a hub id such as")):
+        assert build("psr", tmp_path / name, tmp_path / "out") == 1
+        assert words in capsys.readouterr().err.splitlines()[-1]

@@ -1,12 +1,12 @@
 """A loopback OpenAI-compatible server for the annotator's tests: the model is fake, the HTTP is real.
 
     with serve(flaky(seed=7)) as server:
-        annotate(items, AnnotatorSettings("fake-vlm", server.url), replies)
+        annotate(items, AnnotatorSettings("fake-vlm", server.url), folder)
     server.log[0] -> Asked(key="4be1...", request="remove the lamp", nth=0, body={...}, headers={...})
 
 Run as a program it outlives the client that it serves, which a test may then kill:
 
-    python tests/annotator_server.py --seed 7 --failures 0.3     # prints http://127.0.0.1:PORT/v1
+    python tests/fakes/annotator_server.py --seed 7 --failures 0.3     # prints http://127.0.0.1:PORT/v1
     curl http://127.0.0.1:PORT/count                             # 5213 requests so far
     curl http://127.0.0.1:PORT/stats                             # {"4be1...": {"asked": 2, "answered": 1}, ...}
 """
@@ -68,13 +68,19 @@ class Answer:
 Respond = Callable[[Asked], Answer]
 
 
-def completion(content: str | None, finish_reason: str = "stop", refusal: str | None = None, id: str = "x") -> Answer:
+def completion(
+    content: str | None,
+    finish_reason: str = "stop",
+    refusal: str | None = None,
+    id: str = "x",
+    model: str = "fake-vlm-2026",
+) -> Answer:
     message = {"role": "assistant", "content": content, "refusal": refusal}
     body = {
         "id": f"chatcmpl-{id}",
         "object": "chat.completion",
         "created": 0,
-        "model": "fake-vlm-2026",
+        "model": model,
         "choices": [{"index": 0, "finish_reason": finish_reason, "message": message}],
         "usage": {"prompt_tokens": 700, "completion_tokens": 30, "total_tokens": 730},
     }
@@ -101,25 +107,30 @@ def gold_of(request: str) -> dict[str, list[str]]:
     }
 
 
+def model_of(asked: Asked) -> str:
+    """Says which request a reply answers, for tests that look at what a client kept."""
+    return f"fake-vlm-2026-{asked.key}-{asked.nth}"
+
+
 def honest(asked: Asked) -> Answer:
     """The fake model on a good day."""
-    answer = completion(json.dumps(gold_of(asked.request)), id=f"{asked.key}-{asked.nth}")
+    answer = completion(json.dumps(gold_of(asked.request)), model=model_of(asked))
     return Answer(answer.status, answer.body, answer.headers, usable=True)
 
 
 def flaky(seed: int, failures: float = 0.3, refused: float = 0.02, in_a_row: int = 3) -> Respond:
-    """The fake model on a bad day: a share `failures` of the answers is useless, drawn by a hash of (seed, key, nth).
+    """The fake model on a bad day: a share `failures` of the answers is useless, chosen by a hash of (seed, key, nth).
 
     A share `refused` of the questions is refused every time. No other question fails more than `in_a_row` times
     running, so that what becomes of it does not depend on when its client was killed.
     """
 
     def respond(asked: Asked) -> Answer:
-        if _draw(seed, asked.key, "refused") < refused:
-            return completion(None, refusal="I can't help with this image.", id=f"{asked.key}-{asked.nth}")
+        if _random(seed, asked.key, "refused") < refused:
+            return completion(None, refusal="I can't help with this image.", model=model_of(asked))
         running = 0
         for nth in range(asked.nth + 1):
-            fails = _draw(seed, asked.key, nth) < failures and running < in_a_row
+            fails = _random(seed, asked.key, nth) < failures and running < in_a_row
             running = running + 1 if fails else 0
         return _trouble(asked, seed) if running else honest(asked)
 
@@ -141,10 +152,10 @@ TROUBLES: dict[str, Callable[[Asked], Answer]] = {
 
 def _trouble(asked: Asked, seed: int) -> Answer:
     names = sorted(TROUBLES)
-    return TROUBLES[names[int(_draw(seed, asked.key, asked.nth, "kind") * len(names))]](asked)
+    return TROUBLES[names[int(_random(seed, asked.key, asked.nth, "kind") * len(names))]](asked)
 
 
-def _draw(*parts: Any) -> float:
+def _random(*parts: Any) -> float:
     """A number in [0, 1) that depends on nothing but `parts`."""
     return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:12], 16) / 16**12
 

@@ -1,10 +1,10 @@
 """The rows of an unfinished build, on disk: SQLite for what is known of them, one flat file for their images.
 
-    spool = Spool(Path("data/psr/.build"))
-    spool.add(Entry(position=0, id="psr-1f3k", source="psr", request="remove the lamp", ...), image=b"\\xff\\xd8...")
-    spool.commit()
+    staging = Staging(Path("data/psr/.build"))
+    staging.add(Entry(position=0, id="psr-1f3k", source="psr", request="remove the lamp", ...), image=b"\\xff\\xd8...")
+    staging.commit()
 
-What was committed survives kill -9; what came after is cut off when the spool is opened again. A reason is final; a
+What was committed survives kill -9; what came after is cut off when the folder is opened again. A reason is final; a
 verdict (why a good row is left out after all) is the work of a later stage, which may start afresh.
 """
 
@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     """A row after its own checks. Where `reason` is set, it failed them and the fields below it may be empty."""
 
     position: int
-    """Its place in the source, from 0."""
+    """Its position in the source, from 0."""
     id: str
     source: str
     request: str
@@ -71,7 +71,7 @@ _IN = "reason IS NULL AND verdict IS NULL"
 _BATCH = 256
 
 
-class Spool:
+class Staging:
     """One writer, in the thread that opened it; `pending` may be iterated in another thread."""
 
     def __init__(self, folder: Path) -> None:
@@ -94,8 +94,8 @@ class Spool:
 
     def note(self, name: str) -> str | None:
         """A note left by an earlier stage or run."""
-        found = self._db.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
-        return found[0] if found else None
+        row = self._db.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
 
     def set_note(self, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
@@ -161,8 +161,12 @@ class Spool:
         """The rows that are in and have no gold yet, in the order of the rows to come."""
         # a connection of its own: whoever iterates may do so in another thread while results are written here
         reader = sqlite3.connect(self._path, check_same_thread=False)
+        where = f"{_IN} AND gold IS NULL AND (order_key, id) > (?, ?) ORDER BY order_key, id LIMIT {_BATCH}"
+        after = (b"", "")
         try:
-            yield from self._paged(reader, f"{_IN} AND gold IS NULL")
+            while page := list(self._read(reader, where, after)):
+                yield from page
+                after = (page[-1].order_key, page[-1].id)
         finally:
             reader.close()
 
@@ -189,16 +193,6 @@ class Spool:
 
     def _scalar(self, query: str, values: tuple[Any, ...] = ()) -> int:
         return self._db.execute(query, values).fetchone()[0]
-
-    def _paged(self, db: sqlite3.Connection, where: str) -> Iterator[Entry]:
-        after = (b"", "")
-        while True:
-            condition = f"{where} AND (order_key, id) > (?, ?) ORDER BY order_key, id LIMIT {_BATCH}"
-            page = list(self._read(db, condition, after))
-            yield from page
-            if not page:
-                return
-            after = (page[-1].order_key, page[-1].id)
 
     @staticmethod
     def _read(db: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> Iterator[Entry]:

@@ -1,0 +1,189 @@
+"""Rows out of files, folders and the hub's streaming, and the images in their cells."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fakes.builder_inputs import encoded, picture, write_jsonl
+
+from ier1_plugin.data import tables
+from ier1_plugin.data.sets import ROLES, SETS, columns_of, split_in
+from ier1_plugin.data.tables import Line, Rejected, TableError, image_of, read
+
+PNG = encoded(picture(0))
+
+
+def rows(source: Path | str, split: str | None = None, columns: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    found = list(read(str(source), split, columns))
+    assert not [line for line in found if isinstance(line, Rejected)]
+    return [line.row for line in found if isinstance(line, Line)]
+
+
+BROKEN = {
+    "not JSON": ("{oops", "is not JSON"),
+    "a list": ("[1]", "is not a JSON object"),
+    "bytes": ("\ufffd\\", "is not JSON"),
+    "deep": ("[" * 100_000, "is not JSON"),
+    "a huge number": ('{"id": ' + "9" * 10_000 + "}", "is not JSON"),
+    "too long": ('"' + "x" * 250_000 + '"', "is longer than 200000 bytes"),
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_line_costs_that_line_only(line: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tables, "MAX_LINE_BYTES", 200_000)
+    file = write_jsonl(tmp_path, [{"id": "a"}, "", line, {"id": "b"}])
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    first, broken, last = read(str(file), None)
+    assert isinstance(first, Line)
+    assert isinstance(last, Line)
+    assert [first[:2], last[:2]] == [(1, {"id": "a"}), (4, {"id": "b"})]
+    assert isinstance(broken, Rejected)
+    assert (broken.id, broken.row["line"]) == ("in-3", 3)
+    assert broken.reason.startswith(f"broken line: line 3 {reason}")
+
+
+def test_a_row_of_a_csv_file_that_has_too_few_cells_is_broken(tmp_path: Path):
+    (tmp_path / "in.csv").write_text('name,text\na.png,"remove it, please"\nx\n')
+    row, broken = read(str(tmp_path / "in.csv"), None)
+    assert isinstance(row, Line)
+    assert (row.row, row.fixed) == ({"name": "a.png", "text": "remove it, please"}, True)
+    assert isinstance(broken, Rejected)
+    assert broken.reason == "broken line: row 2 has not as many cells as the header"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "saved"])
+def test_tables_are_read_in_the_columns_that_are_wanted(kind: str, tmp_path: Path):
+    table = pa.Table.from_pylist([{"id": n, "image": PNG, "other": b"junk"} for n in range(40)])
+    source = tmp_path / f"in.{kind}"
+    if kind == "parquet":
+        pq.write_table(table, source)
+    elif kind == "arrow":
+        with pa.ipc.new_file(source, table.schema) as writer:
+            writer.write_table(table)
+    else:
+        from datasets import Dataset
+
+        Dataset(table).save_to_disk(str(source))
+    assert rows(source, columns=("id", "image", "nothing")) == [{"id": n, "image": PNG} for n in range(40)]
+    assert [*rows(source)[0]] == ["id", "image", "other"]
+
+
+def test_split_chooses_among_the_files_of_a_folder(tmp_path: Path):
+    for split in ("train", "validation"):
+        pq.write_table(pa.table({"id": [split]}), tmp_path / f"{split}-00000-of-00001.parquet")
+    assert rows(tmp_path, "validation") == [{"id": "validation"}]
+    assert rows(tmp_path) == [{"id": "train"}, {"id": "validation"}]
+    with pytest.raises(TableError, match="no file of split 'test'"):
+        rows(tmp_path, "test")
+
+
+def test_what_is_no_table_is_one_line(tmp_path: Path):
+    (tmp_path / "a.xlsx").write_text("")
+    (tmp_path / "in.parquet").write_bytes(b"PAR1 nothing")
+    (tmp_path / "empty").mkdir()
+    for name, words in (
+        ("a.xlsx", "wanted a file that ends with .parquet, .arrow, .jsonl, .csv"),
+        ("empty", "holds no file that ends with"),
+        ("in.parquet", "in.parquet can't be read after row 0"),
+        ("nothing.jsonl", "it is not a hub id such as PSRDataset/PSR-328"),
+    ):
+        with pytest.raises(TableError, match=words):
+            rows(tmp_path / name)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A set that `datasets` finds under owner/name, as on the hub, with its images typed as such."""
+    from datasets import Dataset, Features, Image, Value
+
+    (tmp_path / "owner" / "set").mkdir(parents=True)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    kinds = {"post_id": Value("string"), "source_image": Image(), "other": Image()}
+    raw = [{"post_id": f"1post{n}", "source_image": PNG, "other": b"junk"} for n in range(5)]
+    Dataset.from_list(raw, features=Features(kinds)).to_parquet(str(tmp_path / "owner/set/test-00000-of-00001.parquet"))
+    # a folder of that name would be read as local files
+    monkeypatch.setattr(tables.Path, "exists", lambda path: False)
+    return "owner/set"
+
+
+def test_a_hub_set_is_streamed_with_its_images_as_they_are(hub: str):
+    found = rows(hub, "test", ("post_id", "source_image", "actions"))
+    assert [row["post_id"] for row in found] == [f"1post{n}" for n in range(5)]
+    assert all(row["source_image"]["bytes"] == PNG and "other" not in row for row in found)
+    with pytest.raises(TableError, match="hub set owner/set, split train, can't be opened"):
+        rows(hub)
+
+
+def test_an_image_is_bytes_a_data_url_or_a_file_in_the_folder(tmp_path: Path):
+    (tmp_path / "cat.png").write_bytes(PNG)
+    url = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    assert (
+        image_of("cat.png", tmp_path) == image_of({"bytes": None, "path": "cat.png"}, tmp_path) == tmp_path / "cat.png"
+    )
+    assert image_of(url, None) == image_of(PNG, None) == image_of({"bytes": PNG, "path": None}, None) == PNG
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        (None, "no image: wanted a path"),
+        (5, "no image: wanted a path"),
+        ("gone.png", "image file is missing: gone.png"),
+        (".", "image file is missing"),
+        ("pipe.png", "image file is missing: pipe.png"),
+        ("a\0b", "image path can't be used"),
+        ("https://a.b/c.png", "image is an address"),
+        ("data:image/png,abc", "image is a data URL without base64"),
+        ("data:image/png;base64,a$b", "image is a data URL that is not base64"),
+        ("../out.png", "image lies outside the folder"),
+        ("a/../../out.png", "image lies outside the folder"),
+        ("{tmp}/out.png", "image lies outside the folder"),
+        ("link.png", "image lies outside the folder"),
+        ("linked/out.png", "image lies outside the folder"),
+    ],
+)
+def test_a_cell_without_a_usable_image_says_why(cell: Any, reason: str, tmp_path: Path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (tmp_path / "out.png").write_bytes(PNG)
+    (folder / "link.png").symlink_to(tmp_path / "out.png")
+    (folder / "linked").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe.png")
+    with pytest.raises(ValueError, match=reason):
+        image_of(cell.format(tmp=tmp_path) if isinstance(cell, str) else cell, folder)
+
+
+def test_every_set_has_what_a_request_needs_and_names_known_roles():
+    for name, edit_set in SETS.items():
+        assert set(edit_set.columns) <= set(ROLES), name
+        assert {"image", "request"} <= set(edit_set.columns), name
+        assert edit_set.hub.count("/") == bool(edit_set.hub), name
+    splits = {name: edit_set.train_split for name, edit_set in SETS.items()}
+    assert {name: split for name, split in splits.items() if split not in ("", "train")} == {
+        "psr": "test",
+        "ultraedit": "FreeForm_0",
+    }
+    with pytest.raises(TableError, match="there is no picture; known: id, cluster, image"):
+        columns_of(SETS["psr"], {"picture": "x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "split"),
+    [
+        ("FreeForm_91-7", "FreeForm_*", "FreeForm_91"),
+        ("FreeForm_91-00000-of-00001", "FreeForm_*", "FreeForm_91"),
+        ("FreeForm_", "FreeForm_*", ""),
+        ("test-00000", "FreeForm_*", ""),
+        ("test-00000", "test", ""),
+    ],
+)
+def test_a_name_says_its_split_where_a_set_has_very_many(name: str, pattern: str, split: str):
+    assert split_in(name, pattern) == split
