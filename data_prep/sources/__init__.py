@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from data_prep.settings import RawRow, Settings
 from data_prep.sources.folder import folder_rows
 from data_prep.sources.rl_rows import rl_rows
-from data_prep.sources.small_world import small_world_rows
+from data_prep.sources.small_world import rows as small_world_rows
 from data_prep.sources.tables import SOURCES as TABLE_SOURCES
 from ier1_plugin.data.tables import Rejected
 

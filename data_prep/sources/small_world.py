@@ -1,6 +1,6 @@
 """The small world as a source: real photographs, requests over exact Pillow operations, known gold.
 
-    next(small_world_rows(Settings(source="photos", ...)))
+    next(rows(Settings(source="photos", ...)))
     -> RawRow(id="train-00000.green@left_half", source="photos", request="hi, I would like the left side in green",
               image=b"\\x89PNG...", group="astronaut.png:51,65,496,510", gold=Decomposition(("Recoloring",), ...),
               split="train")
@@ -26,7 +26,7 @@ VAL_EVERY = 10
 """One row of ten is for validation, so that every `--limit` has both splits."""
 
 
-def small_world_rows(settings: Settings) -> Iterator[RawRow]:
+def rows(settings: Settings) -> Iterator[RawRow]:
     """ROWS rows, or the first `settings.limit` of them; the same for the same seed."""
     # draws its own pictures out of scikit-image, which no other source needs
     from ier1_plugin.small_world.world import samples

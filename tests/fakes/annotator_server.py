@@ -126,11 +126,11 @@ def flaky(seed: int, failures: float = 0.3, refused: float = 0.02, in_a_row: int
     """
 
     def respond(asked: Asked) -> Answer:
-        if _random(seed, asked.key, "refused") < refused:
+        if _draw(seed, asked.key, "refused") < refused:
             return completion(None, refusal="I can't help with this image.", model=model_of(asked))
         running = 0
         for nth in range(asked.nth + 1):
-            fails = _random(seed, asked.key, nth) < failures and running < in_a_row
+            fails = _draw(seed, asked.key, nth) < failures and running < in_a_row
             running = running + 1 if fails else 0
         return _trouble(asked, seed) if running else honest(asked)
 
@@ -152,10 +152,10 @@ TROUBLES: dict[str, Callable[[Asked], Answer]] = {
 
 def _trouble(asked: Asked, seed: int) -> Answer:
     names = sorted(TROUBLES)
-    return TROUBLES[names[int(_random(seed, asked.key, asked.nth, "kind") * len(names))]](asked)
+    return TROUBLES[names[int(_draw(seed, asked.key, asked.nth, "kind") * len(names))]](asked)
 
 
-def _random(*parts: Any) -> float:
+def _draw(*parts: Any) -> float:
     """A number in [0, 1) that depends on nothing but `parts`."""
     return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:12], 16) / 16**12
 
