@@ -34,6 +34,65 @@ THOUGHT_TOKENS = 12_288
 CUT_OFF, DONE = "MAX_TOKENS", ("STOP", "FINISH_REASON_UNSPECIFIED", "")
 
 
+class GeminiClient:
+    """google-genai with this package's keys, retries and errors."""
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str = "",
+        *,
+        timeout: float = TIMEOUT,
+        attempts: int = ATTEMPTS,
+        backoff: float = 1.0,
+        on_warning: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """`name`: begins its errors. `timeout` in seconds a request. ChatError: no key, no client, a bad address."""
+        self._name, self._key = name, next(filter(None, map(checked_key, KEY_NAMES)), "")
+        if not self._key:
+            raise ChatError(f"{' or '.join(KEY_NAMES)} is not set; export the key of your account first")
+        base_url = checked_address(base_url)
+        try:
+            from google import genai
+            from google.genai import types
+        except ImportError:
+            raise ChatError(f"{name}: needs google-genai; install it with: pip install -e '.[edit]'") from None
+        self._client = genai.Client(
+            api_key=self._key,
+            http_options=types.HttpOptions(
+                base_url=base_url or None,
+                timeout=round(1000 * timeout),
+                # attempts are counted in one place, `Retries`
+                retry_options=types.HttpRetryOptions(attempts=1),
+            ),
+        )
+        self._retries = Retries(attempts, backoff, on_warning)
+
+    def generate(self, model: str, contents: list[Any], config: Any) -> Any:
+        """Google's response. TransientError: none after all attempts. RequestRejected, ChatError: as of `failure`."""
+        from google.genai import errors
+
+        def attempt() -> Any:
+            try:
+                return self._client.models.generate_content(model=model, contents=contents, config=config)
+            except errors.APIError as error:
+                message = one_line(error.message or str(error), (self._key,))
+                # Google answers a wrong key with 400
+                status = 401 if "API key not valid" in message else error.code
+                headers = getattr(error.response, "headers", None) or {}
+                problem = failure(self._name, status, message, " or ".join(KEY_NAMES), headers)
+            except Exception as error:
+                # whichever HTTP library the client uses raises its own
+                problem = TransientError(f"{self._name}: {one_line(error, (self._key,))}")
+            raise problem
+
+        return self._retries(attempt)
+
+    def close(self) -> None:
+        """No further attempts: whoever waits for one gets a TransientError."""
+        self._retries.close()
+
+
 class GeminiChat(Chat):
     """One model of Google's."""
 
@@ -49,29 +108,13 @@ class GeminiChat(Chat):
         on_warning: Callable[[str], None] = lambda line: None,
     ) -> None:
         """As of OpenAIChat. ChatError: no key, no client, a bad address."""
-        self._key = next(filter(None, map(checked_key, KEY_NAMES)), "")
-        if not self._key:
-            raise ChatError(f"{' or '.join(KEY_NAMES)} is not set; export the key of your account first")
-        base_url = checked_address(base_url or os.environ.get(BASE_URL, ""))
-        try:
-            from google import genai
-            from google.genai import types
-        except ImportError:
-            raise ChatError("gemini: needs google-genai; install it with: pip install -e '.[edit]'") from None
+        base_url = base_url or os.environ.get(BASE_URL, "")
         self.model = model
         self.address = without_password(base_url or GOOGLE)
         self.name = f"gemini:{self.address}#{model}" if base_url else f"gemini:{model}"
         self.budget = budget
-        self._client = genai.Client(
-            api_key=self._key,
-            http_options=types.HttpOptions(
-                base_url=base_url or None,
-                timeout=round(1000 * timeout),
-                # attempts are counted in one place, `Retries`
-                retry_options=types.HttpRetryOptions(attempts=1),
-            ),
-        )
-        self._retries = Retries(attempts, backoff, on_warning)
+        limits = {"timeout": timeout, "attempts": attempts, "backoff": backoff}
+        self._client = GeminiClient(self.name, base_url, **limits, on_warning=on_warning)
 
     def __call__(self, request: ChatRequest, /) -> Completion:
         from google.genai import types
@@ -85,27 +128,10 @@ class GeminiChat(Chat):
             max_output_tokens=request.max_tokens + THOUGHT_TOKENS,
             **form if request.schema else {},
         )
-        return self._completion(self._retries(lambda: self._send(contents, config)))
+        return self._completion(self._client.generate(self.model, contents, config))
 
     def close(self) -> None:
-        """No further attempts: whoever waits for one gets a TransientError. Requests under way still get their answer."""
-        self._retries.close()
-
-    def _send(self, contents: list[Any], config: Any) -> Any:
-        from google.genai import errors
-
-        try:
-            return self._client.models.generate_content(model=self.model, contents=contents, config=config)
-        except errors.APIError as error:
-            message = one_line(error.message or str(error), (self._key,))
-            # Google answers a wrong key with 400
-            status = 401 if "API key not valid" in message else error.code
-            headers = getattr(error.response, "headers", None) or {}
-            problem = failure(self.name, status, message, " or ".join(KEY_NAMES), headers)
-        except Exception as error:
-            # whichever HTTP library the client uses raises its own
-            problem = TransientError(f"{self.name}: {one_line(error, (self._key,))}")
-        raise problem
+        self._client.close()
 
     def _completion(self, response: Any) -> Completion:
         blocked = _name(getattr(response.prompt_feedback, "block_reason", None))

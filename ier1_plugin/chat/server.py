@@ -137,11 +137,9 @@ class OpenAIChat(Chat):
                 message = one_line(error_message(error.response.text), (self._key,))
                 if error.status_code not in (400, 422) or not self._gives_up(body, message):
                     where = f"{self.address}, model {self.model}"
-                    headers = error.response.headers
-                    raise failure(where, error.status_code, message, "OPENAI_API_KEY", headers) from None
+                    raise client_failure(error, where, "OPENAI_API_KEY", self._key) from None
             except openai.APIError as error:
-                reason = one_line(error.__cause__ or error, (self._key,))
-                raise TransientError(f"{self.address}: {reason}") from None
+                raise client_failure(error, self.address, "OPENAI_API_KEY", self._key) from None
         if len(self._key) >= SHORTEST_KEY:
             # replies are kept, and what a gateway echoes must not be
             reply = reply.replace(self._key, "***")
@@ -223,6 +221,16 @@ def failure(where: str, status: int, message: str, key_name: str, headers: Mappi
         return TransientError(f"{where}: {reason or message} (HTTP {status})", retry_after(headers))
     words = ": ".join(filter(None, (reason, message)))
     return RequestRejected(f"{where} refused the request (HTTP {status}): {words}", bool(_FILTERED.search(message)))
+
+
+def client_failure(error: Any, where: str, key_name: str, key: str) -> ChatError:
+    """The error for an exception of the openai client; `key` is the secret in the variable `key_name`."""
+    import openai
+
+    if not isinstance(error, openai.APIStatusError):
+        return TransientError(f"{where}: {one_line(error.__cause__ or error, (key,))}")
+    message = one_line(error_message(error.response.text), (key,))
+    return failure(where, error.status_code, message, key_name, error.response.headers)
 
 
 def error_message(body: str) -> str:

@@ -1,6 +1,6 @@
-"""What each editor needs and whether it is here, without loading any of it.
+"""What each editor needs and whether it is available on this machine, without loading any of it.
 
-described(["gpt-image"])[0].why    # "OPENAI_API_KEY is not set"
+describe(["gpt-image"])[0].why    # "OPENAI_API_KEY is not set"
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ier1_plugin.chat.gemini import KEY_NAMES
 from ier1_plugin.editors.base import is_installed, packages_of
 from ier1_plugin.editors.local.icedit import LORA, MODEL
 from ier1_plugin.editors.local.loading import PACKAGES, is_cached, is_offline
-from ier1_plugin.editors.remote.gemini import KEY_NAMES
 from ier1_plugin.runs.hardware import has_gpu
+
+KONTEXT = "black-forest-labs/FLUX.1-Kontext-dev"
+QWEN, QWEN_PLUS = "Qwen/Qwen-Image-Edit", "Qwen/Qwen-Image-Edit-2511"
 
 
 @dataclass(frozen=True)
@@ -46,24 +49,16 @@ class Description:
 
 NEEDS: dict[str, Needs] = {
     "flux-kontext": Needs(
-        "FLUX.1-Kontext-dev by diffusers",
-        "flux-kontext[:FOLDER]",
-        PACKAGES,
-        weights=("black-forest-labs/FLUX.1-Kontext-dev",),
-        gigabytes=34,
+        "FLUX.1-Kontext-dev by diffusers", "flux-kontext[:FOLDER]", PACKAGES, weights=(KONTEXT,), gigabytes=34
     ),
     "qwen-image-edit": Needs(
-        "Qwen-Image-Edit by diffusers",
-        "qwen-image-edit[:FOLDER]",
-        PACKAGES,
-        weights=("Qwen/Qwen-Image-Edit",),
-        gigabytes=58,
+        "Qwen-Image-Edit by diffusers", "qwen-image-edit[:FOLDER]", PACKAGES, weights=(QWEN,), gigabytes=58
     ),
     "qwen-image-edit-plus": Needs(
         "Qwen-Image-Edit-2511 by diffusers",
         "qwen-image-edit-plus[:FOLDER]",
         PACKAGES,
-        weights=("Qwen/Qwen-Image-Edit-2511",),
+        weights=(QWEN_PLUS,),
         gigabytes=58,
     ),
     "diffusers": Needs("any editing pipeline of diffusers", "diffusers:FOLDER or diffusers:HUB_ID", PACKAGES),
@@ -86,37 +81,33 @@ NEEDS: dict[str, Needs] = {
 }
 
 
-def described(names: Iterable[str]) -> list[Description]:
-    """A description of each name; one that is not in NEEDS is taken to need nothing."""
-    return [_described(name, NEEDS.get(name, Needs())) for name in names]
-
-
 def memory_gb() -> int:
     """Of the machine, in gigabytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**9
 
 
-def _described(name: str, needs: Needs) -> Description:
-    packages = packages_of(module for module in needs.packages if not is_installed(module))
-    missing = [f"pip install {packages}"] if packages else []
-    if needs.keys and not any(os.environ.get(key, "").strip() for key in needs.keys):
-        missing.append(f"{' or '.join(needs.keys)} is not set")
-    more, notes = _local_needs(needs) if "diffusers" in needs.packages else ([], [])
-    missing += more
-    return Description(name, needs.summary, needs.usage or name, not missing, "; ".join(missing + notes))
-
-
-def _local_needs(needs: Needs) -> tuple[list[str], list[str]]:
-    """What weights lack here, and what to know before they are used."""
-    missing, notes = [], []
-    absent = ", ".join(hub_id for hub_id in needs.weights if not is_cached(hub_id))
-    if absent and is_offline():
-        missing.append(f"{absent}: not downloaded, and HF_HUB_OFFLINE is set")
-    elif absent:
-        notes.append(f"{absent} will be downloaded ({needs.gigabytes} GB)")
-    # a CPU computes in float32, which takes twice the room
-    if not has_gpu() and memory_gb() < 2 * needs.gigabytes:
-        missing.append(f"no GPU was found, and {needs.gigabytes} GB of weights do not fit into {memory_gb()} GB")
-    elif not has_gpu():
-        notes.append("no GPU was found: very slow")
-    return missing, notes
+def describe(names: Iterable[str]) -> list[Description]:
+    """A description of each name; one that is not in NEEDS is taken to need nothing."""
+    descriptions = []
+    for name in names:
+        needs, missing, notes = NEEDS.get(name, Needs()), [], []
+        packages = packages_of(module for module in needs.packages if not is_installed(module))
+        if packages:
+            missing.append(f"pip install {packages}")
+        if needs.keys and not any(os.environ.get(key, "").strip() for key in needs.keys):
+            missing.append(f"{' or '.join(needs.keys)} is not set")
+        absent = ", ".join(hub_id for hub_id in needs.weights if not is_cached(hub_id))
+        if absent and is_offline():
+            missing.append(f"{absent}: not downloaded, and HF_HUB_OFFLINE is set")
+        elif absent:
+            notes.append(f"{absent} will be downloaded ({needs.gigabytes} GB)")
+        if "diffusers" in needs.packages and not has_gpu():
+            # a CPU computes in float32, which takes twice the room
+            if memory_gb() < 2 * needs.gigabytes:
+                missing.append(f"no GPU was found, and {needs.gigabytes} GB of weights do not fit into {memory_gb()} GB")
+            else:
+                notes.append("no GPU was found: very slow")
+        descriptions.append(
+            Description(name, needs.summary, needs.usage or name, not missing, "; ".join(missing + notes))
+        )
+    return descriptions

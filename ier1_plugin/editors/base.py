@@ -5,9 +5,9 @@
     editor.canvas((3000, 1000))                           # (3000, 1000); FLUX.1-Kontext says (1568, 672)
 
 Whoever runs a chain of turns brings the photo to `canvas(photo.size)` once, runs every turn there and goes back to the
-photo's own size once, at the very end. An editor that `preserves_size` means every image to have the size that it came in:
-what comes back in another one is returned as it came, for the chain to tell and to resize. The others change the size
-on purpose, and their result is left as it is.
+photo's own size once, at the very end. An editor that `preserves_size` means every image to have the size that it came
+in: one that comes back in another size is returned like that, for the chain to say so and to resize it. The others
+change the size on purpose, and their result is left as it is.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.runs.errors import one_line
+from ier1_plugin.runs.errors import UserError, one_line
 from ier1_plugin.task.images import Size, fitted
 
 Edit = Callable[[Image.Image, str, int], Image.Image]
 """(RGB image, instruction, seed) -> a new RGB image; raises nothing but EditError."""
 
 OnWarning = Callable[[str], None]
-"""Gets a line for whatever did not go as it should and goes on all the same."""
+"""Takes a line about something that went wrong without stopping the work."""
 
 # what pip calls modules that have another name than their package
 _PACKAGES = {"google.genai": "google-genai"}
@@ -38,8 +38,8 @@ _QUOTED = r"\"[^\"]*\"|“[^”]*”"
 _BOUNDARY = re.compile(rf"({_QUOTED})|\n+|;\s+|(?<=[\w%)\"”][\w%)\"”])[.!?]\s+|[。！？]")
 
 
-class EditError(RuntimeError):
-    """An edit that was not made, or an editor that can't be had; the message says why in one line."""
+class EditError(UserError):
+    """An edit that failed, or an editor that is not available; the message says why in one line."""
 
 
 def as_it_is(size: Size) -> Size:
@@ -53,11 +53,7 @@ def one_each(sub_requests: Sequence[str]) -> list[str]:
 
 
 def ignore_warning(line: str) -> None:
-    """For whoever has nobody to tell."""
-
-
-def _nothing() -> None:
-    pass
+    """For callers with nobody to warn."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class Editor:
     preserves_size: bool = True
     """False: the size of the result is part of the edit (a crop, a finished image) and must be left alone."""
     local: bool = True
-    """True: it computes here, one edit at a time, and repeats exactly for a seed. False: a server does the work."""
+    """True: it computes in this process, one edit at a time, and repeats exactly for a seed. False: a server does."""
     turns: Callable[[Sequence[str]], list[str]] = one_each
     """Sub-requests -> the instructions of a chain of several turns."""
     for_item: Callable[[str], Edit] | None = None
@@ -81,7 +77,7 @@ class Editor:
     """Set by editors that compute instead of painting: True for a sub-request better left to them (`route`)."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What a trace records: model, steps, library versions. Holds no secret."""
-    close: Callable[[], None] = _nothing
+    close: Callable[[], None] = lambda: None
     """Frees memory and connections; an edit after it is an EditError or starts anew."""
 
     def __call__(self, image: Image.Image, instruction: str, seed: int) -> Image.Image:
@@ -92,7 +88,7 @@ def on_canvas(edit: Edit, canvas: Callable[[Size], Size]) -> Edit:
     """`edit` for images of any size: it works on their canvas, and the result is brought back to the size that came.
 
     An image that has the size of its canvas is not resampled, so a chain that runs on one canvas costs nothing here.
-    A result that has not the size of the canvas is returned as it came: whoever asked shall see that.
+    A result of another size than the canvas is returned as it is, for the caller to see.
     """
 
     def edited(image: Image.Image, instruction: str, seed: int) -> Image.Image:
@@ -125,7 +121,7 @@ def split(instruction: str) -> list[str]:
 
 @contextmanager
 def failing_as(name: str, hints: Mapping[str, str] | None = None, secrets: Iterable[str] = ()) -> Iterator[None]:
-    """Whatever fails inside is an EditError that begins with `name`.
+    """Whatever fails inside is an EditError that begins with `name`; the message of a UserError stays as it is.
 
     `hints`: name of an exception class (or of one of its bases) -> what to say instead of its message.
     """
@@ -133,6 +129,8 @@ def failing_as(name: str, hints: Mapping[str, str] | None = None, secrets: Itera
         yield
     except EditError:
         raise
+    except UserError as error:
+        raise EditError(str(error)) from error
     except Exception as error:
         classes = [base.__name__ for base in type(error).__mro__]
         hint = next((hints[base] for base in classes if base in hints), None) if hints else None

@@ -6,13 +6,14 @@ editor.for_item("object_removal_5")(photo, request, 0)     # outputs/step1x-edit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from ier1_plugin.editors.base import Edit, EditError, Editor, join
-from ier1_plugin.task.images import SUFFIXES, ImageError, open_image
+from ier1_plugin.task.images import ImageError, open_image
+
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def finished_editor(directory: str) -> Editor:
@@ -27,31 +28,29 @@ def finished_editor(directory: str) -> Editor:
         )
 
     def for_item(id: str) -> Edit:
-        return lambda image, instruction, seed: _open(folder, id)
+        def finished(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+            # an id may hold folders and an ending, but may lead to no file outside the folder
+            root, endings = folder.resolve(), ("", *SUFFIXES) if id.lower().endswith(SUFFIXES) else SUFFIXES
+            files = [root / f"{id}{ending}" for ending in endings] if id and "\0" not in id else []
+            inside = (file for file in files if file.resolve().is_relative_to(root) and file.is_file())
+            path = next(inside, None)
+            if path is None:
+                raise EditError(
+                    f"{folder} has no image for {id!r}; wanted {id}.png, or another of {', '.join(SUFFIXES)}"
+                )
+            try:
+                return open_image(path)
+            except ImageError as error:
+                raise EditError(f"{path}: {error}") from None
+
+        return finished
 
     return Editor(
-        "folder", edit, preserves_size=False, turns=_at_once, for_item=for_item, settings={"folder": str(folder)}
+        "folder",
+        edit,
+        preserves_size=False,
+        # an image that is finished takes one turn, whatever was asked
+        turns=lambda sub_requests: [join(sub_requests)],
+        for_item=for_item,
+        settings={"folder": str(folder)},
     )
-
-
-def _at_once(sub_requests: Sequence[str]) -> list[str]:
-    """The image is finished: one turn, whatever was asked."""
-    return [join(sub_requests)]
-
-
-def _open(folder: Path, id: str) -> Image.Image:
-    path = _find(folder, id)
-    if path is None:
-        raise EditError(f"{folder} has no image for {id!r}; wanted {id}.png, or another of {', '.join(SUFFIXES)}")
-    try:
-        return open_image(path)
-    except ImageError as error:
-        raise EditError(f"{path}: {error}") from None
-
-
-def _find(folder: Path, id: str) -> Path | None:
-    """The image of `id`, which may hold folders and an ending; never one outside `folder`."""
-    root = folder.resolve()
-    endings = ("", *SUFFIXES) if id.lower().endswith(SUFFIXES) else SUFFIXES
-    candidates = [root / f"{id}{ending}" for ending in endings] if id and "\0" not in id else []
-    return next((path for path in candidates if path.resolve().is_relative_to(root) and path.is_file()), None)

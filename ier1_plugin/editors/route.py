@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ier1_plugin.editors.base import EditError, Editor, OnWarning, ignore_warning, join, split
-from ier1_plugin.task.images import Size, fitted
+from ier1_plugin.task.images import fitted
 
 
 def route_editor(
@@ -28,24 +28,28 @@ def route_editor(
     if not exact_spec or not generative_spec:
         raise EditError(f"route:{argument} names no two editors; wanted route:pillow,flux-kontext")
     exact = make(exact_spec)
-    if exact.supports is None:
+    is_exact = exact.supports
+    if is_exact is None:
         raise EditError(f"route: {exact_spec} does not compute edits exactly; wanted route:pillow,GENERATIVE")
-    return _routed(exact, exact.supports, make(generative_spec, on_warning, **settings), on_warning)
+    generative = make(generative_spec, on_warning, **settings)
 
-
-def _routed(exact: Editor, is_exact: Callable[[str], bool], generative: Editor, on_warning: OnWarning) -> Editor:
     def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
-        for computed, sub_requests in _groups(split(instruction), is_exact):
+        for computed, sub_requests in groupby(split(instruction), key=is_exact):
             if computed:
                 image = exact(image, join(sub_requests), seed)
-            else:
-                image = _same_size(generative(image, join(sub_requests), seed), image.size, generative, on_warning)
-                # noise that a picture was painted from must not paint it again
-                seed += 1
+                continue
+            painted = generative(image, join(sub_requests), seed)
+            # resized at once: later, a crop could not be told from a server's whim
+            if generative.preserves_size and painted.size != image.size:
+                came, wanted = (f"{width} x {height}" for width, height in (painted.size, generative.canvas(image.size)))
+                on_warning(f"{generative.name}: an edit came back as {came}, not {wanted}: resized")
+                painted = fitted(painted, image.size)
+            # noise that a picture was painted from must not paint it again
+            image, seed = painted, seed + 1
         return image
 
     def turns(sub_requests: Sequence[str]) -> list[str]:
-        return [join(group) for _, group in _groups(sub_requests, is_exact)]
+        return [join(group) for _, group in groupby(sub_requests, key=is_exact)]
 
     def close() -> None:
         exact.close()
@@ -61,17 +65,3 @@ def _routed(exact: Editor, is_exact: Callable[[str], bool], generative: Editor, 
         settings={exact.name: exact.settings, generative.name: generative.settings},
         close=close,
     )
-
-
-def _same_size(edited: Image.Image, size: Size, editor: Editor, on_warning: OnWarning) -> Image.Image:
-    """What was painted, in the size of what it was painted on: later, a crop could not be told from a server's whim."""
-    if editor.preserves_size and edited.size != size:
-        came, wanted = (f"{width} x {height}" for width, height in (edited.size, editor.canvas(size)))
-        on_warning(f"{editor.name}: an edit came back as {came}, not {wanted}: resized")
-        return fitted(edited, size)
-    return edited
-
-
-def _groups(sub_requests: Sequence[str], is_exact: Callable[[str], bool]) -> list[tuple[bool, list[str]]]:
-    """Runs of neighbours that go to the same editor; True: to the exact one."""
-    return [(computed, list(group)) for computed, group in groupby(sub_requests, key=is_exact)]

@@ -1,75 +1,202 @@
 """Any editing pipeline of diffusers as an editor: FLUX.1-Kontext, Qwen-Image-Edit and whatever `diffusers:` names.
 
-editor = diffusers_editor("black-forest-labs/FLUX.1-Kontext-dev", name="flux-kontext", steps=28, guidance=2.5)
-editor.canvas((1600, 1200))                       # (1184, 880)
-editor(photo, "Recoloring coat to scarlet.", 0)   # a new image of the size of `photo`
+    editor = diffusers_editor("black-forest-labs/FLUX.1-Kontext-dev", name="flux-kontext", steps=28, guidance=2.5)
+    editor.canvas((1600, 1200))                       # (1184, 880)
+    editor(photo, "Recoloring coat to scarlet.", 0)   # a new image of the size of `photo`
+
+Nothing is loaded before the first edit, so that a planner may have the GPU until then.
 """
 
 from __future__ import annotations
 
+import gc
 import inspect
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.editors.base import EditError, Editor
-from ier1_plugin.editors.canvas import MEGAPIXEL, Canvas, settled
-from ier1_plugin.editors.local import loading
-from ier1_plugin.editors.local.local import Loaded, Options, local_editor
-from ier1_plugin.editors.local.presets import PRESETS, Preset
+from ier1_plugin.editors.base import EditError, Editor, failing_as, known_keys, number, on_canvas
+from ier1_plugin.editors.canvas import MEGAPIXEL, Canvas, at_most, kontext, megapixel, settled
+from ier1_plugin.editors.local.loading import HINTS, Options, build, check_source, load, parameters
+from ier1_plugin.task.images import Size
+from ier1_plugin.task.rows import neutralise
+
+MAX_SEED = 2**63 - 1
+CanvasRule = Callable[[int | None], Canvas]
+"""Number of pixels that the user asks for, or None -> the rule."""
 
 
-def diffusers_editor(
-    source: str,
-    *,
-    name: str | None = None,
-    model: str | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    canvas_pixels: int | None = None,
-    device: str | None = None,
-    dtype: str = "auto",
-    offload: str = "none",
-    load_kwargs: Mapping[str, Any] | None = None,
-    call_kwargs: Mapping[str, Any] | None = None,
+def _around(area: int, multiple: int) -> CanvasRule:
+    return lambda pixels: megapixel(multiple, pixels or area)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to call one pipeline class. Arguments that its signature lacks are left out."""
+
+    call: Mapping[str, Any] = field(default_factory=dict)
+    guidance: str = "guidance_scale"
+    """The argument that says how closely the instruction is followed."""
+    canvas: CanvasRule | None = lambda pixels: at_most(pixels or MEGAPIXEL, 16)
+    """None: the pipeline resizes by a function of its own, `calculate_dimensions`, whatever it is told."""
+    truncates: str | None = None
+    """The tokenizer after which a text is cut off without an error, at `max_sequence_length` tokens."""
+
+
+# without a negative prompt, these pipelines leave classifier-free guidance out and only log it
+_QWEN = {"true_cfg_scale": 4.0, "negative_prompt": " "}
+
+# what the authors of each pipeline call it with, by its class in diffusers; any other class gets the defaults of its own
+# signature, on a canvas of at most a megapixel
+RECIPES: dict[str, Recipe] = {
+    # model card of black-forest-labs/FLUX.1-Kontext-dev
+    "FluxKontextPipeline": Recipe(
+        {"num_inference_steps": 28, "guidance_scale": 2.5},
+        canvas=lambda pixels: megapixel(16, pixels) if pixels else kontext,
+        truncates="tokenizer_2",
+    ),
+    # model cards of Qwen/Qwen-Image-Edit and Qwen/Qwen-Image-Edit-2509
+    "QwenImageEditPipeline": Recipe({"num_inference_steps": 50, **_QWEN}, guidance="true_cfg_scale", canvas=None),
+    "QwenImageEditPlusPipeline": Recipe({"num_inference_steps": 40, **_QWEN}, guidance="true_cfg_scale", canvas=None),
+    "QwenImage21Pipeline": Recipe(guidance="true_cfg_scale", canvas=_around(MEGAPIXEL, 32)),
+    "LongCatImageEditPipeline": Recipe(canvas=None),
+    # distilled: few steps, no guidance (model cards of black-forest-labs/FLUX.2-klein)
+    "Flux2KleinPipeline": Recipe({"num_inference_steps": 4, "guidance_scale": 1.0}),
+    # Stable Diffusion 1.5 was trained at 512 x 512
+    "StableDiffusionInstructPix2PixPipeline": Recipe(canvas=_around(512 * 512, 8)),
+    "StableDiffusionXLInstructPix2PixPipeline": Recipe(canvas=_around(MEGAPIXEL, 8)),
+}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A pipeline with all that is known about calling it."""
+
+    name: str
+    pipe: Any
+    recipe: Recipe
+    canvas: Canvas
+    arguments: Mapping[str, Any]
+    """What every call gets, apart from image, instruction, size and noise."""
+
+    def check_length(self, instruction: str) -> None:
+        """EditError for a text that would be cut off in silence, and the last sub-requests with it."""
+        if self.recipe.truncates is None:
+            return
+        limit = self.arguments.get("max_sequence_length", 512)
+        tokens = len(getattr(self.pipe, self.recipe.truncates)(instruction, verbose=False).input_ids)
+        if tokens > limit:
+            raise EditError(
+                f"{self.name} reads {limit} tokens of an instruction and this one has {tokens}; shorten it, or make "
+                "the edits one after another (--mode multi-turn)"
+            )
+
+
+Prepare = Callable[[Any], tuple[Recipe, Canvas]]
+"""Pipeline -> how it is called. EditError: it is no pipeline for this editor."""
+Call = Callable[[Loaded, Image.Image, str, Any], Image.Image]
+"""(pipeline, image on its canvas, instruction, source of noise) -> the result."""
+
+
+class Worker:
+    """One pipeline, loaded at the first use; safe to use from several threads, which wait for each other."""
+
+    def __init__(self, name: str, source: str, options: Options, prepare: Prepare, call: Call) -> None:
+        self._name, self._source, self._options = name, source, options
+        self._prepare, self._call = prepare, call
+        self._lock = threading.RLock()
+        self._loaded: Loaded | None = None
+
+    def loaded(self) -> Loaded:
+        with self._lock:
+            if self._loaded is None:
+                pipe, options = load(self._source, self._options), self._options
+                recipe, canvas = self._prepare(pipe)
+                chosen = {"num_inference_steps": options.steps, recipe.guidance: options.guidance}
+                usual = {**recipe.call, **{name: value for name, value in chosen.items() if value is not None}}
+                known, more = parameters(pipe), dict(build(options.call_kwargs))
+                known_keys(more, known, f"call_kwargs: {type(pipe).__name__}")
+                arguments = {name: value for name, value in usual.items() if name in known} | more
+                self._loaded = Loaded(self._name, pipe, recipe, canvas, arguments)
+            return self._loaded
+
+    def canvas(self, size: Size) -> Size:
+        return self.loaded().canvas(size)
+
+    def edit(self, image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        number(seed, "seed", 0, MAX_SEED, whole=True)
+        with self._lock:
+            loaded = self.loaded()
+            with failing_as(self._name, HINTS):
+                import torch
+
+                # drawn on the CPU, the noise is the same on every device
+                noise = torch.Generator("cpu").manual_seed(seed)
+                return self._call(loaded, image, neutralise(instruction), noise)
+
+    def close(self) -> None:
+        """Gives the memory back; another edit loads the pipeline again."""
+        with self._lock:
+            if self._loaded is not None:
+                import torch
+
+                self._loaded = None
+                gc.collect()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+
+
+def local_editor(
+    name: str, source: str, options: Options, prepare: Prepare, call: Call, settings: Mapping[str, Any] | None = None
 ) -> Editor:
-    """An editor from a folder or a hub id (`model`, if given, stands for `source`). EditError: it can't be had here."""
+    """An editor around a Worker. EditError, before anything is loaded: no such source, no GPU to offload from."""
+    check_source(source, name)
+    recorded = {**asdict(options), "device": options.place(), "model": source, **(settings or {})}
+    versions = {package: version(package) for package in ("torch", "diffusers", "transformers")}
+    worker = Worker(name, source, options, prepare, call)
+    return Editor(
+        name,
+        on_canvas(worker.edit, worker.canvas),
+        worker.canvas,
+        settings={**recorded, "versions": versions},
+        close=worker.close,
+    )
+
+
+def diffusers_editor(source: str, *, name: str | None = None, model: str | None = None, **settings: Any) -> Editor:
+    """An editor from a folder or a hub id (`model`, if given, stands for `source`). `settings`: see Options.
+
+    EditError: it can't be had here.
+    """
     source = model or source
     name = name or f"diffusers:{source}"
-    placement = loading.Placement(device, dtype, offload)
-    options = Options(steps, guidance, canvas_pixels, call_kwargs)
-    settings = {"steps": steps, "guidance": guidance, "canvas_pixels": canvas_pixels}
-    more = {"load_kwargs": dict(load_kwargs or {}), "call_kwargs": dict(call_kwargs or {})}
+    options = Options.of(name, settings, "model")
 
-    def load() -> Loaded:
-        return _loaded(loading.load(source, placement, load_kwargs), name, options)
+    def prepare(pipe: Any) -> tuple[Recipe, Canvas]:
+        kind = type(pipe).__name__
+        recipe = RECIPES.get(kind, Recipe())
+        if not {"image", "prompt"} <= parameters(pipe):
+            raise EditError(f"{name}: {kind} takes no image and prompt, so it edits nothing; wanted an editing pipeline")
+        if recipe.canvas is not None:
+            return recipe, settled(recipe.canvas(options.canvas_pixels))
+        if options.canvas_pixels is not None:
+            raise EditError(f"{kind} always works on about a megapixel; leave canvas_pixels out")
+        # of the pipeline's own module: (area, aspect ratio) -> (width, height, ...)
+        dimensions: Any = getattr(sys.modules[type(pipe).__module__], "calculate_dimensions", None)
+        return recipe, settled(lambda size: tuple(dimensions(MEGAPIXEL, size[0] / size[1])[:2]))
 
-    return local_editor(name, source, placement, load, _call, settings | more)
-
-
-def _loaded(pipe: Any, name: str, options: Options) -> Loaded:
-    kind = type(pipe).__name__
-    preset, known = PRESETS.get(kind, Preset()), loading.parameters(pipe)
-    if not {"image", "prompt"} <= known:
-        raise EditError(f"{name}: {kind} takes no image and prompt, so it edits nothing; wanted an editing pipeline")
-    canvas = _canvas(pipe, preset, options.canvas_pixels)
-    return Loaded(pipe, name, preset, canvas, options.arguments(preset, known, kind))
-
-
-def _canvas(pipe: Any, preset: Preset, pixels: int | None) -> Canvas:
-    if preset.canvas is not None:
-        return settled(preset.canvas(pixels))
-    if pixels is not None:
-        raise EditError(f"{type(pipe).__name__} always works on about a megapixel; leave canvas_pixels out")
-    dimensions = loading.own_dimensions(pipe)
-    return settled(lambda size: tuple(dimensions(MEGAPIXEL, size[0] / size[1])[:2]))
+    return local_editor(name, source, options, prepare, _call)
 
 
 def _call(loaded: Loaded, image: Image.Image, instruction: str, noise: Any) -> Image.Image:
     loaded.check_length(instruction)
-    width, height = image.size
+    pipe, (width, height) = loaded.pipe, image.size
     sized = {
         "width": width,
         "height": height,
@@ -77,25 +204,19 @@ def _call(loaded: Loaded, image: Image.Image, instruction: str, noise: Any) -> I
         "max_area": width * height,
         "_auto_resize": False,
     }
-    known = loading.parameters(loaded.pipe)
+    known = parameters(pipe)
     arguments = {key: value for key, value in sized.items() if key in known} | dict(loaded.arguments)
-    with _cache_context(loaded):
-        result = loaded.pipe(image=image, prompt=instruction, generator=noise, **arguments)
+    context, transformer = nullcontext(), getattr(pipe, "transformer", None)
+    # step caches want to know which branch of guidance they serve; some pipelines (FLUX.1-Kontext) never say
+    if getattr(transformer, "is_cache_enabled", False) and "cache_context" not in inspect.getsource(type(pipe).__call__):
+        if arguments.get("negative_prompt") is not None and arguments.get("true_cfg_scale", 1.0) > 1:
+            raise EditError(
+                f"{loaded.name}: a step cache and a negative prompt would disturb each other; leave one out"
+            )
+        context = transformer.cache_context("cond")  # pyright: ignore[reportOptionalMemberAccess]
+    with context:
+        result = pipe(image=image, prompt=instruction, generator=noise, **arguments)
     images = getattr(result, "images", None)
     if not isinstance(images, list) or not images or not isinstance(images[0], Image.Image):
-        raise EditError(f"{loaded.name}: {type(loaded.pipe).__name__} returned no image")
+        raise EditError(f"{loaded.name}: {type(pipe).__name__} returned no image")
     return images[0]
-
-
-def _cache_context(loaded: Loaded) -> Any:
-    """Step caches want to know which branch of guidance they serve; some pipelines (FLUX.1-Kontext) never say."""
-    transformer: Any = getattr(loaded.pipe, "transformer", None)
-    if not getattr(transformer, "is_cache_enabled", False) or _opens_cache_context(loaded.pipe):
-        return nullcontext()
-    if loaded.arguments.get("negative_prompt") is not None and loaded.arguments.get("true_cfg_scale", 1.0) > 1:
-        raise EditError(f"{loaded.name}: a step cache and a negative prompt would disturb each other; leave one out")
-    return transformer.cache_context("cond")
-
-
-def _opens_cache_context(pipe: Any) -> bool:
-    return "cache_context" in inspect.getsource(type(pipe).__call__)

@@ -1,7 +1,7 @@
 """ICEdit: FLUX.1-Fill paints the right half of a picture whose left half is the photo, and so edits it.
 
     editor = icedit_editor("")          # FLUX.1-Fill-dev with the authors' LoRA
-    editor.canvas((1600, 1200))     # (512, 384): half of the 1024 x 384 diptych
+    editor.canvas((1600, 1200))         # (512, 384): half of the 1024 x 384 diptych
 
 Width, prompt (`prompts/icedit.jinja`), guidance and steps are those of the authors' script (River-Zhang/ICEdit,
 scripts/inference.py): the LoRA was trained at a width of 512 and knows this one sentence.
@@ -9,17 +9,16 @@ scripts/inference.py): the LoRA was trained at a width of 512 and knows this one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from ier1_plugin.editors.base import EditError, Editor
-from ier1_plugin.editors.canvas import settled
-from ier1_plugin.editors.local import loading
-from ier1_plugin.editors.local.local import Loaded, Options, local_editor
-from ier1_plugin.editors.local.presets import Preset
+from ier1_plugin.editors.canvas import Canvas, settled
+from ier1_plugin.editors.local.diffusers import Loaded, Recipe, local_editor
+from ier1_plugin.editors.local.loading import AFTER_LOAD, Options, parameters
 from ier1_plugin.prompts import render
 from ier1_plugin.task.images import Size
 
@@ -28,51 +27,47 @@ LORA = "RiverZ/normal-lora"
 WIDTH = 512
 # FLUX cuts sides to multiples of 16 pixels; a picture taller than this is squeezed
 MULTIPLE, MAX_HEIGHT = 16, 4 * WIDTH
-PRESET = Preset({"num_inference_steps": 28, "guidance_scale": 50.0}, truncates="tokenizer_2")
+RECIPE = Recipe({"num_inference_steps": 28, "guidance_scale": 50.0}, truncates="tokenizer_2")
 
 
 def icedit_editor(
-    source: str,
-    *,
-    model: str | None = None,
-    lora: str = LORA,
-    lora_file: str | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    device: str | None = None,
-    dtype: str = "auto",
-    offload: str = "none",
-    load_kwargs: Mapping[str, Any] | None = None,
-    call_kwargs: Mapping[str, Any] | None = None,
+    source: str, *, model: str | None = None, lora: str = LORA, lora_file: str | None = None, **settings: Any
 ) -> Editor:
     """ICEdit from a folder or hub id of FLUX.1-Fill, and from those of a LoRA for it ("": none).
 
-    `lora_file`: its file, where a hub id has to be found without a network. EditError: it can't be had here.
+    `lora_file`: its file, where a hub id has to be found without a network. `settings`: see Options.
+    EditError: it can't be had here.
     """
-    source = model or source or MODEL
-    placement = loading.Placement(device, dtype, offload)
-    options = Options(steps, guidance, call_kwargs=call_kwargs)
-    given = dict(load_kwargs or {})
-    settings = {"lora": lora, "steps": steps, "guidance": guidance}
-    more = {"load_kwargs": given, "call_kwargs": dict(call_kwargs or {})}
+    options = Options.of("icedit", settings, "model", "lora", "lora_file")
+    if options.canvas_pixels is not None:
+        raise EditError(f"icedit always works at a width of {WIDTH} pixels; leave canvas_pixels out")
+    if lora:
+        folder, named = Path(lora).expanduser(), {"weight_name": lora_file} if lora_file else {}
+        if folder.is_dir() and not lora_file:
+            files = sorted(folder.glob("*.safetensors"))
+            if len(files) != 1:
+                raise EditError(
+                    f"icedit: the LoRA folder {folder} holds {len(files)} .safetensors files; set lora_file"
+                )
+            named = {"weight_name": files[0].name}
+        calls = [{"load_lora_weights": {"pretrained_model_name_or_path_or_dict": lora, **named}}]
+        more = {AFTER_LOAD: [*calls, *options.load_kwargs.get(AFTER_LOAD, ())]}
+        options = replace(options, load_kwargs={**options.load_kwargs, **more})
 
-    def load() -> Loaded:
-        calls = {loading.AFTER_LOAD: [*_adapter(lora, lora_file), *given.get(loading.AFTER_LOAD, ())]}
-        return _loaded(loading.load(source, placement, given | calls), options)
+    def prepare(pipe: Any) -> tuple[Recipe, Canvas]:
+        if not {"image", "mask_image", "prompt"} <= parameters(pipe):
+            raise EditError(f"icedit: {type(pipe).__name__} paints no masked part; wanted FLUX.1-Fill")
+        return RECIPE, settled(half_diptych)
 
-    return local_editor("icedit", source, placement, load, _call, settings | more)
+    def call(loaded: Loaded, image: Image.Image, instruction: str, noise: Any) -> Image.Image:
+        pair, mask = diptych(image)
+        text = render("icedit", instruction=instruction)
+        loaded.check_length(text)
+        sized = {"width": pair.width, "height": pair.height, "generator": noise}
+        result = loaded.pipe(image=pair, mask_image=mask, prompt=text, **sized, **loaded.arguments)
+        return result.images[0].crop((image.width, 0, *pair.size))
 
-
-def _adapter(lora: str, file: str | None) -> list[dict[str, Any]]:
-    """The call that loads the LoRA."""
-    folder = Path(lora).expanduser()
-    if lora and folder.is_dir() and file is None:
-        files = sorted(folder.glob("*.safetensors"))
-        if len(files) != 1:
-            raise EditError(f"icedit: the LoRA folder {folder} holds {len(files)} .safetensors files; set lora_file")
-        file = files[0].name
-    named = {"weight_name": file} if file else {}
-    return [{"load_lora_weights": {"pretrained_model_name_or_path_or_dict": lora, **named}}] if lora else []
+    return local_editor("icedit", model or source or MODEL, options, prepare, call, {"lora": lora})
 
 
 def half_diptych(size: Size) -> Size:
@@ -89,20 +84,3 @@ def diptych(image: Image.Image) -> tuple[Image.Image, Image.Image]:
         pair.paste(image, (left, 0))
     mask.paste(255, (image.width, 0, *pair.size))
     return pair, mask
-
-
-def _loaded(pipe: Any, options: Options) -> Loaded:
-    known = loading.parameters(pipe)
-    if not {"image", "mask_image", "prompt"} <= known:
-        raise EditError(f"icedit: {type(pipe).__name__} paints no masked part; wanted FLUX.1-Fill")
-    arguments = options.arguments(PRESET, known, type(pipe).__name__)
-    return Loaded(pipe, "icedit", PRESET, settled(half_diptych), arguments)
-
-
-def _call(loaded: Loaded, image: Image.Image, instruction: str, noise: Any) -> Image.Image:
-    pair, mask = diptych(image)
-    text = render("icedit", instruction=instruction)
-    loaded.check_length(text)
-    sized = {"width": pair.width, "height": pair.height, "generator": noise}
-    result = loaded.pipe(image=pair, mask_image=mask, prompt=text, **sized, **loaded.arguments)
-    return result.images[0].crop((image.width, 0, *pair.size))

@@ -1,30 +1,39 @@
-"""From a folder or a hub id to a diffusers pipeline that stands where it is to compute.
+"""From a folder or a hub id to a diffusers pipeline on the device where it is to compute.
 
-load("black-forest-labs/FLUX.1-Kontext-dev", Placement())                        # the whole of it on the GPU, bf16
-load("models/qwen-image-edit", Placement(offload="model"), {"variant": "bf16"})  # in memory, parts go to the GPU
+load("black-forest-labs/FLUX.1-Kontext-dev")                                           # all of it on the GPU, bf16
+load("models/qwen-image-edit", Options(offload="model", load_kwargs={"variant": "bf16"}))
+build({"_class": "diffusers.FirstBlockCacheConfig", "threshold": 0.12})    # FirstBlockCacheConfig(threshold=0.12)
+call_all(pipe, [{"transformer.enable_cache": {"config": {"_class": "diffusers.FirstBlockCacheConfig"}}}])
+
+`build` and `call_all` read JSON that stands for objects and calls: quantisation, caches and schedulers need no options
+of our own. Only classes of the packages in LIBRARIES are made, so that a config file can't run any other code.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ier1_plugin.editors.base import EditError, failing_as, is_installed, need
-from ier1_plugin.editors.local.objects import build, call_all
+from ier1_plugin.editors.base import EditError, failing_as, is_installed, known_keys, need, number
 from ier1_plugin.editors.local.qwen_positions import repair_positions
 
 OFFLOADS = ("none", "model", "group")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
-AFTER_LOAD = "after_load"
+CLASS, AFTER_LOAD = "_class", "after_load"
+LIBRARIES = ("diffusers", "transformers", "torchao", "peft")
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
+# a canvas of less shows nothing, one of more fits on no card
+MIN_PIXELS, MAX_PIXELS = 64 * 64, 4096 * 4096
+_RANGES = (("steps", 1, 1000, True), ("guidance", 0, 100, False), ("canvas_pixels", MIN_PIXELS, MAX_PIXELS, True))
 HINTS = {
     "OutOfMemoryError": "the GPU's memory is full; try --offload model or --offload group, or a quantised model",
     "GatedRepoError": "the weights ask for consent: accept their licence on the hub's page, then run `hf auth login`",
@@ -35,28 +44,60 @@ HINTS = {
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Where a pipeline computes and how its numbers are stored."""
+class Options:
+    """How a user wants a pipeline loaded and called; None leaves it to what its authors recommend."""
 
+    steps: int | None = None
+    guidance: float | None = None
+    canvas_pixels: int | None = None
+    """Pixels of the canvas, where the pipeline leaves that open; about a megapixel is what models are trained on."""
     device: str | None = None
     """A torch device such as "cuda:1"; None: the GPU, or the CPU where there is none."""
     dtype: str = "auto"
     """One of DTYPES. auto: bfloat16 on a GPU, float32 on a CPU, where bfloat16 saves memory but no time."""
     offload: str = "none"
     """One of OFFLOADS. model: one component at a time on the GPU. group: layer by layer, slower, in little memory."""
+    load_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Goes to `DiffusionPipeline.from_pretrained`, as JSON for `build`; its key "after_load" is for `call_all`."""
+    call_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of each call, as JSON for `build`."""
+
+    @classmethod
+    def of(cls, name: str, settings: Mapping[str, Any], *others: str) -> Options:
+        """From the settings of the editor `name`, which has `others` too. EditError: an unknown one, a wrong value."""
+        known_keys(settings, (*(known.name for known in fields(cls)), *others), f"the editor {name}")
+        return cls(**settings)
 
     def __post_init__(self) -> None:
+        for name, low, high, whole in _RANGES:
+            if getattr(self, name) is not None:
+                number(getattr(self, name), name, low, high, whole)
         for name, value, known in (("offload", self.offload, OFFLOADS), ("dtype", self.dtype, DTYPES)):
             if value not in known:
                 raise EditError(f"{name} is {value!r}; wanted {', '.join(known)}")
 
+    def place(self) -> str:
+        """The device to compute on. EditError where offloading is asked for and there is no GPU to offload from."""
+        import torch
+
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        device = self.device or str(accelerator or "cpu")
+        if self.offload != "none" and device.startswith("cpu"):
+            raise EditError(
+                f"--offload {self.offload} moves weights between memory and a GPU, and there is no GPU here; leave it out"
+            )
+        return device
+
 
 def check_source(source: str, name: str) -> None:
-    """EditError where `source` can't be a pipeline: a folder without one, a path that is not there, no packages."""
+    """EditError where `source` can't be a pipeline: a folder without one, a path that does not exist, no packages."""
     need(name, *PACKAGES)
     folder = Path(source).expanduser()
     if source and folder.is_dir():
-        class_name(folder)
+        try:
+            str(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise EditError(f"{folder} holds no diffusers pipeline: it has no readable model_index.json") from None
     elif folder.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise EditError(f"{name}: {source!r} is neither a folder nor a hub id such as Qwen/Qwen-Image-Edit")
     elif is_offline() and not is_cached(source):
@@ -75,48 +116,37 @@ def is_cached(hub_id: str) -> bool:
     return any((cache / f"models--{hub_id.replace('/', '--')}" / "snapshots").glob("*"))
 
 
-def class_name(folder: Path) -> str:
-    """The pipeline class that a folder holds; EditError where it holds none."""
-    try:
-        return str(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise EditError(f"{folder} holds no diffusers pipeline: it has no readable model_index.json") from None
-
-
-def check_placement(placement: Placement) -> str:
-    """The device to compute on. EditError where offloading is asked for and there is no GPU to offload from."""
+def load(source: str, options: Options | None = None) -> Any:
+    """The pipeline in `source`, ready to be called. EditError says what went wrong."""
     import torch
 
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    device = placement.device or (str(found) if found else "cpu")
-    if placement.offload != "none" and device.startswith("cpu"):
-        raise EditError(
-            f"--offload {placement.offload} moves weights between memory and a GPU, and there is no GPU here; "
-            "leave it out"
-        )
-    return device
+    options = options or Options()
+    device = options.place()
+    if device.startswith("cpu") and is_installed("torchvision"):
+        from ier1_plugin.chat.torchvision_ops import define_missing_schemas
 
-
-def load(source: str, placement: Placement, load_kwargs: Mapping[str, Any] | None = None) -> Any:
-    """The pipeline in `source`, ready to be called.
-
-    `load_kwargs` goes to `DiffusionPipeline.from_pretrained`, as JSON (see `objects.py`); its key "after_load" lists
-    methods to call on the loaded pipeline, for LoRA, step caches, compilation. EditError says what went wrong.
-    """
-    device = check_placement(placement)
-    _make_torchvision_importable(device)
-    given = dict(load_kwargs or {})
-    calls = given.pop(AFTER_LOAD, ())
+        define_missing_schemas(torch)
+    usual_dtype = "float32" if device.startswith("cpu") else "bfloat16"
+    settings = dict(options.load_kwargs)
+    calls = settings.pop(AFTER_LOAD, ())
     with failing_as(source, HINTS):
         from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
         folder = Path(source).expanduser()
-        arguments = {"torch_dtype": _dtype(placement.dtype, device), **build(given)}
-        with _unknown_arguments_are_errors(source), _quiet():
-            pipe = DiffusionPipeline.from_pretrained(str(folder) if folder.is_dir() else source, **arguments)
+        dtype = getattr(torch, usual_dtype if options.dtype == "auto" else options.dtype)
+        arguments = {"torch_dtype": dtype, **build(settings)}
+        with _strictly_and_quietly(source):
+            pipe: Any = DiffusionPipeline.from_pretrained(str(folder) if folder.is_dir() else source, **arguments)
         repair_positions(pipe)
         call_all(pipe, calls)
-        _place(pipe, device, placement.offload)
+        if options.offload == "model":
+            pipe.enable_model_cpu_offload(device=device)
+        elif options.offload == "group":
+            devices = {"onload_device": torch.device(device), "offload_device": torch.device("cpu")}
+            pipe.enable_group_offload(**devices, offload_type="leaf_level")
+        # a pipeline that was loaded with a device_map is in its place already
+        elif getattr(pipe, "hf_device_map", None) is None:
+            pipe.to(device)
         # None: a progress bar in a terminal, none in a log
         pipe.set_progress_bar_config(disable=None, leave=False)
     return pipe
@@ -127,64 +157,58 @@ def parameters(pipe: Any) -> set[str]:
     return set(inspect.signature(type(pipe).__call__).parameters) - {"self"}
 
 
-def own_dimensions(pipe: Any) -> Any:
-    """`calculate_dimensions` of the module that defines the pipeline: (area, aspect ratio) -> (width, height, ...)."""
-    return getattr(sys.modules[type(pipe).__module__], "calculate_dimensions", None)
-
-
-def free_memory() -> None:
-    """Gives back what a pipeline that nobody holds any more has occupied."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def versions() -> dict[str, str]:
-    """The libraries that pixels depend on."""
-    from importlib.metadata import version
-
-    return {package: version(package) for package in ("torch", "diffusers", "transformers")}
-
-
-def _dtype(name: str, device: str) -> Any:
-    import torch
-
-    if name == "auto":
-        name = "float32" if device.startswith("cpu") else "bfloat16"
-    return getattr(torch, name)
-
-
-def _place(pipe: Any, device: str, offload: str) -> None:
-    import torch
-
-    if offload == "model":
-        pipe.enable_model_cpu_offload(device=device)
-    elif offload == "group":
-        pipe.enable_group_offload(
-            onload_device=torch.device(device), offload_device=torch.device("cpu"), offload_type="leaf_level"
-        )
-    # a pipeline that was loaded with a device_map stands where it should
-    elif getattr(pipe, "hf_device_map", None) is None:
-        pipe.to(device)
-
-
-def _make_torchvision_importable(device: str) -> None:
-    if device.startswith("cpu") and is_installed("torchvision"):
+def build(value: Any) -> Any:
+    """`value` with {"_class": ...} made into that object and "torch.NAME" into that dtype. EditError: it can't be."""
+    if isinstance(value, str) and value.startswith("torch."):
         import torch
 
-        from ier1_plugin.chat.torchvision_ops import define_missing_schemas
+        dtype = getattr(torch, value.removeprefix("torch."), None)
+        if not isinstance(dtype, torch.dtype):
+            raise EditError(f"{value!r} is no dtype of torch, as torch.bfloat16 is")
+        return dtype
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [build(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    arguments = {key: build(item) for key, item in value.items() if key != CLASS}
+    if CLASS not in value:
+        return arguments
+    path = str(value[CLASS])
+    library, _, names = path.partition(".")
+    if library not in LIBRARIES or not names:
+        raise EditError(f"{CLASS} is {path!r}; wanted a class of {', '.join(LIBRARIES)}, as diffusers.TorchAoConfig")
+    with failing_as(path):
+        kind: Any = importlib.import_module(library)
+        for name in names.split("."):
+            kind = getattr(kind, name)
+        if not isinstance(kind, type):
+            raise EditError(f"{path} is no class")
+        return kind(**arguments)
 
-        define_missing_schemas(torch)
+
+def call_all(target: Any, calls: Any) -> None:
+    """Calls methods of `target` in order, from a list of {"dotted.method": {argument: value}}. EditError: it can't."""
+    if not isinstance(calls, Sequence) or not all(isinstance(call, Mapping) for call in calls):
+        raise EditError(f"after_load is {calls!r}; wanted a list of {{method: {{argument: value}}}}")
+    for path, arguments in (pair for call in calls for pair in call.items()):
+        method = target
+        for name in str(path).split("."):
+            method = None if name.startswith("_") else getattr(method, name, None)
+        if not callable(method):
+            raise EditError(f"after_load: {type(target).__name__} has no method {path}")
+        with failing_as(f"after_load: {path}"):
+            method(**build(arguments or {}))
 
 
 @contextmanager
-def _unknown_arguments_are_errors(source: str) -> Iterator[None]:
-    """EditError for arguments of `from_pretrained` that diffusers does not know: it only logs them, and a misspelt
-    quantisation would load the full model."""
+def _strictly_and_quietly(source: str) -> Iterator[None]:
+    """Loading without a progress bar, unless a terminal shows it, and with an EditError for unknown arguments.
+
+    diffusers only logs arguments of `from_pretrained` that it does not know: a misspelt quantisation would load the
+    full model.
+    """
+    from diffusers.utils import logging as diffusers_logging
+
     unknown: list[str] = []
 
     def keep(record: logging.LogRecord) -> bool:
@@ -196,24 +220,14 @@ def _unknown_arguments_are_errors(source: str) -> Iterator[None]:
 
     logger = logging.getLogger("diffusers.pipelines.pipeline_utils")
     logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
-    if unknown:
-        raise EditError(f"{source}: load_kwargs: {unknown[0]}")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar of the loading, unless somebody watches a terminal."""
-    from diffusers.utils import logging as diffusers_logging
-
-    shown = diffusers_logging.is_progress_bar_enabled()
+    had_bar = diffusers_logging.is_progress_bar_enabled()
     if not sys.stderr.isatty():
         diffusers_logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        logger.removeFilter(keep)
+        if had_bar:
             diffusers_logging.enable_progress_bar()
+    if unknown:
+        raise EditError(f"{source}: load_kwargs: {unknown[0]}")

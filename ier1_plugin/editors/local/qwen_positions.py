@@ -21,24 +21,20 @@ def repair_positions(pipe: Any) -> bool:
     A forward pre-hook, since offloading replaces `forward` but keeps the hooks. A second call changes nothing.
     """
     encoder: Any = getattr(pipe, "text_encoder", None)
-    if not _needs_token_types(encoder):
+    image = getattr(getattr(encoder, "config", None), "image_token_id", None)
+    if image is None or TOKEN_TYPES not in inspect.signature(type(encoder).forward).parameters:
         return False
+    video = getattr(encoder.config, "video_token_id", None)
+
+    def add_token_types(encoder: Any, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
+        ids = named.get("input_ids", args[0] if args else None)
+        has_grid = named.get("image_grid_thw") is not None or named.get("video_grid_thw") is not None
+        if ids is not None and has_grid and named.get(TOKEN_TYPES) is None:
+            # 0 text, 1 image, 2 video, as Qwen2VLProcessor numbers them
+            named[TOKEN_TYPES] = (ids == image).int() + 2 * (ids == video).int() if video else (ids == image).int()
+        return args, named
+
     if not getattr(encoder, _MARK, False):
-        encoder.register_forward_pre_hook(_add_token_types, with_kwargs=True)
+        encoder.register_forward_pre_hook(add_token_types, with_kwargs=True)
         setattr(encoder, _MARK, True)
     return True
-
-
-def _needs_token_types(encoder: Any) -> bool:
-    has_images = getattr(getattr(encoder, "config", None), "image_token_id", None) is not None
-    return has_images and TOKEN_TYPES in inspect.signature(type(encoder).forward).parameters
-
-
-def _add_token_types(encoder: Any, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
-    ids = named.get("input_ids", args[0] if args else None)
-    has_grid = named.get("image_grid_thw") is not None or named.get("video_grid_thw") is not None
-    if ids is not None and has_grid and named.get(TOKEN_TYPES) is None:
-        # 0 text, 1 image, 2 video, as Qwen2VLProcessor numbers them
-        image, video = encoder.config.image_token_id, getattr(encoder.config, "video_token_id", None)
-        named[TOKEN_TYPES] = (ids == image).int() + 2 * (ids == video).int() if video else (ids == image).int()
-    return args, named
