@@ -104,7 +104,9 @@ def describe(names: Iterable[str]) -> list[Description]:
         if "diffusers" in needs.packages and not has_gpu():
             # a CPU computes in float32, which takes twice the room
             if memory_gb() < 2 * needs.gigabytes:
-                missing.append(f"no GPU was found, and {needs.gigabytes} GB of weights do not fit into {memory_gb()} GB")
+                missing.append(
+                    f"no GPU was found, and {needs.gigabytes} GB of weights do not fit into {memory_gb()} GB"
+                )
             else:
                 notes.append("no GPU was found: very slow")
         descriptions.append(

@@ -41,7 +41,9 @@ def route_editor(
             painted = generative(image, join(sub_requests), seed)
             # resized at once: later, a crop could not be told from a server's whim
             if generative.preserves_size and painted.size != image.size:
-                came, wanted = (f"{width} x {height}" for width, height in (painted.size, generative.canvas(image.size)))
+                came, wanted = (
+                    f"{width} x {height}" for width, height in (painted.size, generative.canvas(image.size))
+                )
                 on_warning(f"{generative.name}: an edit came back as {came}, not {wanted}: resized")
                 painted = fitted(painted, image.size)
             # noise that a picture was painted from must not paint it again

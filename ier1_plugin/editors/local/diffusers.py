@@ -182,7 +182,9 @@ def diffusers_editor(source: str, *, name: str | None = None, model: str | None 
         kind = type(pipe).__name__
         recipe = RECIPES.get(kind, Recipe())
         if not {"image", "prompt"} <= parameters(pipe):
-            raise EditError(f"{name}: {kind} takes no image and prompt, so it edits nothing; wanted an editing pipeline")
+            raise EditError(
+                f"{name}: {kind} takes no image and prompt, so it edits nothing; wanted an editing pipeline"
+            )
         if recipe.canvas is not None:
             return recipe, settled(recipe.canvas(options.canvas_pixels))
         if options.canvas_pixels is not None:
@@ -208,7 +210,9 @@ def _call(loaded: Loaded, image: Image.Image, instruction: str, noise: Any) -> I
     arguments = {key: value for key, value in sized.items() if key in known} | dict(loaded.arguments)
     context, transformer = nullcontext(), getattr(pipe, "transformer", None)
     # step caches want to know which branch of guidance they serve; some pipelines (FLUX.1-Kontext) never say
-    if getattr(transformer, "is_cache_enabled", False) and "cache_context" not in inspect.getsource(type(pipe).__call__):
+    if getattr(transformer, "is_cache_enabled", False) and "cache_context" not in inspect.getsource(
+        type(pipe).__call__
+    ):
         if arguments.get("negative_prompt") is not None and arguments.get("true_cfg_scale", 1.0) > 1:
             raise EditError(
                 f"{loaded.name}: a step cache and a negative prompt would disturb each other; leave one out"

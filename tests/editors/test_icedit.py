@@ -12,7 +12,7 @@ from PIL import Image
 
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.editors.local.icedit import diptych, half_diptych
-from ier1_plugin.editors.local.loading import Placement, load
+from ier1_plugin.editors.local.loading import load
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 
@@ -78,7 +78,7 @@ def test_the_pipeline_gets_the_diptych_and_the_sentence_and_its_right_half_comes
 @pytest.mark.slow
 def test_the_whole_sentence_is_measured_and_not_the_instruction_alone(fill):
     instruction = "make the coat red"
-    tokens = len(load(str(fill), Placement()).tokenizer_2(instruction).input_ids)
+    tokens = len(load(str(fill)).tokenizer_2(instruction).input_ids)
     photo = real_photo(size=(512, 64))
     for limit in (tokens, 2 * tokens):
         editor = make_editor(f"icedit:{fill}", lora="", steps=1, call_kwargs={"max_sequence_length": limit})
@@ -105,9 +105,8 @@ def test_a_lora_that_is_not_there_is_one_clear_line(fill, tmp_path):
         (tmp_path / "none", "after_load: load_lora_weights: "),
         (tmp_path, r"holds 0 \.safetensors files; set lora_file"),
     ):
-        editor = make_editor(f"icedit:{fill}", lora=str(lora_folder), steps=1)
         with pytest.raises(EditError, match=message) as caught:
-            editor(real_photo(size=(512, 64)), "make the coat red", 0)
+            make_editor(f"icedit:{fill}", lora=str(lora_folder), steps=1)(real_photo(size=(512, 64)), "add a hat", 0)
         assert "\n" not in str(caught.value)
 
 

@@ -10,12 +10,14 @@ import pytest
 
 from ier1_plugin.editors.local.qwen_positions import TOKEN_TYPES, repair_positions
 
-PROBE = Path(__file__).parent / "qwen_positions_probe.py"
+ROOT = Path(__file__).parents[2]
+PROBE = ROOT / "tests" / "fakes" / "qwen_positions_probe.py"
 OTHER_PYTHON = "IER1_TRANSFORMERS5_PYTHON"
 
 
 def probe(python, folder):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    places = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": places, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [python, str(PROBE), str(folder)], capture_output=True, text=True, env=environment, check=False
     )

@@ -1,25 +1,22 @@
-"""What diffusers can do beyond our options: each example of examples/editors/ is loaded and edits with a tiny model."""
+"""What diffusers can do beyond our options: each preset is loaded and edits with a tiny model."""
 
 import os
 from importlib.util import find_spec
-from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from fakes.real_photos import real_photo
 from fakes.tiny_pipelines import build, lora
-from omegaconf import OmegaConf
 
 from ier1_plugin.editors import EditError, make_editor
-from ier1_plugin.editors.local.loading import Placement, load
-from ier1_plugin.editors.local.objects import build as build_object
-from ier1_plugin.pipeline.system import System
+from ier1_plugin.editors.local.loading import Options, load
+from ier1_plugin.editors.local.loading import build as build_object
+from ier1_plugin.pipeline.system import PRESET, System, read_yaml, shipped
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 
-EXAMPLES = Path(__file__).parent.parent / "examples" / "editors"
 SMALL = 64 * 64
 
 
@@ -33,28 +30,26 @@ def plus(tmp_path_factory):
     return build(tmp_path_factory.mktemp("features") / "plus", "qwen-image-edit-plus")
 
 
-def example(name):
-    values = OmegaConf.to_container(OmegaConf.load(EXAMPLES / f"{name}.yaml"))
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+def preset(name):
+    return read_yaml(shipped(PRESET)[name])
 
 
 def edited(spec, **settings):
     return make_editor(spec, **settings)(real_photo(size=(64, 64)), "add a red hat to the dog", 0)
 
 
-@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.stem)
-def test_every_example_is_a_system_and_names_an_editor_that_takes_its_settings(file, monkeypatch):
+@pytest.mark.parametrize("name", shipped(PRESET))
+def test_every_preset_names_an_editor_that_takes_its_settings(name, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    system = System.read(file)
+    system = System.of(preset(name))
     assert system.make_editor().name == system.editor
 
 
-def test_the_fp8_example_stores_8_bits(kontext):
+def test_the_fp8_preset_stores_8_bits(kontext):
     import torch
 
-    settings = example("fp8_storage")["load_kwargs"]
-    pipe = load(str(kontext), Placement(dtype="bfloat16"), settings)
+    settings = preset("fp8-storage")["load_kwargs"]
+    pipe = load(str(kontext), Options(dtype="bfloat16", load_kwargs=settings))
     weights = {parameter.dtype for parameter in pipe.transformer.transformer_blocks.parameters()}
     assert torch.float8_e4m3fn in weights
     assert pipe.vae.use_tiling
@@ -64,8 +59,8 @@ def test_the_fp8_example_stores_8_bits(kontext):
     assert stored.tobytes() != usual.tobytes()
 
 
-def test_the_step_cache_example_skips_steps_and_leaves_nothing_behind(kontext):
-    settings = example("step_cache")["load_kwargs"]
+def test_the_step_cache_preset_skips_steps_and_leaves_nothing_behind(kontext):
+    settings = preset("step-cache")["load_kwargs"]
     config = settings["after_load"][0]["transformer.enable_cache"]["config"]
     # random weights change more from step to step than trained ones
     config["threshold"] = 10.0
@@ -79,7 +74,7 @@ def test_the_step_cache_example_skips_steps_and_leaves_nothing_behind(kontext):
 
 
 def test_a_step_cache_with_a_negative_prompt_is_refused_where_both_would_share_it(kontext):
-    settings = {"load_kwargs": example("step_cache")["load_kwargs"], "steps": 2, "canvas_pixels": SMALL}
+    settings = {"load_kwargs": preset("step-cache")["load_kwargs"], "steps": 2, "canvas_pixels": SMALL}
     guided = {"negative_prompt": " ", "true_cfg_scale": 4.0}
     with pytest.raises(EditError, match="a step cache and a negative prompt would disturb each other"):
         edited(f"flux-kontext:{kontext}", call_kwargs=guided, **settings)
@@ -90,20 +85,20 @@ def test_a_step_cache_and_guidance_go_together_in_qwen(plus, monkeypatch):
 
     own = module.calculate_dimensions
     monkeypatch.setattr(module, "calculate_dimensions", lambda area, ratio: own(SMALL, ratio))
-    settings = example("step_cache")["load_kwargs"]
+    settings = preset("step-cache")["load_kwargs"]
     edited(f"qwen-image-edit-plus:{plus}", steps=3, load_kwargs=settings)
 
 
-def test_the_lightning_example_brings_its_lora_and_its_scheduler(plus, tmp_path, monkeypatch):
+def test_the_lightning_preset_brings_its_lora_and_its_scheduler(plus, tmp_path, monkeypatch):
     from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as module
 
     own = module.calculate_dimensions
     monkeypatch.setattr(module, "calculate_dimensions", lambda area, ratio: own(SMALL, ratio))
-    values = example("lora_lightning")
+    values = preset("lora-lightning")
     weights = lora(tmp_path / "lora", plus)
     call = values["load_kwargs"]["after_load"][0]["load_lora_weights"]
     call.update(pretrained_model_name_or_path_or_dict=str(weights), weight_name=next(weights.glob("*")).name)
-    pipe = load(str(plus), Placement(), values["load_kwargs"])
+    pipe = load(str(plus), Options(load_kwargs=values["load_kwargs"]))
     assert pipe.scheduler.config.max_image_seq_len == 8192
     assert pipe.get_active_adapters()
     settings = {"steps": values["steps"], "guidance": values["guidance"]}
@@ -115,8 +110,8 @@ def test_the_lightning_example_brings_its_lora_and_its_scheduler(plus, tmp_path,
 
 
 @pytest.mark.full
-def test_the_compiled_example_edits_like_the_plain_pipeline(kontext):
-    values = example("compiled")
+def test_the_compiled_preset_edits_like_the_plain_pipeline(kontext):
+    values = preset("compiled")
     settings = {"steps": 2, "canvas_pixels": SMALL, "call_kwargs": values["call_kwargs"]}
     plain = edited(f"flux-kontext:{kontext}", **settings)
     compiled = edited(f"flux-kontext:{kontext}", load_kwargs=values["load_kwargs"], **settings)
@@ -124,8 +119,8 @@ def test_the_compiled_example_edits_like_the_plain_pipeline(kontext):
     assert max(differences) <= 2
 
 
-def test_the_quantised_example_is_a_config_of_diffusers_and_says_what_it_needs(plus):
-    settings = example("quantised_4bit")["load_kwargs"]
+def test_the_quantised_preset_is_a_config_of_diffusers_and_says_what_it_needs(plus):
+    settings = preset("quantised-4bit")["load_kwargs"]
     config = build_object(settings)["quantization_config"]
     assert config.components_to_quantize == ["transformer", "text_encoder"]
     if find_spec("bitsandbytes"):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.editors.canvas import KONTEXT_SIZES, kontext, megapixel
-from ier1_plugin.editors.local.loading import Placement, load
+from ier1_plugin.editors.local.loading import Options, load
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("diffusers", reason="diffusers is not installed")
@@ -191,9 +191,9 @@ def test_threads_get_what_they_would_get_alone(folders):
 def test_bfloat16_is_what_it_says(folders):
     import torch
 
-    pipe = load(str(folders["flux-kontext"]), Placement(dtype="bfloat16"))
+    pipe = load(str(folders["flux-kontext"]), Options(dtype="bfloat16"))
     assert pipe.transformer.dtype == pipe.vae.dtype == pipe.text_encoder_2.dtype == torch.bfloat16
-    assert load(str(folders["flux-kontext"]), Placement()).transformer.dtype == torch.float32
+    assert load(str(folders["flux-kontext"])).transformer.dtype == torch.float32
     photo = real_photo(size=(64, 64))
     assert editor_of(folders, "flux-kontext", dtype="bfloat16")(photo, "add a hat", 0).size == (64, 64)
 
