@@ -237,7 +237,7 @@ def test_a_server_that_is_slow_or_down_is_one_line(httpserver):
     httpserver.expect_request(EDITS).respond_with_handler(lambda _: time.sleep(0.5) or image_reply(real_photo()))
     down = httpserver.url_for("/v1").replace(str(httpserver.port), "9")
     for editor in (editor_at(httpserver, timeout=0.1), make_editor(f"images-api:{down}#x", retries=0)):
-        with pytest.raises(EditError, match="timed out|Connection refused") as caught:
+        with pytest.raises(EditError, match=r"timed out|Connection refused") as caught:
             editor(real_photo(size=(64, 64)), "x", 0)
         assert "\n" not in str(caught.value)
 
