@@ -17,11 +17,6 @@ from ier1_plugin.training.preflight.rows import PromptLength
 from ier1_plugin.training.preflight.run import JOB_CONFIG, Note
 
 
-@pytest.fixture(autouse=True)
-def arrow_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "arrow")
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_models.build(tmp_path_factory.mktemp("model"), "qwen2_5_vl")
