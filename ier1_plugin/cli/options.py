@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from ier1_plugin.pipeline.system import PRESET, SYSTEM, System, find_settings
-from ier1_plugin.runs.settings import HELP, PARSE, SettingsError, read_yaml
+from ier1_plugin.runs.settings import HELP, PARSE, SHORT, SettingsError, read_yaml
 
 CONFIG, GIVEN = "config", "given"
 PRESET_HELP = "settings of an editor, such as step-cache: a name of `ier1 models`, or a YAML file"
@@ -75,7 +75,9 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         takes = next((one for one in (bool, int, float) if hint in (one, one | None)), str)
         if hint == tuple[str, ...] and PARSE not in known.metadata:
             takes = list[str]
-        annotation = Annotated[takes | None, option(known.metadata[HELP], "/".join(names))]
+        more = {"metavar": "<str>"} if takes == list[str] else {}
+        short = [known.metadata[SHORT]] if SHORT in known.metadata else []
+        annotation = Annotated[takes | None, option(known.metadata[HELP], *short, "/".join(names), **more)]
         parameters.append(keyword(known.name, annotation))
     called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
     called.__doc__, called.__name__ = command.__doc__, command.__name__

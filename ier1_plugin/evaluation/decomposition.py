@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ier1_plugin.chat.server import without_password
-from ier1_plugin.evaluation.benchmarks.sampling import sampled
+from ier1_plugin.evaluation.benchmarks.sample import sampled
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.evaluation.responses import Answers, ask_models, parquet_rows, read_responses
 from ier1_plugin.evaluation.statistics import Estimate, Resamples, means, ratios

@@ -8,7 +8,8 @@ Judgement(item="psr-1a2b", system="flux", judge="openai:gpt-4o-2024-11-20", scor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from ier1_plugin.runs.errors import UserError
@@ -35,6 +36,20 @@ class BenchmarkItem:
     difficulty: str = ""
     human_images: tuple[str, ...] = ()
     gold_image: str | None = None
+
+    @property
+    def known_edit(self) -> str | None:
+        """An edit that is known to be good: the gold one, else the first that a person made."""
+        return self.gold_image or next(iter(self.human_images), None)
+
+    def in_folder(self, folder: Path) -> BenchmarkItem:
+        """With the full paths of its images."""
+        return replace(
+            self,
+            image=str(folder / self.image),
+            human_images=tuple(str(folder / image) for image in self.human_images),
+            gold_image=str(folder / self.gold_image) if self.gold_image else None,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,14 +103,31 @@ class Judgement:
     date: str = ""
     model: str = ""
     """What the server calls the model that answered; an alias may stand for another one next month."""
+    asked_again: bool = False
+    """True: the judge was asked again after this reply, which counts for nothing but costs."""
 
     @property
     def total(self) -> int | None:
         return self.score.total if self.score else None
 
     @property
+    def who(self) -> tuple[str, str, str, int]:
+        """(item, system, judge, sample): the last judgement of each counts."""
+        return self.item, self.system, self.judge, self.sample
+
+    @property
+    def kind(self) -> str:
+        """Why there is no score, in a word or two: "refusal", "unreadable", "out of range", "http", "missing image"."""
+        return self.unscored.partition(":")[0]
+
+    @property
+    def taken_over(self) -> bool:
+        """True for the reply to an equal question, which was not paid for again."""
+        return self.prompt_tokens == self.completion_tokens == 0
+
+    @property
     def key(self) -> tuple[str, str, str, str, str, int]:
-        """What a repeated run need not ask again."""
+        """The question: what a repeated run need not ask again."""
         hashes = (self.source_sha256, self.edited_sha256, self.request_sha256, self.rubric_sha256)
         return (*hashes, self.judge, self.sample)
 

@@ -1,255 +1,267 @@
 """One evaluation: a sample of a benchmark, edited by every system, looked at by every judge; resumable.
 
-    asked = Asked(Path("evaluations/psr"), "psr", systems={"FLUX": System.read("flux_kontext_original.yaml")}, ...)
-    run = evaluate(asked, tell=print)
-    run["judges"][0]["name"]      # "openai:gpt-4o-2024-11-20"; DIR/judgements/ has its word on each edit
+    run = evaluate(EvaluationConfig(out="evaluations/psr", benchmark="psr", system=("flux-kontext",), ...), print)
+    run["judges"][0]["name"]      # "openai:gpt-4o-2024-11-20"
 
-The folder, all of it plain files, is what `ier1 report` reads:
-
-    evaluation.json               benchmark, systems, judges, prices
-    sample.txt, items.jsonl, inputs/, left_out.jsonl     see inputs.py
-    systems/NAME/                 output of a batch: images/, traces/, errors/, results.jsonl
-    judgements/JUDGE.jsonl        a judgement a line
+The folder that it leaves is described in folder.py.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from dataclasses import replace
+from datetime import datetime, timezone
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ier1_plugin.data.items import Item
 from ier1_plugin.editors import EDITORS, Edit, EditError, Editor
-from ier1_plugin.evaluation.benchmarks import Benchmark, Options, open_benchmark
-from ier1_plugin.evaluation.benchmarks.sample import absolute, check_human, known_items, make_items
+from ier1_plugin.evaluation.benchmarks import open_benchmark
+from ier1_plugin.evaluation.benchmarks.sample import known_items, make_items, read_ids
 from ier1_plugin.evaluation.benchmarks.small_world import NAME as SMALL_WORLD
 from ier1_plugin.evaluation.benchmarks.small_world import small_world_editor
-from ier1_plugin.evaluation.costs import SANITY, check_prices
-from ier1_plugin.evaluation.folder import NOT_TRIED, joined, read_items, read_run, taken, write_run
+from ier1_plugin.evaluation.config import EvaluationConfig
+from ier1_plugin.evaluation.costs import check_prices, read_prices
+from ier1_plugin.evaluation.folder import EXPORT, JUDGEMENTS, NOT_TRIED, SANITY, joined, read_items, read_run, write_run
 from ier1_plugin.evaluation.judges import make_judge
-from ier1_plugin.evaluation.judges.judging import Judge, Pair, judge_all
-from ier1_plugin.evaluation.judges.run_sanity import ITEMS as TRIED
-from ier1_plugin.evaluation.judges.run_sanity import refuse_failed, today, try_judges
-from ier1_plugin.evaluation.judges.store import JudgementStore, judgements_file
-from ier1_plugin.evaluation.records import BenchmarkItem
+from ier1_plugin.evaluation.judges.base import Judge, Pair
+from ier1_plugin.evaluation.judges.judging import JudgementStore, judge_all
+from ier1_plugin.evaluation.judges.sanity import ITEMS, check_judge
+from ier1_plugin.evaluation.records import BenchmarkItem, EvaluationError
 from ier1_plugin.pipeline.batch import Batch, batch_of
 from ier1_plugin.pipeline.batch import run as run_batch
 from ier1_plugin.pipeline.batch_folder import BatchFolder
 from ier1_plugin.pipeline.system import System, run_settings
 from ier1_plugin.runs.fingerprint import fingerprint
+from ier1_plugin.runs.folder import locked
+from ier1_plugin.runs.workers import progress
 from ier1_plugin.task.images import open_image
 from ier1_plugin.task.schema import ORIGINAL
 
-SYSTEMS = "systems"
-HUMAN = "human"
+SYSTEMS, HUMAN = "systems", "human"
 # editors whose every failure is the item's own
 FAIL_ONE_BY_ONE = ("folder", "pillow", SMALL_WORLD)
 
-OnWarning = Callable[[str], None]
-Settings = Callable[[System], dict[str, Any]]
 
-
-@dataclass(frozen=True)
-class Asked:
-    """What shall be evaluated."""
-
-    folder: Path
-    benchmark: str
-    options: Options = field(default_factory=Options)
-    sample: int | None = None
-    ids: tuple[str, ...] = ()
-    """Instead of a sample."""
-    systems: Mapping[str, System] = field(default_factory=dict)
-    """By the name that tables give them."""
-    human: bool = False
-    """True: the edits that people made are a system too."""
-    judges: tuple[str, ...] = ()
-    """Specs as of `make_judge`."""
-    judge_settings: Mapping[str, Any] = field(default_factory=dict)
-    samples: int = 1
-    """Judgements of each edit."""
-    jobs: int = 8
-    sanity: bool = False
-    retry_failed: bool = False
-    prices: Mapping[str, Any] | None = None
-
-
-def evaluate(asked: Asked, on_warning: OnWarning) -> dict[str, Any]:
+def evaluate(config: EvaluationConfig, on_warning: Callable[[str], None]) -> dict[str, Any]:
     """Does what is missing and returns what evaluation.json says.
 
-    EvaluationError, BatchError, ChatError, EditError, PlanError or OSError: it can't go on; what is done is kept, here
-    as after Ctrl-C.
+    UserError or OSError: it can't begin or go on; what is done is kept, here as after Ctrl-C.
     """
+    config.check()
     EDITORS.setdefault(SMALL_WORLD, small_world_editor)
-    with taken(asked.folder), ExitStack() as open_judges:
-        benchmark = open_benchmark(asked.benchmark, asked.options)
-        judges = [_judge(spec, asked, open_judges, on_warning) for spec in asked.judges]
-        # the systems of a study share their agents
-        settings = partial(run_settings, fingerprint=cache(fingerprint))
-        items, run = _begin(asked, benchmark, judges, settings, on_warning)
-        # all of them before the first one is paid for: the last may lack its key or its folder
-        batches = list(_batches(asked, items, settings))
-        write_run(asked.folder, run | {"judges": read_run(asked.folder)["judges"]})
-        if asked.sanity:
-            try_judges(asked.folder, items, judges, run, asked.jobs, on_warning)
-        write_run(asked.folder, run)
-        for name, batch in batches:
-            on_warning(f"{name}: {len(items)} items of {benchmark.name}")
-            run_batch(replace(batch, retry_failed=asked.retry_failed))
+    folder = Path(config.out).resolve()
+    with locked(folder), ExitStack() as opened:
+        # all that can be checked is checked before anything is downloaded or paid for
+        before = read_run(folder)
+        benchmark = open_benchmark(config)
+        ids = read_ids(config.ids) if config.ids else []
+        items: list[BenchmarkItem] = []
+        batches = _batches(config, folder, items)
+        judges: list[Judge] = []
+        asking = {"samples": config.samples, "rubric": config.rubric, "max_side": config.max_side}
+        for spec in dict.fromkeys(config.judge):
+            judges.append(make_judge(spec, on_warning=on_warning, **asking))
+            opened.callback(judges[-1].close)
+        run = joined(
+            before,
+            {
+                "name": benchmark.name,
+                "origin": benchmark.origin,
+                "seed": config.seed,
+                "split": config.split,
+                "columns": config.columns,
+                "where": config.where,
+                "sample": config.sample,
+                "ids_sha256": sha256("\n".join(sorted(ids)).encode()).hexdigest() if ids else None,
+            },
+            [
+                {"name": name, "folder": _folder(name), "settings": batch.settings if name != HUMAN else {}}
+                for name, batch in batches.items()
+            ],
+            [
+                {
+                    "name": judge.name,
+                    **judge.settings,
+                    "rubric_sha256": judge.rubric_sha256,
+                    "max_side": judge.max_side,
+                    "samples": config.samples,
+                    "date": _today(),
+                    "sanity": NOT_TRIED,
+                }
+                for judge in judges
+            ],
+            read_prices(config.prices),
+            folder,
+        )
+        check_prices(run)
         for judge in judges:
-            _judge_all(asked, items, judge, on_warning)
+            if judge.name in run["failed_sanity"] and not config.sanity:
+                raise EvaluationError(
+                    f"{judge.name} failed its sanity check here on {run['failed_sanity'][judge.name]['date']}; "
+                    "try it again with --sanity, or name another judge"
+                )
+        place = folder
+        items += read_items(folder) if before else []
+        if not items and batches:
+            items += make_items(folder, benchmark, config.seed, config.sample, ids, on_warning)
+            run["benchmark"] |= {
+                "revision": _revision(benchmark.hub),
+                "splits": list(benchmark.splits()),
+                "sampled": len(items),
+            }
+        elif not items:
+            # to try judges, a few items are enough, and no others are written
+            place = folder / SANITY
+            items += known_items(place, benchmark, config.seed, config.sample, ids, ITEMS)
+        items[:] = [item.in_folder(place) for item in items]
+        if config.human and not any(item.human_images for item in items):
+            raise EvaluationError(
+                f"--human: none of the {len(items)} items of {benchmark.name} has an edit by a person; name their "
+                "column with --columns human=NAME, or local files that have them with --data (why some have none: "
+                "left_out.jsonl)"
+            )
+        if config.sanity:
+            write_run(folder, run | {"judges": before.get("judges", [])})
+            _try_judges(folder, items, judges, run, config.jobs, on_warning)
+        write_run(folder, run)
+
+        for name, batch in batches.items():
+            on_warning(f"{name}: {len(items)} items of {benchmark.name}")
+            run_batch(replace(batch, total=len(items), retry_failed=config.retry_failed))
+        if judges and batches:
+            with JudgementStore(folder / JUDGEMENTS, config.retry_failed) as store:
+                for judge in judges:
+                    _judge(judge, items, batches, store, config, on_warning)
+                store.export(folder / EXPORT)
         return run
 
 
-def _judge(spec: str, asked: Asked, open_judges: ExitStack, on_warning: OnWarning) -> Judge:
-    judge = make_judge(spec, samples=asked.samples, on_warning=on_warning, **asked.judge_settings)
-    open_judges.callback(judge.close)
-    return judge
+def _batches(config: EvaluationConfig, folder: Path, items: Sequence[BenchmarkItem]) -> dict[str, Batch]:
+    """The batch of each system, by its name; `items` may be filled later, until the first one runs.
 
+    EvaluationError, EditError, PlanError: a system is not available here.
+    """
 
-def _begin(
-    asked: Asked, benchmark: Benchmark, judges: Sequence[Judge], settings: Settings, on_warning: OnWarning
-) -> tuple[list[BenchmarkItem], dict[str, Any]]:
-    """The items, with full paths, and what evaluation.json shall say; of systems and judges it does not say it yet."""
-    before = read_run(asked.folder)
-    looked = [_judge_facts(judge, asked) for judge in judges]
-    run = joined(before, _facts(asked, benchmark), _systems(asked, settings), looked, asked.prices, asked.folder)
-    check_prices(run)
-    if not asked.sanity:
-        refuse_failed(run, judges)
-    items = _items(asked, benchmark, run, bool(before), on_warning)
-    if asked.human:
-        check_human(items, benchmark)
-    write_run(asked.folder, run | {kind: before.get(kind, []) for kind in ("systems", "judges")})
-    return items, run
-
-
-def _items(
-    asked: Asked, benchmark: Benchmark, run: dict[str, Any], begun: bool, on_warning: OnWarning
-) -> list[BenchmarkItem]:
-    """Those that are there or else the sample; only what judges are tried on where nothing is to be edited."""
-    folder, seed = asked.folder, asked.options.seed
-    items = read_items(folder) if begun else []
-    if not items and not (asked.systems or asked.human):
-        folder /= SANITY
-        items = known_items(folder, benchmark, seed, asked.sample, asked.ids, TRIED)
-    elif not items:
-        items = make_items(folder, benchmark, seed, asked.sample, asked.ids, on_warning)
-        run["benchmark"] |= {
-            "revision": _revision(benchmark),
-            "splits": list(benchmark.splits()),
-            "sampled": len(items),
-        }
-    return [absolute(item, folder) for item in items]
-
-
-def _facts(asked: Asked, benchmark: Benchmark) -> dict[str, Any]:
-    options = asked.options
-    wanted = {"split": options.split, "columns": dict(options.columns), "where": dict(options.where)}
-    listed = sha256("\n".join(sorted(asked.ids)).encode()).hexdigest() if asked.ids else None
-    chosen = {"sample": asked.sample, "ids_sha256": listed}
-    return {"name": benchmark.name, "origin": benchmark.origin, "seed": options.seed} | wanted | chosen
-
-
-def _revision(benchmark: Benchmark) -> str | None:
-    """The commit of a set on the hub; None of local files, or where the hub does not say."""
-    if not benchmark.hub:
-        return None
-    try:
-        from huggingface_hub import HfApi
-
-        return HfApi().dataset_info(benchmark.hub).sha
-    except Exception:  # the hub client raises its own and those of the HTTP client below it
-        return None
-
-
-def _systems(asked: Asked, settings: Settings) -> list[dict[str, Any]]:
-    known = [_system(name, settings(system)) for name, system in asked.systems.items()]
-    return [*known, *([_system(HUMAN, {})] if asked.human else [])]
-
-
-def _system(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": name, "folder": f"{SYSTEMS}/{Item(name).name}", "settings": settings}
-
-
-def _judge_facts(judge: Judge, asked: Asked) -> dict[str, Any]:
-    own = {"rubric_sha256": judge.rubric_sha256, "max_side": judge.max_side, "samples": asked.samples}
-    return {"name": judge.name, **dict(judge.settings), **own, "date": today(), "sanity": NOT_TRIED}
-
-
-def _batches(asked: Asked, items: Sequence[BenchmarkItem], settings: Settings) -> Iterator[tuple[str, Batch]]:
     def source() -> Iterator[Item]:
-        return iter([_batch_item(item) for item in items])
+        return iter([Item(item.id, item.image, item.request) for item in items])
 
-    for name, system in asked.systems.items():
-        out = _folder(asked, name)
-        batch = batch_of(system, source, out, jobs=asked.jobs, total=len(items), settings=settings(system))
+    batches: dict[str, Batch] = {}
+    # the systems of a study share their agents
+    weigh = cache(fingerprint)
+    for file in dict.fromkeys(config.system):
+        system = System.read(file)
+        name = system.name or Path(file).stem
+        if name in batches or name == HUMAN:
+            raise EvaluationError(f"{file}: a system is called {name!r} already; give it another name")
+        settings = run_settings(system, weigh)
+        batch = batch_of(system, source, folder / _folder(name), jobs=config.jobs, total=0, settings=settings)
         own = system.editor.partition(":")[0] in FAIL_ONE_BY_ONE
-        yield name, replace(batch, max_consecutive_failures=None) if own else batch
-    if asked.human:
-        yield HUMAN, _human_batch(items, source, _folder(asked, HUMAN), asked.jobs)
+        batches[name] = replace(batch, max_consecutive_failures=None) if own else batch
+    if not config.human:
+        return batches
 
-
-def _batch_item(item: BenchmarkItem) -> Item:
-    return Item(item.id, item.image, item.request)
-
-
-def _human_batch(items: Sequence[BenchmarkItem], source: Callable[[], Iterator[Item]], out: Path, jobs: int) -> Batch:
-    """The first of the edits that people made of each item, as the output of a batch."""
-    images = {item.id: item.human_images[:1] for item in items}
+    # the first of the edits that people made of each item, as if an editor had made it
+    @cache
+    def human_images() -> dict[str, str]:
+        return {item.id: item.human_images[0] for item in items if item.human_images}
 
     def for_item(id: str) -> Edit:
-        if not images.get(id):
+        if id not in human_images():
             raise EditError(f"nobody has edited {id}")
-        return lambda image, instruction, seed: open_image(images[id][0])
+        return lambda image, instruction, seed: open_image(human_images()[id])
 
     def unknown(image: Any, instruction: str, seed: int) -> Any:
         raise EditError("edits by people are found by the id of an item")
 
-    editor = Editor(HUMAN, unknown, preserves_size=False, for_item=for_item)
-    return Batch(
+    batches[HUMAN] = Batch(
         source,
-        BatchFolder(out),
+        BatchFolder(folder / _folder(HUMAN)),
         make_agents=lambda: (None, None),
-        make_editor=lambda: editor,
+        make_editor=lambda: Editor(HUMAN, unknown, preserves_size=False, for_item=for_item),
         method=ORIGINAL,
-        jobs=jobs,
+        jobs=config.jobs,
         settings={"editor": HUMAN},
-        total=len(items),
         max_consecutive_failures=None,
     )
+    return batches
 
 
-def _judge_all(asked: Asked, items: Sequence[BenchmarkItem], judge: Judge, on_warning: OnWarning) -> None:
-    names = [*asked.systems, *([HUMAN] if asked.human else [])]
-    total = len(names) * len(items) * asked.samples
-    every = 0.5 if sys.stderr.isatty() else 30.0
-    with JudgementStore(judgements_file(asked.folder, judge.name), asked.retry_failed) as store:
-        found = judge_all(
-            _pairs(asked, items, names), judge, store, samples=asked.samples, jobs=asked.jobs, on_warning=on_warning
-        )
-        bar = tqdm(found, desc=judge.name, unit=" judgements", total=total, mininterval=every)
-        unscored = 0
-        for judgement in bar:
-            unscored += judgement.score is None
-            bar.set_postfix(unscored=unscored, refresh=False)
+def _try_judges(
+    folder: Path,
+    items: Sequence[BenchmarkItem],
+    judges: Sequence[Judge],
+    run: dict[str, Any],
+    jobs: int,
+    on_warning: Callable[[str], None],
+) -> None:
+    """Notes in `run` how each judge did in its sanity check. EvaluationError: one failed, which is on disk then."""
+    joined_before = {one["name"] for one in read_run(folder)["judges"]}
+    known = [item for item in items if item.known_edit][:ITEMS]
+    failed = []
+    for judge in judges:
+        report = check_judge(judge, known, folder / SANITY, jobs, on_warning)
+        on_warning(report.table())
+        facts = next(one for one in run["judges"] if one["name"] == judge.name)
+        facts["sanity"] = f"{'FAILED' if report.failed else 'passed'} on {report.items} items, {_today()}"
+        run["failed_sanity"].pop(judge.name, None)
+        if report.failed:
+            failed.append(judge.name)
+            run["failed_sanity"][judge.name] = {
+                "date": _today(),
+                "items": report.items,
+                "why": list(report.failed),
+            }
+    if failed:
+        # a judge that had joined before it failed keeps its judgements, and says with them that it failed
+        write_run(folder, run | {"judges": [one for one in run["judges"] if one["name"] in joined_before]})
+        raise EvaluationError(f"not to be trusted: {', '.join(failed)}; the table above says why")
 
 
-def _pairs(asked: Asked, items: Sequence[BenchmarkItem], names: Sequence[str]) -> Iterator[Pair]:
-    for name in names:
-        store = BatchFolder(_folder(asked, name))
-        for item in items:
-            batch_item = _batch_item(item)
-            status, why = store.status(batch_item)
-            yield Pair(item, name, store.image(batch_item) if status == "edited" else why or "not edited")
+def _judge(
+    judge: Judge,
+    items: Sequence[BenchmarkItem],
+    batches: Mapping[str, Batch],
+    store: JudgementStore,
+    config: EvaluationConfig,
+    on_warning: Callable[[str], None],
+) -> None:
+    """Has one judge score what it has not scored yet of all systems."""
+
+    def pairs() -> Iterator[Pair]:
+        for name, batch in batches.items():
+            for item in items:
+                job = Item(item.id, item.image, item.request)
+                status, why = batch.store.status(job)
+                yield Pair(item, name, batch.store.image(job) if status == "edited" else why or "not edited")
+
+    total = len(batches) * len(items) * config.samples
+    judgements = judge_all(pairs(), judge, store, config.samples, config.jobs, on_warning)
+    bar = progress(judgements, judge.name, total, unit="judgements")
+    unscored = 0
+    for judgement in bar:
+        unscored += judgement.score is None
+        bar.set_postfix(unscored=unscored, refresh=False)
 
 
-def _folder(asked: Asked, name: str) -> Path:
-    return asked.folder / SYSTEMS / Item(name).name
+def _revision(hub: str) -> str | None:
+    """The commit of a set on the hub; None of local files, or where the hub does not say."""
+    if not hub:
+        return None
+    try:
+        from huggingface_hub import HfApi
+
+        return HfApi().dataset_info(hub).sha
+    except Exception:  # the hub client raises its own errors and those of the HTTP client below it
+        return None
+
+
+def _folder(name: str) -> str:
+    return f"{SYSTEMS}/{Item(name).name}"
+
+
+def _today() -> str:
+    return datetime.now(timezone.utc).date().isoformat()

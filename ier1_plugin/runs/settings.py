@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from ier1_plugin.runs.errors import UserError
 
-HELP, PARSE = "help", "parse"
-"""Keys of a field's metadata: the help of its option, and what reads the option's text (ValueError: it can't)."""
+HELP, PARSE, SHORT = "help", "parse", "short"
+"""Keys of a field's metadata: the help of its option, what reads the option's text (ValueError: it can't), and its short
+name."""
 Settings = TypeVar("Settings")
 
 

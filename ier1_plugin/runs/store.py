@@ -77,8 +77,14 @@ class Store:
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every key and record, oldest first. Memory holds a page of them at a time."""
-        last = 0
-        while rows := self._execute("SELECT id, key, record FROM records WHERE id > ? ORDER BY id LIMIT 1000", last):
+        return self._pages("id > ? ORDER BY id", 0)
+
+    def __reversed__(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Newest first."""
+        return self._pages("id < ? ORDER BY id DESC", 2**63 - 1)
+
+    def _pages(self, where: str, last: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        while rows := self._execute(f"SELECT id, key, record FROM records WHERE {where} LIMIT 1000", last):
             for _, key, record in rows:
                 yield key, json.loads(record)
             last = rows[-1][0]

@@ -24,9 +24,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from ier1_plugin.evaluation import folder as evaluation_folder
 from ier1_plugin.evaluation.judges import make_judge
-from ier1_plugin.evaluation.judges.judging import Judge, Pair, judge_all
-from ier1_plugin.evaluation.judges.store import JudgementStore, judgements_file
+from ier1_plugin.evaluation.judges.base import Judge, Pair
+from ier1_plugin.evaluation.judges.judging import JudgementStore, judge_all
 from ier1_plugin.evaluation.records import BenchmarkItem
 from ier1_plugin.task.images import encode, png_bytes
 
@@ -87,7 +88,7 @@ def gradient(side: int, number: int) -> Image.Image:
 def measure(pairs: list[Pair], judge: Judge, folder: Path) -> float:
     """Seconds for all of them."""
     start = time.perf_counter()
-    with JudgementStore(judgements_file(folder, judge.name)) as store:
+    with JudgementStore(folder / evaluation_folder.JUDGEMENTS) as store:
         scored = sum(judgement.total == 9 for judgement in judge_all(pairs, judge, store, 1, JOBS))
     assert scored == len(pairs), f"only {scored} of {len(pairs)} were scored"
     return time.perf_counter() - start

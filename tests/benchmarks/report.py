@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from fakes.evaluation_folders import GEMINI, GPT, items, judgement, settings, write_evaluation, write_judgements  # noqa: E402
+from fakes.evaluation_folders import GEMINI, GPT, add_judgements, items, judgement, settings, write_evaluation  # noqa: E402
 from fakes.real_photos import real_photo  # noqa: E402
 
 from ier1_plugin.data.items import Item  # noqa: E402
@@ -34,12 +34,11 @@ REPLY = "The lamp is gone and the wall behind it looks plausible; the sofa is na
 LIMIT_SECONDS, LIMIT_BYTES = 10.0, 2**30
 REPORT = "import typer; from ier1_plugin.cli.report import report; typer.run(report)"
 READ = """
-import json, sys
-from pathlib import Path
-for file in Path(sys.argv[1]).rglob("*.jsonl"):
-    with file.open("rb") as lines:
-        for line in lines:
-            json.loads(line)
+import json, sqlite3, sys
+for line in open(f"{sys.argv[1]}/items.jsonl", "rb"):
+    json.loads(line)
+for (record,) in sqlite3.connect(f"{sys.argv[1]}/judgements.sqlite").execute("SELECT record FROM records"):
+    json.loads(record)
 """
 
 
@@ -51,13 +50,15 @@ def make(folder: Path) -> Path:
         systems[f"ImageEdit-R1, editor {number}"] = settings(editor=f"editor-{number}", decomposer="openai:http://x#m")
     made = items(ITEMS, each=EACH)
     write_evaluation(folder, "psr", systems, [GPT, GEMINI], made, lambda *_: "not used", samples=0)
-    for judge in (GPT, GEMINI):
-        lines = (
+    add_judgements(
+        folder,
+        (
             replace(judgement(item, name, judge, 0, _score(item, name, judge)), reply=REPLY)
+            for judge in (GPT, GEMINI)
             for name in systems
             for item in made
-        )
-        write_judgements(folder, judge, lines)
+        ),
+    )
     _pictures(folder, list(systems), made)
     return folder
 

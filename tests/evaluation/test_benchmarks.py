@@ -3,75 +3,47 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from fakes.builder_inputs import encoded, picture, write_jsonl
+from fakes.benchmark_rows import OTHER, PNG, THIRD, image, opened, psr, raw_items, table
+from fakes.builder_inputs import picture, write_jsonl
 
-from ier1_plugin.data.tables import Rejected
-from ier1_plugin.evaluation.benchmarks import BENCHMARKS, Options, open_benchmark
-from ier1_plugin.evaluation.benchmarks.table import RawItem
+from ier1_plugin.data.sets import SETS, RawItem
+from ier1_plugin.data.tables import Line, Rejected
+from ier1_plugin.evaluation.benchmarks import BENCHMARKS
+from ier1_plugin.evaluation.benchmarks.sample import INPUTS, known_items, make_items
+from ier1_plugin.evaluation.benchmarks.table import Benchmark, table_benchmark
+from ier1_plugin.evaluation.config import EvaluationConfig
+from ier1_plugin.evaluation.folder import read_items
 from ier1_plugin.runs.errors import UserError
-
-PNG, OTHER, THIRD = (encoded(picture(seed)) for seed in range(3))
-
-
-def image(data: bytes = PNG) -> dict[str, Any]:
-    return {"bytes": data, "path": None}
-
-
-def table(folder: Path, rows: list[dict[str, Any]], name: str = "rows.parquet") -> str:
-    pq.write_table(pa.Table.from_pylist(rows), folder / name)
-    return str(folder / name)
-
-
-def drafts(spec: str, options: Options = Options()) -> list[RawItem]:  # noqa: B008
-    """All items of a benchmark in which nothing is broken."""
-    benchmark = open_benchmark(spec, options)
-    ids = list(benchmark.ids())
-    assert not [found for found in ids if isinstance(found, Rejected)]
-    found = list(benchmark.drafts(frozenset(map(str, ids))))
-    assert not [draft for draft in found if isinstance(draft, Rejected)]
-    return [draft for draft in found if isinstance(draft, RawItem)]
-
-
-def psr(post: str, **more: Any) -> dict[str, Any]:
-    return {
-        "post_id": post,
-        "instruction": "remove my ex",
-        "simplified_instruction": "Remove the man.",
-        "model": "m",
-        "creativity_index": "low",
-        "source_image": image(),
-        "ai_edited_image": image(OTHER),
-        "human_edited_image": image(THIRD),
-    } | more
+from ier1_plugin.task.images import data_url, encode
 
 
 def test_the_tuples_of_psr_are_one_item_a_post(tmp_path: Path):
     rows = [psr(post, model=model) for post in ("1aaa", "2bbb") for model in ("m1", "m2", "m3")]
-    benchmark = open_benchmark("psr", Options(data=table(tmp_path, rows)))
+    benchmark = opened("psr", data=table(tmp_path, rows))
     assert list(benchmark.ids()) == ["psr-1aaa", "psr-2bbb"]
-    first, *more = benchmark.drafts(frozenset(["psr-2bbb"]))
+    first, *more = benchmark.raw_items(frozenset(["psr-2bbb"]))
     assert first == RawItem("psr-2bbb", "remove my ex", "2bbb", PNG, (), "low", (THIRD,))
     # the others bring further human edits of the same post
-    assert [draft.id for draft in more if isinstance(draft, RawItem)] == ["psr-2bbb"] * 2
+    assert [item.id for item in more if isinstance(item, RawItem)] == ["psr-2bbb"] * 2
 
 
 def test_columns_may_be_named(tmp_path: Path):
-    options = Options(data=table(tmp_path, [psr("1aaa")]), columns={"request": "simplified_instruction"})
-    assert drafts("psr", options)[0].request == "Remove the man."
+    data = table(tmp_path, [psr("1aaa")])
+    assert raw_items("psr", data=data, columns={"request": "simplified_instruction"})[0].request == "Remove the man."
 
 
 def test_realedit_is_read_from_the_table_of_its_inference_script(tmp_path: Path):
     (tmp_path / "4wfxf2.png").write_bytes(PNG)
     (tmp_path / "test.csv").write_text("input_image_name,instruction,edit\n4wfxf2.png,fix the sky,4wfxf2.png\n")
-    (draft,) = drafts("realedit", Options(data=str(tmp_path / "test.csv"), columns={"human": "edit"}))
-    assert (draft.id, draft.request, draft.image) == ("realedit-4wfxf2.png", "fix the sky", tmp_path / "4wfxf2.png")
-    assert draft.human == (tmp_path / "4wfxf2.png",)
+    (item,) = raw_items("realedit", data=str(tmp_path / "test.csv"), columns={"human": "edit"})
+    assert (item.id, item.request, item.image) == ("realedit-4wfxf2.png", "fix the sky", tmp_path / "4wfxf2.png")
+    assert item.human == (tmp_path / "4wfxf2.png",)
 
 
 def test_realedit_has_its_human_edits_in_the_table_that_its_own_script_writes(tmp_path: Path):
@@ -79,7 +51,7 @@ def test_realedit_has_its_human_edits_in_the_table_that_its_own_script_writes(tm
         (tmp_path / name).write_bytes(PNG)
     lines = ["orig_img,instruction,edit_images", "4wfxf2.png,fix the sky,c1.png|c2.jpg", "4wfxf2.png,x,c1.png|gone.png"]
     (tmp_path / "dataset.csv").write_text("\n".join(lines) + "\n")
-    first, second = drafts("realedit", Options(data=str(tmp_path / "dataset.csv")))
+    first, second = raw_items("realedit", data=str(tmp_path / "dataset.csv"))
     assert (first.id, first.image) == ("realedit-00001", tmp_path / "4wfxf2.png")
     assert first.human == (tmp_path / "c1.png", tmp_path / "c2.jpg")
     # a human edit that is missing takes the item away from nobody
@@ -90,7 +62,7 @@ def test_realedit_has_its_human_edits_in_the_table_that_its_own_script_writes(tm
 def test_a_table_of_other_columns_says_which_to_name(tmp_path: Path):
     (tmp_path / "test.csv").write_text("input_image,instruction,output_image\na.png,fix it,b.png\n")
     with pytest.raises(UserError) as error:
-        drafts("realedit", Options(data=str(tmp_path / "test.csv")))
+        raw_items("realedit", data=str(tmp_path / "test.csv"))
     assert str(error.value) == (
         "there is no column input_image_name or orig_img (found: input_image, instruction, output_image); "
         "name the one: --columns image=NAME"
@@ -101,34 +73,36 @@ def test_a_column_that_no_line_of_ones_own_file_has_is_refused(tmp_path: Path):
     (tmp_path / "in.png").write_bytes(PNG)
     file = write_jsonl(tmp_path, [{"id": name, "image": "in.png", "request": "x"} for name in "ab"])
     with pytest.raises(UserError, match="--columns difficulty=grade: none of the 2 rows has grade"):
-        drafts(f"jsonl:{file}", Options(columns={"difficulty": "grade"}))
+        raw_items(f"jsonl:{file}", columns={"difficulty": "grade"})
 
 
 def test_a_split_of_one_file_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"--split is for .*rows\.parquet is one file"):
-        open_benchmark("psr", Options(data=table(tmp_path, [psr("1")]), split="test"))
+        opened("psr", data=table(tmp_path, [psr("1")]), split="test")
 
 
 def test_imgedit_takes_columns_and_rows_that_count(tmp_path: Path):
     (tmp_path / "1.jpg").write_bytes(PNG)
     rows = {key: {"id": "1.jpg", "prompt": "x", "kind": kind} for key, kind in (("1", "alter"), ("2", "add"))}
     (tmp_path / "basic_edit.json").write_text(json.dumps(rows))
-    options = Options(data=str(tmp_path / "basic_edit.json"), columns={"actions": "kind"}, where={"kind": "add"})
-    assert [(draft.id, draft.actions) for draft in drafts("imgedit", options)] == [("imgedit-2", ("add",))]
+    items = raw_items(
+        "imgedit", data=str(tmp_path / "basic_edit.json"), columns={"actions": "kind"}, where={"kind": "add"}
+    )
+    assert [(item.id, item.actions) for item in items] == [("imgedit-2", ("add",))]
     with pytest.raises(UserError, match="there is no action; known: id"):
-        open_benchmark("imgedit", Options(data=str(tmp_path / "basic_edit.json"), columns={"action": "kind"}))
+        opened("imgedit", data=str(tmp_path / "basic_edit.json"), columns={"action": "kind"})
 
 
 def test_ultraedit_and_magicbrush_are_read_in_the_columns_of_their_cards(tmp_path: Path):
     ultra = {"idx": 7, "edit_prompt": "add rain", "source_caption": "a street", "source_image": image()}
-    (draft,) = drafts("ultraedit", Options(data=table(tmp_path, [ultra])))
-    assert (draft.id, draft.request, draft.cluster) == ("ultraedit-7", "add rain", "a street")
+    (item,) = raw_items("ultraedit", data=table(tmp_path, [ultra]))
+    assert (item.id, item.request, item.cluster) == ("ultraedit-7", "add rain", "a street")
     turns = [
         {"img_id": "24", "turn_index": turn, "instruction": "x", "source_img": image(), "target_img": image(OTHER)}
         for turn in (1, 2)
     ]
-    found = drafts("magicbrush", Options(data=table(tmp_path, turns, "dev.parquet")))
-    assert [(draft.id, draft.cluster, draft.human) for draft in found] == [
+    found = raw_items("magicbrush", data=table(tmp_path, turns, "dev.parquet"))
+    assert [(item.id, item.cluster, item.human) for item in found] == [
         ("magicbrush-24-1", "24", (OTHER,)),
         ("magicbrush-24-2", "24", (OTHER,)),
     ]
@@ -138,12 +112,12 @@ def test_local_copies_of_ultraedits_splits_have_the_ids_of_the_hub(tmp_path: Pat
     for split in (3, 12):
         rows = [{"idx": 7, "edit_prompt": f"edit {split}", "source_image": image()}]
         table(tmp_path, rows, f"FreeForm_{split}-00000-of-00001.parquet")
-    found = drafts("ultraedit", Options(data=str(tmp_path)))
-    assert [(draft.id, draft.request) for draft in found] == [
+    found = raw_items("ultraedit", data=str(tmp_path))
+    assert [(item.id, item.request) for item in found] == [
         ("ultraedit-FreeForm_12-7", "edit 12"),
         ("ultraedit-FreeForm_3-7", "edit 3"),
     ]
-    benchmark = open_benchmark("ultraedit", Options(data=str(tmp_path), split="FreeForm_3"))
+    benchmark = opened("ultraedit", data=str(tmp_path), split="FreeForm_3")
     assert list(benchmark.ids()) == ["ultraedit-FreeForm_3-7"]
     assert benchmark.splits() == ()
 
@@ -162,15 +136,13 @@ def gedit(key: str, language: str, intersection: bool) -> dict[str, Any]:
 
 def test_gedit_counts_its_english_half_unless_told_otherwise(tmp_path: Path):
     data = table(tmp_path, [gedit("k1", "en", True), gedit("k1", "cn", True), gedit("k2", "en", False)])
-    found = drafts("gedit", Options(data=data))
-    assert [(draft.id, draft.actions, draft.image) for draft in found] == [
+    found = raw_items("gedit", data=data)
+    assert [(item.id, item.actions, item.image) for item in found] == [
         ("gedit-k1", ("subject-add",), PNG),
         ("gedit-k2", ("subject-add",), PNG),
     ]
-    assert [draft.id for draft in drafts("gedit", Options(data=data, where={"Intersection_exist": "True"}))] == [
-        "gedit-k1"
-    ]
-    (chinese,) = drafts("gedit", Options(data=data, where={"instruction_language": "cn"}))
+    assert [item.id for item in raw_items("gedit", data=data, where={"Intersection_exist": "True"})] == ["gedit-k1"]
+    (chinese,) = raw_items("gedit", data=data, where={"instruction_language": "cn"})
     assert chinese.request == "add a cat (cn)"
 
 
@@ -179,8 +151,8 @@ def test_imgedit_is_read_from_its_json_and_the_photos_beside_it(tmp_path: Path):
     (tmp_path / "animal" / "1.jpg").write_bytes(PNG)
     rows = {"1082": {"id": "animal/1.jpg", "prompt": "make the shell smooth", "edit_type": "alter"}}
     (tmp_path / "basic_edit.json").write_text(json.dumps(rows))
-    (draft,) = drafts("imgedit", Options(data=str(tmp_path / "basic_edit.json")))
-    assert draft == RawItem(
+    (item,) = raw_items("imgedit", data=str(tmp_path / "basic_edit.json"))
+    assert item == RawItem(
         "imgedit-1082", "make the shell smooth", "animal/1.jpg", tmp_path / "animal/1.jpg", ("alter",)
     )
 
@@ -192,14 +164,14 @@ def complex_edits(folder: Path) -> str:
 
 @pytest.mark.parametrize(("level", "wanted"), [("", "8 things"), (":3", "3 things"), (":C1", "1 things")])
 def test_complex_edit_has_eight_levels(tmp_path: Path, level: str, wanted: str):
-    found = drafts(f"complex-edit{level}", Options(data=complex_edits(tmp_path)))
-    assert [draft.request for draft in found] == [wanted] * 2
-    assert [draft.id for draft in found] == ["complex-edit-00001", "complex-edit-00002"]
+    found = raw_items(f"complex-edit{level}", data=complex_edits(tmp_path))
+    assert [item.request for item in found] == [wanted] * 2
+    assert [item.id for item in found] == ["complex-edit-00001", "complex-edit-00002"]
 
 
 def test_a_level_that_complex_edit_has_not_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="no such level; wanted C1 to C8"):
-        open_benchmark("complex-edit:9", Options(data=complex_edits(tmp_path)))
+        opened("complex-edit:9", data=complex_edits(tmp_path))
 
 
 def test_ones_own_file_may_say_everything_that_an_item_has(tmp_path: Path):
@@ -208,7 +180,7 @@ def test_ones_own_file_may_say_everything_that_an_item_has(tmp_path: Path):
     whole = {"id": "a", "image": "in.png", "request": "remove it", "cluster": "c", "actions": ["Delete", "Add"]}
     whole |= {"difficulty": "high", "human_images": ["h1.png"], "gold_image": "gold.png"}
     file = write_jsonl(tmp_path, [whole, {"image": "in.png", "instruction": "flip it"}], "mine.jsonl")
-    first, second = drafts(f"jsonl:{file}")
+    first, second = raw_items(f"jsonl:{file}")
     assert first == RawItem(
         "a",
         "remove it",
@@ -220,19 +192,19 @@ def test_ones_own_file_may_say_everything_that_an_item_has(tmp_path: Path):
         tmp_path / "gold.png",
     )
     assert (second.id, second.request, second.cluster) == ("jsonl-00002", "flip it", "jsonl-00002")
-    assert open_benchmark(f"jsonl:{file}", Options()).name == "mine"
+    assert opened(f"jsonl:{file}").name == "mine"
 
 
 def test_two_items_of_one_id_are_told_apart_the_same_way_in_both_passes(tmp_path: Path):
     (tmp_path / "in.png").write_bytes(PNG)
     rows = [{"id": "a", "image": "in.png", "request": words} for words in ("one", "two", "three")]
     file = write_jsonl(tmp_path, rows)
-    assert [(draft.id, draft.request) for draft in drafts(f"jsonl:{file}")] == [
+    assert [(item.id, item.request) for item in raw_items(f"jsonl:{file}")] == [
         ("a", "one"),
         ("a-2", "two"),
         ("a-3", "three"),
     ]
-    (second,) = open_benchmark(f"jsonl:{file}", Options()).drafts(frozenset(["a-2"]))
+    (second,) = opened(f"jsonl:{file}").raw_items(frozenset(["a-2"]))
     assert isinstance(second, RawItem)
     assert second.request == "two"
 
@@ -244,14 +216,14 @@ def test_a_broken_line_is_told_and_the_rest_is_read(tmp_path: Path):
         {"id": "b", "image": "in.png", "request": "flip it"},
         {"id": "c", "image": "gone.png", "request": "x"},
     ]
-    benchmark = open_benchmark(f"jsonl:{write_jsonl(tmp_path, [*rows, {'id': 'd', 'image': 'in.png'}])}", Options())
+    benchmark = opened(f"jsonl:{write_jsonl(tmp_path, [*rows, {'id': 'd', 'image': 'in.png'}])}")
     broken, *ids = benchmark.ids()
     assert isinstance(broken, Rejected)
     assert "line 1 is not JSON" in broken.reason
     assert ids == ["b", "c", "d"]
-    good, *bad = benchmark.drafts(frozenset("bcd"))
+    good, *bad = benchmark.raw_items(frozenset("bcd"))
     assert isinstance(good, RawItem)
-    assert [(draft.id, getattr(draft, "reason", "")) for draft in bad] == [
+    assert [(item.id, getattr(item, "reason", "")) for item in bad] == [
         ("c", "image file is missing: gone.png"),
         (
             "d",
@@ -264,11 +236,11 @@ def test_a_broken_line_is_told_and_the_rest_is_read(tmp_path: Path):
 def test_a_column_that_a_table_has_not_is_one_line_with_those_that_it_has(tmp_path: Path):
     data = table(tmp_path, [{"post_id": "1", "wish": "x", "source_image": image()}])
     with pytest.raises(UserError, match=r"no column instruction \(found: .*wish.*\); .*--columns request=NAME"):
-        drafts("psr", Options(data=data))
+        raw_items("psr", data=data)
     with pytest.raises(UserError, match=r"no column grade \(found: .*creativity_index.*--columns difficulty=NAME"):
-        drafts("psr", Options(data=table(tmp_path, [psr("1")]), columns={"difficulty": "grade"}))
+        raw_items("psr", data=table(tmp_path, [psr("1")]), columns={"difficulty": "grade"})
     with pytest.raises(UserError, match="there is no column nothing"):
-        drafts("psr", Options(data=table(tmp_path, [psr("1")]), where={"nothing": "1"}))
+        raw_items("psr", data=table(tmp_path, [psr("1")]), where={"nothing": "1"})
 
 
 @pytest.mark.parametrize(
@@ -295,7 +267,7 @@ def test_a_column_that_a_table_has_not_is_one_line_with_those_that_it_has(tmp_pa
 )
 def test_what_names_no_benchmark_is_one_line(spec: str, options: dict[str, Any], wanted: str):
     with pytest.raises(UserError) as error:
-        list(open_benchmark(spec, Options(**options)).ids())
+        list(opened(spec, **options).ids())
     assert wanted in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -303,12 +275,72 @@ def test_what_names_no_benchmark_is_one_line(spec: str, options: dict[str, Any],
 def test_a_file_that_is_no_table_is_one_line(tmp_path: Path):
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 nothing of the kind")
     with pytest.raises(UserError, match="can't be read after row 0"):
-        list(open_benchmark("psr", Options(data=str(tmp_path / "rows.parquet"))).ids())
+        list(opened("psr", data=str(tmp_path / "rows.parquet")).ids())
     (tmp_path / "basic_edit.json").write_text("[1, 2]")
     with pytest.raises(UserError, match="wanted an object of objects"):
-        list(open_benchmark("imgedit", Options(data=str(tmp_path / "basic_edit.json"))).ids())
+        list(opened("imgedit", data=str(tmp_path / "basic_edit.json")).ids())
 
 
 def test_every_benchmark_of_the_paper_and_the_others_are_there():
     public = {"psr", "realedit", "ultraedit", "gedit", "imgedit", "magicbrush", "complex-edit"}
     assert set(BENCHMARKS) == public | {"jsonl", "small-world"}
+
+
+ITEMS = 60
+
+
+@pytest.fixture(name="inline")
+def inline_images(tmp_path: Path) -> Benchmark:
+    """Images inside the lines, so that each that is used is written out; every third item has an edit by a person."""
+    rows: list[dict[str, Any]] = []
+    for number in range(ITEMS):
+        image = data_url(encode(picture(number), lossless=True))
+        row = {"id": f"i{number}", "image": image, "request": f"request {number}"}
+        rows.append(row | ({"human_images": [image]} if number % 3 == 0 else {}))
+    return opened(f"jsonl:{write_jsonl(tmp_path, rows)}")
+
+
+def written(folder: Path) -> int:
+    return len(list((folder / INPUTS).glob("*.png")))
+
+
+def test_a_sample_that_is_larger_than_the_benchmark_is_told(inline: Benchmark, tmp_path: Path):
+    told: list[str] = []
+    assert len(make_items(tmp_path / "all", inline, 0, 1000, on_warning=told.append)) == ITEMS
+    assert told == [f"{inline.name} has 60 items, fewer than --sample 1000: all of them are taken"]
+    told.clear()
+    make_items(tmp_path / "exactly", inline, 0, ITEMS, on_warning=told.append)
+    make_items(tmp_path / "ids", inline, 0, ids=["i1"], on_warning=told.append)
+    assert not told
+
+
+def test_a_check_of_judges_writes_out_few_items_of_a_large_benchmark(inline: Benchmark, tmp_path: Path):
+    whole = [item.id for item in make_items(tmp_path / "whole", inline, 0) if item.human_images]
+    found = known_items(tmp_path / "few", inline, 0, wanted=4)
+    # the same that one would have found first in all of them
+    assert [item.id for item in found] == whole[:4]
+    assert all((tmp_path / "few" / item.image).is_file() for item in found)
+    assert written(tmp_path / "few") < written(tmp_path / "whole") / 2
+    # an evaluation that follows there takes its own sample
+    assert read_items(tmp_path / "few") == []
+
+
+def test_a_check_of_judges_takes_what_there_is(inline: Benchmark, tmp_path: Path):
+    assert len(known_items(tmp_path / "all", inline, 0, wanted=1000)) == ITEMS // 3
+    assert {item.id for item in known_items(tmp_path / "ids", inline, 0, ids=["i3", "i4"])} == {"i3"}
+    assert known_items(tmp_path / "none", inline, 0, ids=["i4", "i5"]) == []
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_reading_ends_at_the_last_item_that_is_wanted_unless_several_rows_may_be_one_item(grouped: bool):
+    image = data_url(encode(picture(0), lossless=True))
+    read: list[str] = []
+
+    def rows() -> Iterator[Line]:
+        for number, id in enumerate("abc", start=1):
+            read.append(id)
+            yield Line(number, {"id": id, "image": image, "request": "x"}, None, "mine", fixed=False)
+
+    benchmark = table_benchmark("jsonl", replace(SETS["jsonl"], grouped=grouped), EvaluationConfig(data="x"), rows)
+    assert [getattr(item, "id", "") for item in benchmark.raw_items(frozenset("ab"))] == ["a", "b"]
+    assert read == [*"abc"] if grouped else ["a", "b"]

@@ -6,11 +6,11 @@ import sys
 from itertools import islice
 
 import pytest
+from fakes.benchmark_rows import opened, raw_items
 from PIL import Image, ImageChops
 
 from ier1_plugin.editors.base import EditError, join
-from ier1_plugin.evaluation.benchmarks.small_world import ITEMS, VALIDATED, WORLD_SEED, small_world, small_world_editor
-from ier1_plugin.evaluation.benchmarks.table import Options, RawItem
+from ier1_plugin.evaluation.benchmarks.small_world import ITEMS, VALIDATED, WORLD_SEED, small_world_editor
 from ier1_plugin.pipeline.agents import rule
 from ier1_plugin.small_world.pictures import photos
 from ier1_plugin.small_world.wordings import WORDINGS
@@ -19,10 +19,8 @@ from ier1_plugin.small_world.world import edits_of, gold_of, samples
 pytest.importorskip("skimage", reason="the photographs are scikit-image's, which is not installed")
 
 
-def drafts(argument: str) -> list[RawItem]:
-    benchmark = small_world(argument, Options())
-    found = list(benchmark.drafts(frozenset(map(str, benchmark.ids()))))
-    return [draft for draft in found if isinstance(draft, RawItem)]
+def ids(argument: str = "") -> list[str]:
+    return [str(id) for id in opened(f"small-world{argument}").ids()]
 
 
 def same(one: Image.Image, other: Image.Image) -> bool:
@@ -30,24 +28,24 @@ def same(one: Image.Image, other: Image.Image) -> bool:
 
 
 def test_it_has_its_items_in_numbered_stretches():
-    everything = list(small_world(f"0-{ITEMS}", Options()).ids())
+    everything = ids(f":0-{ITEMS}")
     assert len(set(everything)) == len(everything) == ITEMS
-    assert list(small_world("400-403", Options()).ids()) == everything[400:403]
-    assert small_world("400-403", Options()).origin == "validation split, items 400 to 402"
+    assert ids(":400-403") == everything[400:403]
+    assert opened("small-world:400-403").origin == "validation split, items 400 to 402"
 
 
 def test_without_a_range_it_has_none_of_the_rows_that_trainings_validate_on():
-    everything = list(small_world(f"0-{ITEMS}", Options()).ids())
+    everything = ids(f":0-{ITEMS}")
     assert VALIDATED == 400
-    assert list(small_world("", Options()).ids()) == everything[VALIDATED:]
-    assert small_world("", Options()).origin == "validation split, items 400 to 999"
+    assert ids() == everything[VALIDATED:]
+    assert opened("small-world").origin == "validation split, items 400 to 999"
 
 
 def test_it_needs_no_package_of_the_builder(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "imagehash", None)
     photos.cache_clear()
-    (draft,) = drafts("400-401")
-    assert isinstance(draft.gold, Image.Image)
+    (item,) = raw_items("small-world:400-401")
+    assert isinstance(item.gold, Image.Image)
     photos.cache_clear()
 
 
@@ -59,7 +57,7 @@ def test_its_first_items_are_the_rows_that_a_training_validates_on():
 
     settings = Settings(source="photos", inputs=(), output=Path("nowhere"), limit=60)
     validated = [row.id for row in rows(settings) if row.split == "val"]
-    assert validated == list(small_world("0-6", Options()).ids())
+    assert validated == ids(":0-6")
 
 
 def test_no_crop_and_no_wording_of_it_is_one_that_is_trained_on():
@@ -71,41 +69,41 @@ def test_no_crop_and_no_wording_of_it_is_one_that_is_trained_on():
 
 
 def test_an_item_says_what_is_asked_and_holds_the_exact_edit():
-    for draft in drafts("400-420"):
-        assert isinstance(draft.image, Image.Image)
-        assert isinstance(draft.gold, Image.Image)
-        edits = edits_of(draft.id)
-        made = draft.image
+    for item in raw_items("small-world:400-420"):
+        assert isinstance(item.image, Image.Image)
+        assert isinstance(item.gold, Image.Image)
+        edits = edits_of(item.id)
+        made = item.image
         for edit in edits:
             made = edit.apply(made)
-        assert same(made, draft.gold)
-        assert draft.actions == gold_of(edits).actions
-        assert draft.difficulty == f"{len(edits)} edit{'s' if len(edits) > 1 else ''}"
-        assert draft.cluster.partition(":")[0].endswith((".png", ".jpg"))
+        assert same(made, item.gold)
+        assert item.actions == gold_of(edits).actions
+        assert item.difficulty == f"{len(edits)} edit{'s' if len(edits) > 1 else ''}"
+        assert item.cluster.partition(":")[0].endswith((".png", ".jpg"))
 
 
 def test_its_editor_makes_the_gold_edit_of_every_gold_decomposition_of_one_or_two_edits():
     editor = small_world_editor("")
     tried = 0
-    for draft in drafts("400-460"):
-        edits = edits_of(draft.id)
+    for item in raw_items("small-world:400-460"):
+        edits = edits_of(item.id)
         if len(edits) <= 2 and editor.for_item:
-            made = editor.for_item(draft.id)(draft.image, join(rule(gold_of(edits))), 0)  # type: ignore[arg-type]
-            assert same(made, draft.gold), draft.id  # type: ignore[arg-type]
+            made = editor.for_item(item.id)(item.image, join(rule(gold_of(edits))), 0)  # type: ignore[arg-type]
+            assert same(made, item.gold), item.id  # type: ignore[arg-type]
             tried += 1
     assert tried > 20
 
 
 def test_its_editor_leaves_out_what_it_does_not_understand_and_does_the_rest():
-    (draft,) = drafts("400-401")
+    (item,) = raw_items("small-world:400-401")
     editor = small_world_editor("")
     assert editor.for_item
-    assert isinstance(draft.image, Image.Image)
-    edit = editor.for_item(draft.id)
-    mirrored = edit(draft.image, "Transform photo to flipped horizontally", 0)
-    assert not same(mirrored, draft.image)
-    assert same(edit(draft.image, "Make the sofa navy.\nTransform photo to flipped horizontally.", 0), mirrored)
-    assert same(edit(draft.image, "make the sofa navy", 0), draft.image)
+    assert isinstance(item.image, Image.Image)
+    edit = editor.for_item(item.id)
+    mirrored = edit(item.image, "Transform photo to flipped horizontally", 0)
+    assert not same(mirrored, item.image)
+    assert same(edit(item.image, "Make the sofa navy.\nTransform photo to flipped horizontally.", 0), mirrored)
+    assert same(edit(item.image, "make the sofa navy", 0), item.image)
 
 
 def test_its_editor_takes_no_items_of_other_benchmarks():

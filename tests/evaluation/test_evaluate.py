@@ -16,13 +16,14 @@ from fakes.evaluate_runs import (
     facts,
     judgements,
     looked_at_by,
-    said,
+    scores,
     system,
 )
 from fakes.judge_server import JudgeServer
 
 from ier1_plugin.evaluation.folder import read_items
 from ier1_plugin.evaluation.records import BenchmarkItem
+from ier1_plugin.runs.folder import locked
 
 __all__ = ["a_benchmark", "a_judge", "no_settings_from_outside"]
 
@@ -39,7 +40,7 @@ def test_a_whole_evaluation_leaves_every_edit_and_judgement_as_plain_files(bench
     assert result.stdout.split() == [str(Path("out").resolve())]
     names = ["Original", "The chain", "Finished", "human"]
     assert [one["name"] for one in facts()["systems"]] == names
-    found = said()
+    found = scores()
     assert len(found) == len(names) * ITEMS
     assert found["Finished", "item 5"].startswith("missing image: ")
     assert "has no image for 'item 5'" in found["Finished", "item 5"]
@@ -116,11 +117,9 @@ def test_a_system_that_has_changed_is_refused_in_the_same_folder(benchmark: str)
 
 
 def test_a_folder_takes_one_run_at_a_time(benchmark: str):
-    from ier1_plugin.evaluation.folder import taken
-
-    with taken(Path("out")):
+    with locked(Path("out")):
         line = one_line(evaluate("--benchmark", benchmark, "--system", system("Original")))
-    assert "another run is evaluating into" in line
+    assert "another run is writing to" in line
 
 
 def test_a_sample_is_random_and_its_ids_repeat_it(benchmark: str):
@@ -180,6 +179,13 @@ def test_rows_that_cannot_be_used_are_told_and_listed(benchmark: str, tmp_path: 
 def test_what_cannot_be_evaluated_is_one_line(benchmark: str, arguments: tuple[str, ...], wanted: str):
     given = [benchmark if argument == "TINY" else argument for argument in arguments]
     assert wanted in one_line(evaluate(*given))
+
+
+def test_human_edits_that_nobody_made_are_one_line(tmp_path: Path, benchmark: str):
+    Path("tiny.jsonl").write_text(Path("tiny.jsonl").read_text().splitlines()[0] + "\n")
+    line = one_line(evaluate("--benchmark", benchmark, "--human"))
+    assert "--human: none of the 1 items of tiny" in line
+    assert "--columns human=NAME" in line
 
 
 def test_two_systems_of_one_name_are_refused(benchmark: str):

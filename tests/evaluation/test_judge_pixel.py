@@ -15,7 +15,7 @@ from PIL import Image
 
 from ier1_plugin.editors.pillow.operations import OPERATIONS
 from ier1_plugin.evaluation.judges import make_judge
-from ier1_plugin.evaluation.judges.judging import Pair
+from ier1_plugin.evaluation.judges.base import Pair
 from ier1_plugin.evaluation.judges.pixel import pixel_score
 from ier1_plugin.evaluation.records import Score
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fakes.evaluation_folders import add_judgements
 from fakes.real_photos import real_photo
 from PIL import ImageOps
 
@@ -129,13 +130,13 @@ def _edited(folder: Path, system: str, item: str) -> Path:
 
 
 def _judge(folder: Path, items: list[BenchmarkItem]) -> None:
-    lines = []
-    for number, item in enumerate(items):
-        for system in SYSTEMS:
-            for sample in (0, 1):
-                score = verdict(number, system, sample)
-                judgement = Judgement(
-                    item.id, system, JUDGE, sample, "s", "e", "q", RUBRIC, score, "" if score else "refusal: no"
-                )
-                lines.append(json.dumps(judgement.as_dict()) + "\n")
-    write(folder / "judgements" / f"{Item(JUDGE).name}.jsonl", "".join(lines))
+    add_judgements(
+        folder,
+        (
+            Judgement(item.id, system, JUDGE, sample, "s", "e", "q", RUBRIC, score, "" if score else "refusal: no")
+            for number, item in enumerate(items)
+            for system in SYSTEMS
+            for sample in (0, 1)
+            for score in [verdict(number, system, sample)]
+        ),
+    )

@@ -12,7 +12,7 @@ from fakes.chain_helpers import ier1
 from fakes.chat_fakes import photo
 from fakes.judge_server import JudgeServer, serve_judge
 
-from ier1_plugin.evaluation.judges.store import judgements_file, read_judgements
+from ier1_plugin.evaluation.folder import read_judgements
 from ier1_plugin.evaluation.records import Judgement
 
 ITEMS = 6
@@ -62,9 +62,10 @@ def facts(out: str = "out") -> dict[str, Any]:
 
 
 def judgements(out: str = "out") -> list[Judgement]:
-    """Of all judges, as often as they were made."""
-    return [one for judge in facts(out)["judges"] for one in read_judgements(judgements_file(Path(out), judge["name"]))]
+    """What counts of all judges."""
+    return list(read_judgements(Path(out)))
 
 
-def said(out: str = "out") -> dict[tuple[str, str], Any]:
+def scores(out: str = "out") -> dict[tuple[str, str], Any]:
+    """(system, item) -> its score, or why it has none."""
     return {(one.system, one.item): one.score or one.unscored for one in judgements(out)}

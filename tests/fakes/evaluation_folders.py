@@ -22,10 +22,12 @@ from PIL import Image
 
 from ier1_plugin.data.items import Item
 from ier1_plugin.editors import EditError, make_editor
+from ier1_plugin.evaluation.folder import JUDGEMENTS
 from ier1_plugin.evaluation.records import BenchmarkItem, Judgement, Score
 from ier1_plugin.pipeline.batch_folder import BatchFolder
 from ier1_plugin.pipeline.chain import ImageEditR1
 from ier1_plugin.pipeline.system import System
+from ier1_plugin.runs.store import Store as Records
 from ier1_plugin.task.schema import CHAIN, ORIGINAL, Plan
 
 GPT, GEMINI = "openai:gpt-4o-2024-11-20", "gemini:gemini-2.5-flash"
@@ -103,36 +105,35 @@ def write_evaluation(
     (out / "evaluation.json").write_text(json.dumps(facts))
     (out / "sample.txt").write_text("".join(f"{item.id}\n" for item in made))
     (out / "items.jsonl").write_text("".join(json.dumps(item.as_dict()) + "\n" for item in made))
-    (out / "judgements").mkdir(exist_ok=True)
-    for judge in judges:
-        lines = (
+    add_judgements(
+        out,
+        (
             judgement(item, system, judge, sample, score(item.id, system, judge, sample), date)
+            for judge in judges
             for system in systems
             for item in made
             for sample in range(samples)
-        )
-        write_judgements(out, judge, lines)
+        ),
+    )
     return out
-
-
-def write_judgements(out: Path, judge: str, judgements: Iterable[Judgement], mode: str = "w") -> Path:
-    file = out / "judgements" / f"{Item(judge).name}.jsonl"
-    with file.open(mode) as stream:
-        stream.writelines(json.dumps(one.as_dict()) + "\n" for one in judgements)
-    return file
 
 
 def add_judgements(out: Path, judgements: Iterable[Judgement]) -> None:
     """Appends them to the evaluation's store."""
-    for one in judgements:
-        write_judgements(out, one.judge, [one], mode="a")
+    with Records(out / JUDGEMENTS) as store:
+        for one in judgements:
+            store.append(repr(one.key), one.as_dict())
 
 
 def rewrite_judgements(out: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
     """Puts `change(record)` in place of every record; None leaves it out."""
-    for file in (out / "judgements").glob("*.jsonl"):
-        records = [change(json.loads(line)) for line in file.read_text().splitlines()]
-        file.write_text("".join(json.dumps(record) + "\n" for record in records if record))
+    with Records(out / JUDGEMENTS) as store:
+        before = list(store)
+    (out / JUDGEMENTS).unlink()
+    with Records(out / JUDGEMENTS) as store:
+        for key, record in before:
+            if after := change(record):
+                store.append(key, after)
 
 
 def judgement(

@@ -1,30 +1,23 @@
-"""How the judge's tests run it: pairs whose scores are known, no waits, a key that must not be seen again.
-
-As a program it judges what another process has prepared, until it is done or killed:
-
-    python tests/judge_runs.py FOLDER SPEC --samples 2 --jobs 4
-"""
+"""How the judge's tests run it: pairs whose scores are known, no waits, a key that must not be seen again."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.judge_server import colour
+from fakes.judge_server import colour, verdict
 from PIL import Image
 
-from ier1_plugin.evaluation.judges import make_judge
-from ier1_plugin.evaluation.judges.judging import Case, Judge, Pair, Reply, judge_all
-from ier1_plugin.evaluation.judges.store import JudgementStore, judgements_file
+from ier1_plugin.chat import Completion
+from ier1_plugin.evaluation.folder import JUDGEMENTS
+from ier1_plugin.evaluation.judges.base import Case, Judge, Pair
+from ier1_plugin.evaluation.judges.judging import JudgementStore, judge_all
 from ier1_plugin.evaluation.records import BenchmarkItem, Judgement, Score
 from ier1_plugin.runs.folder import write
+from ier1_plugin.runs.store import Store
 from ier1_plugin.task.images import png_bytes
 
 KEY = "sk-test-0123456789abcdef"
@@ -68,48 +61,40 @@ def pairs_of(folder: Path, scores: dict[tuple[str, str], Score]) -> list[Pair]:
     return [pair(folder, id, system, score) for (system, id), score in scores.items()]
 
 
+def completion_of(score: Score) -> Completion:
+    return Completion(verdict(score), model="fake-2026", prompt_tokens=700, completion_tokens=30)
+
+
+GOOD = completion_of(Score(4, 2, 3))
+BAD = Completion("hm", prompt_tokens=700, completion_tokens=5)
+
+
 def fake(
-    *replies: Reply | BaseException | Callable[[Case], Reply], **more: Any
+    *replies: Completion | BaseException | Callable[[Case], Completion], **more: Any
 ) -> tuple[Judge, list[tuple[Case, int, int]]]:
     """A judge that gives these replies, the last one for ever, and what it was asked."""
     asked: list[tuple[Case, int, int]] = []
 
-    def ask(case: Case, sample: int, attempt: int) -> Reply:
+    def ask(case: Case, sample: int, attempt: int) -> Completion:
         asked.append((case, sample, attempt))
         reply = replies[min(len(asked), len(replies)) - 1]
         if isinstance(reply, BaseException):
             raise reply
-        return reply if isinstance(reply, Reply) else reply(case)
+        return reply if isinstance(reply, Completion) else reply(case)
 
-    return Judge("fake", ask, "rubric", **{"backoff": 0.0, **more}), asked
+    return Judge("fake", ask, "rubric", **more), asked
 
 
-def ask(judge: Judge, case: Case, sample: int = 0, attempt: int = 0) -> Reply:
-    return judge.ask(judge.show(case), sample, attempt)
+def ask(judge: Judge, case: Case, sample: int = 0, attempt: int = 0) -> Completion:
+    return judge.ask(judge.prepare(case), sample, attempt)
 
 
 def run(judge: Judge, folder: Path, pairs: list[Pair], samples: int = 1, jobs: int = 4, **more: Any) -> list[Judgement]:
-    with JudgementStore(judgements_file(folder, judge.name), **more) as store:
+    with JudgementStore(folder / JUDGEMENTS, **more) as store:
         return list(judge_all(pairs, judge, store, samples, jobs))
 
 
-def lines(folder: Path, judge: str = "fake") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in judgements_file(folder, judge).read_text().splitlines()]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("spec")
-    parser.add_argument("--samples", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=4)
-    options = parser.parse_args()
-    saved = json.loads((options.folder / "pairs.json").read_text())
-    pairs = [Pair(BenchmarkItem.from_dict(asked), system, Path(edited)) for asked, system, edited in saved]
-    judge = replace(make_judge(options.spec, temperature=0.0), backoff=0.0)
-    print("begins", flush=True)
-    run(judge, options.folder, pairs, options.samples, options.jobs)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def records(folder: Path) -> list[dict[str, Any]]:
+    """All that the store in `folder` holds, oldest first."""
+    with Store(folder / JUDGEMENTS, read_only=True) as store:
+        return [record for _, record in store]

@@ -1,18 +1,12 @@
 """A loopback judge: the model is fake, the HTTP is real, and the score of an edit is written into its first pixel.
 
-    with serve_judge(flaky(seed=7)) as server:
-        judge = make_judge(f"openai:{server.url}#fake-vlm")
-    server.log[0] -> Asked(key="remove the lamp|4-2-3|0", request="remove the lamp", nth=0, body={...}, headers={...})
-
-Run as a program it outlives the client that it serves, which a test may then kill:
-
-    python tests/judge_server.py --seed 7 --failures 0.33     # prints http://127.0.0.1:PORT/v1
-    curl http://127.0.0.1:PORT/stats     # {"remove the lamp|4-2-3|0": {"asked": 2, "answered": 1}, ...}
+with serve_judge(flaky(seed=7)) as server:
+    judge = make_judge(f"openai:{server.url}#fake-vlm")
+server.log[0] -> Asked(key="remove the lamp|4-2-3|0", request="remove the lamp", nth=0, body={...}, headers={...})
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 import threading
@@ -70,15 +64,12 @@ def flaky(seed: int, failures: float = 0.33) -> Respond:
 
 FAULTS = {
     "429": lambda text: error(429, "slow down", headers={"Retry-After": "0"}),
-    "500": lambda text: error(500),
     "closed": lambda text: Answer(trouble=CLOSE),
-    "HTML": lambda text: Answer(body=b"<html><h1>Bad gateway</h1></html>", headers={"Content-Type": "text/html"}),
     "cut": lambda text: completion(text[:-9], "length"),
     "cut in silence": lambda text: completion(text[:-9]),
     "refusal": lambda text: completion(None, refusal="I can't help with this image."),
-    "other scale": lambda text: completion("Fulfilment: 4/5\nQuality: 3/5\nPreservation: 3/5"),
+    "prose": lambda text: completion("Fulfilment: 4\nQuality: 3\nPreservation: 3"),
     "out of range": lambda text: completion('{"fulfilment": 9, "quality": 9, "preservation": 9}'),
-    "bare number": lambda text: completion("**4**"),
 }
 
 
@@ -120,19 +111,3 @@ def serve_judge(respond: Respond = honest) -> Iterator[JudgeServer]:
     finally:
         server.close()
         thread.join()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A loopback judge that fails a share of the time.")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--failures", type=float, default=0.0)
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds that a request takes at least")
-    options = parser.parse_args()
-    server = JudgeServer(flaky(options.seed, options.failures), slow=1.0, keep=False)
-    server.delay = options.delay
-    print(server.url, flush=True)
-    server.run()
-
-
-if __name__ == "__main__":
-    main()

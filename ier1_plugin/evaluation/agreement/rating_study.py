@@ -29,11 +29,10 @@ from typing import Any, NamedTuple
 
 from ier1_plugin.data.items import Item
 from ier1_plugin.evaluation.agreement.ratings import JUDGE, Rating
-from ier1_plugin.evaluation.folder import EVALUATION, read_items, read_run
+from ier1_plugin.evaluation.folder import EVALUATION, read_items, read_judgements, read_run
 from ier1_plugin.evaluation.judges import PIXEL
 from ier1_plugin.evaluation.judges.base import content_sha256
 from ier1_plugin.evaluation.judges.prompt import JudgePrompt
-from ier1_plugin.evaluation.judges.store import judgements_file
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError, Score
 from ier1_plugin.evaluation.scores import read_scores
 from ier1_plugin.pipeline.batch_folder import BatchFolder
@@ -377,8 +376,7 @@ def export_ratings(study: Study, group_by: str = "system") -> tuple[list[Rating]
     if not ratings:
         reason = f": {notes[0]}" if notes else " yet"
         raise EvaluationError(f"no ratings in {study.folder}{reason}; `ier1 annotate {study.folder}` collects them")
-    files = [judgements_file(study.folder, judge["name"]) for judge in read_run(study.folder).get("judges", [])]
-    if not any(file.is_file() and file.stat().st_size for file in files):
+    if next(read_judgements(study.folder), None) is None:
         return ratings, notes
     if study.rubric_sha256:
         notes += other_rubrics(study.rubric_sha256, study.folder)

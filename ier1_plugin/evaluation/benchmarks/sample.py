@@ -1,6 +1,6 @@
 """The items of one evaluation, as files: sampled, with their images written out, ready for editors and judges.
 
-items = make_items(Path("evaluations/psr"), open_benchmark("psr", Options()), seed=0, count=100)
+items = make_items(Path("evaluations/psr"), open_benchmark(EvaluationConfig(benchmark="psr")), seed=0, count=100)
 items[0].image    # "inputs/psr-1f3k.png"
 
 DIR/sample.txt       the ids that were sampled, one a line; `--ids FILE` takes them again
@@ -11,11 +11,13 @@ DIR/items.jsonl      an item a line; written last, so it says that all of this i
 
 from __future__ import annotations
 
+import heapq
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,16 +25,39 @@ from PIL import Image
 from tqdm import tqdm
 
 from ier1_plugin.data.items import Item
+from ier1_plugin.data.sets import Pixels
 from ier1_plugin.data.tables import Rejected
-from ier1_plugin.evaluation.benchmarks.sampling import sampled
-from ier1_plugin.evaluation.benchmarks.table import Benchmark, Pixels, RawItem
+from ier1_plugin.evaluation.benchmarks.table import Benchmark
 from ier1_plugin.evaluation.folder import ITEMS
 from ier1_plugin.evaluation.records import BenchmarkItem, EvaluationError
 from ier1_plugin.runs.folder import write
 from ier1_plugin.task.images import ImageError, open_image, png_bytes
+from ier1_plugin.task.rows import order_key
 
 INPUTS, SAMPLE, LEFT_OUT = "inputs", "sample.txt", "left_out.jsonl"
 SHOWN, SHOWN_CHARACTERS = 3, 80
+
+
+def sampled(ids: Iterable[str], seed: int, count: int | None = None) -> list[str]:
+    """The first `count` of the ids in the order of a hash of (seed, id), or all of them for None.
+
+    So a sample is random, the same for everyone who names the same seed, and the beginning of every larger one. No more
+    ids are held than are kept.
+    """
+    order = partial(order_key, seed)
+    return sorted(ids, key=order) if count is None else heapq.nsmallest(count, ids, key=order)
+
+
+def read_ids(file: Path) -> list[str]:
+    """The ids in a file, one a line, as sample.txt has them. EvaluationError: no such file, or none in it."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvaluationError(f"--ids: {file} can't be read: {getattr(error, 'strerror', None) or error}") from None
+    ids = list(dict.fromkeys(filter(None, map(str.strip, lines))))
+    if not ids:
+        raise EvaluationError(f"--ids: {file} is empty; wanted an id a line, as sample.txt has them")
+    return ids
 
 
 def make_items(
@@ -48,24 +73,34 @@ def make_items(
     EvaluationError: the benchmark can't be read, has none of `ids`, or nothing in it can be used.
     """
     left_out: list[Rejected] = []
+
+    def reasons() -> str:
+        """ " (3 x no image: photo.png is missing, ...)", with what happened most often first."""
+        most = Counter(rejected.reason for rejected in left_out).most_common(SHOWN)
+        return f" ({'; '.join(f'{times} x {reason}' for reason, times in most)})" if most else ""
+
     chosen = list(ids) or sampled(_ids(benchmark, left_out), seed, count)
     if not chosen:
-        raise EvaluationError(f"{benchmark.origin} has no item for {benchmark.name}{_first(left_out)}")
+        raise EvaluationError(f"{benchmark.origin} has no item for {benchmark.name}{reasons()}")
     if count and not ids and len(chosen) < count:
         on_warning(f"{benchmark.name} has {len(chosen)} items, fewer than --sample {count}: all of them are taken")
-    items = _written(folder, benchmark, chosen, left_out)
+    items = _write_images(folder, benchmark, chosen, left_out)
     unknown = [id for id in ids if id not in items and all(id != rejected.id for rejected in left_out)]
     if unknown:
         raise EvaluationError(f"{benchmark.name} has no item {', '.join(unknown[:SHOWN])}; is --ids of another one?")
     if not items:
-        raise EvaluationError(f"no item of {benchmark.name} can be used{_first(left_out)}")
+        raise EvaluationError(f"no item of {benchmark.name} can be used{reasons()}")
     if left_out:
-        on_warning(f"left out of {benchmark.name}: {len(left_out)}{_first(left_out)}; all are in {LEFT_OUT}")
-    _write_lines(folder / LEFT_OUT, [{"id": rejected.id, "reason": rejected.reason} for rejected in left_out])
+        on_warning(f"left out of {benchmark.name}: {len(left_out)}{reasons()}; all are in {LEFT_OUT}")
+    kept = [items[id] for id in chosen if id in items]
     write(folder / SAMPLE, "".join(f"{id}\n" for id in chosen))
-    found = [items[id] for id in chosen if id in items]
-    _write_lines(folder / ITEMS, [item.as_dict() for item in found])
-    return found
+    lines = {
+        LEFT_OUT: [{"id": rejected.id, "reason": rejected.reason} for rejected in left_out],
+        ITEMS: [item.as_dict() for item in kept],
+    }
+    for name, values in lines.items():
+        write(folder / name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in values))
+    return kept
 
 
 def known_items(
@@ -77,104 +112,77 @@ def known_items(
     EvaluationError: the benchmark can't be read.
     """
     chosen = list(ids) or sampled(_ids(benchmark, []), seed, count)
-    found: list[BenchmarkItem] = []
+    known: list[BenchmarkItem] = []
     start, size = 0, wanted
-    while start < len(chosen) and len(found) < wanted:
+    while start < len(chosen) and len(known) < wanted:
         part = chosen[start : start + size]
-        items = _written(folder, benchmark, part, [])
-        found += [items[id] for id in part if id in items and has_known_edit(items[id])]
+        items = _write_images(folder, benchmark, part, [])
+        known += [items[id] for id in part if id in items and items[id].known_edit]
         # each part is a pass over the set
         start, size = start + size, 4 * size
-    return found[:wanted]
-
-
-def has_known_edit(item: BenchmarkItem) -> bool:
-    return bool(item.gold_image or item.human_images)
-
-
-def check_human(items: Sequence[BenchmarkItem], benchmark: Benchmark) -> None:
-    """EvaluationError: nobody has edited any of the items, which `--human` asks for."""
-    if not any(item.human_images for item in items):
-        raise EvaluationError(
-            f"--human: none of the {len(items)} items of {benchmark.name} has an edit by a person; name their column "
-            f"with --columns human=NAME, or local files that have them with --data (why some have none: {LEFT_OUT})"
-        )
-
-
-def absolute(item: BenchmarkItem, folder: Path) -> BenchmarkItem:
-    """The item with the full paths of its images."""
-    return replace(
-        item,
-        image=str(folder / item.image),
-        human_images=tuple(str(folder / image) for image in item.human_images),
-        gold_image=str(folder / item.gold_image) if item.gold_image else None,
-    )
+    return known[:wanted]
 
 
 def _ids(benchmark: Benchmark, left_out: list[Rejected]) -> Iterator[str]:
-    for found in tqdm(benchmark.ids(), desc=f"reading {benchmark.name}", unit=" items", disable=_quiet()):
-        if isinstance(found, Rejected):
-            left_out.append(found)
+    quiet = not sys.stderr.isatty()
+    for id in tqdm(benchmark.ids(), desc=f"reading {benchmark.name}", unit=" items", disable=quiet):
+        if isinstance(id, Rejected):
+            left_out.append(id)
         else:
-            yield found
+            yield id
 
 
-def _written(
+def _write_images(
     folder: Path, benchmark: Benchmark, chosen: Sequence[str], left_out: list[Rejected]
 ) -> dict[str, BenchmarkItem]:
     """The items by their ids, each with its images; what can't be used goes to `left_out`."""
     items: dict[str, BenchmarkItem] = {}
     broken: dict[str, Rejected] = {}
+    # rows of one item repeat its requests, problems and human edits
     seen: set[tuple[str, str]] = set()
-    bar = tqdm(desc="images", unit=" items", total=len(chosen), disable=_quiet())
-    with bar:
-        for draft in benchmark.drafts(frozenset(chosen)):
-            if isinstance(draft, Rejected):
-                broken.setdefault(draft.id, draft)
+
+    def is_new(id: str, what: str) -> bool:
+        new = (id, what) not in seen
+        seen.add((id, what))
+        return new
+
+    with tqdm(desc="images", unit=" items", total=len(chosen), disable=not sys.stderr.isatty()) as bar:
+        for raw in benchmark.raw_items(frozenset(chosen)):
+            if isinstance(raw, Rejected):
+                broken.setdefault(raw.id, raw)
                 continue
+            item = items.get(raw.id)
             try:
-                before = items.get(draft.id)
-                items[draft.id] = _with_human(before or _item(folder, draft), draft, folder, seen, left_out)
-                bar.update(before is None)
+                if item is None:
+                    item = BenchmarkItem(
+                        id=raw.id,
+                        request=raw.request,
+                        image=_file(folder, raw.id, "", raw.image),
+                        cluster=raw.cluster,
+                        actions=raw.actions,
+                        difficulty=raw.difficulty,
+                        gold_image=None if raw.gold is None else _file(folder, raw.id, ".gold", raw.gold),
+                    )
+                    bar.update()
             except ImageError as error:
-                broken.setdefault(draft.id, Rejected(draft.id, str(error)))
+                broken.setdefault(raw.id, Rejected(raw.id, str(error)))
+                continue
+            problems = list(raw.problems)
+            if raw.request != item.request:
+                problems.append(f"a second request of one item: {raw.request[:SHOWN_CHARACTERS]!r}")
+            images = list(item.human_images)
+            for pixels in raw.human:
+                data = pixels.tobytes() if isinstance(pixels, Image.Image) else pixels
+                name = str(data) if isinstance(data, Path) else sha256(data).hexdigest()
+                if is_new(raw.id, name):
+                    try:
+                        images.append(_file(folder, raw.id, f".human-{len(images) + 1}", pixels))
+                    except ImageError as error:
+                        problems.append(f"a human edit: {error}")
+            left_out += [Rejected(raw.id, problem) for problem in problems if is_new(raw.id, problem)]
+            items[raw.id] = replace(item, human_images=tuple(images))
     left_out += [rejected for id, rejected in broken.items() if id not in items]
     return items
-
-
-def _item(folder: Path, draft: RawItem) -> BenchmarkItem:
-    return BenchmarkItem(
-        id=draft.id,
-        request=draft.request,
-        image=_file(folder, draft.id, "", draft.image),
-        cluster=draft.cluster,
-        actions=draft.actions,
-        difficulty=draft.difficulty,
-        gold_image=None if draft.gold is None else _file(folder, draft.id, ".gold", draft.gold),
-    )
-
-
-def _with_human(
-    item: BenchmarkItem, draft: RawItem, folder: Path, seen: set[tuple[str, str]], left_out: list[Rejected]
-) -> BenchmarkItem:
-    """The item with the human edits of the draft that it has not got yet."""
-    images = list(item.human_images)
-    if draft.request != item.request and (item.id, draft.request) not in seen:
-        seen.add((item.id, draft.request))
-        left_out.append(Rejected(item.id, f"a second request of one item: {draft.request[:SHOWN_CHARACTERS]!r}"))
-    for problem in draft.problems:
-        if (item.id, problem) not in seen:
-            seen.add((item.id, problem))
-            left_out.append(Rejected(item.id, problem))
-    for pixels in draft.human:
-        mark = (item.id, _digest(pixels))
-        if mark not in seen:
-            seen.add(mark)
-            try:
-                images.append(_file(folder, item.id, f".human-{len(images) + 1}", pixels))
-            except ImageError as error:
-                left_out.append(Rejected(item.id, f"a human edit: {error}"))
-    return replace(item, human_images=tuple(images))
 
 
 def _file(folder: Path, id: str, what: str, pixels: Pixels) -> str:
@@ -186,23 +194,3 @@ def _file(folder: Path, id: str, what: str, pixels: Pixels) -> str:
     name = f"{INPUTS}/{Item(id).name}{what}.png"
     write(folder / name, png_bytes(image, ""))
     return name
-
-
-def _digest(pixels: Pixels) -> str:
-    if isinstance(pixels, Path):
-        return str(pixels)
-    return sha256(pixels if isinstance(pixels, bytes) else pixels.tobytes()).hexdigest()
-
-
-def _first(left_out: Sequence[Rejected]) -> str:
-    """ " (3 x no image: photo.png is missing, ...)", with what happened most often first."""
-    reasons = Counter(rejected.reason for rejected in left_out).most_common(SHOWN)
-    return f" ({'; '.join(f'{times} x {reason}' for reason, times in reasons)})" if reasons else ""
-
-
-def _write_lines(file: Path, lines: Sequence[dict]) -> None:
-    write(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-
-
-def _quiet() -> bool:
-    return not sys.stderr.isatty()

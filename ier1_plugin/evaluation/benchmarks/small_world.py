@@ -1,6 +1,6 @@
 """The small world as a benchmark: photographs, requests over exact edits, and the gold edit of each.
 
-    next(small_world("400-600", Options()).ids())    # "val-00400.warmer@photo"
+    next(small_world("400-600", EvaluationConfig()).ids())    # "val-00400.warmer@photo"
 
 Its crops and wordings are those of the validation split, which no training sees. Of the ITEMS that there are, the first
 VALIDATED are the rows that trainings validate on, and by which their checkpoints may be chosen. The benchmark is the
@@ -8,22 +8,25 @@ rest, which nothing looks at; a range after the colon picks any others: `small-w
 cluster.
 
 Its editor, `small-world`, is the `pillow` editor that does what it understands and leaves out the rest, as painting
-editors do, where `pillow` refuses the whole. It is told where the subjects of an item stand, never what to do to them.
+editors do, where `pillow` refuses the whole. It knows where the subjects of an item are, but not what to do to them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 
 from PIL import Image
 
+from ier1_plugin.data.sets import RawItem
 from ier1_plugin.data.tables import Rejected
 from ier1_plugin.editors.base import Edit, EditError, Editor, split
 from ier1_plugin.editors.pillow.editor import pillow_editor
 from ier1_plugin.editors.pillow.operations import Fractions
-from ier1_plugin.evaluation.benchmarks.table import Benchmark, Options, RawItem
+from ier1_plugin.evaluation.benchmarks.table import Benchmark
+from ier1_plugin.evaluation.config import EvaluationConfig
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.small_world.world import Sample, edits_of, gold_image, samples
 
@@ -33,18 +36,36 @@ WORLD_SEED = 0
 """The builder's default: another seed has other crops, and a model may have been trained on them."""
 
 
-def small_world(argument: str, options: Options) -> Benchmark:
+def small_world(argument: str, config: EvaluationConfig) -> Benchmark:
     """The benchmark; `argument`: a range of item numbers, or "" for VALIDATED-ITEMS. EvaluationError: it is none."""
-    numbers = _range(argument)
+    numbers = range(VALIDATED, ITEMS)
+    if argument:
+        ends = re.fullmatch(r"(\d+)-(\d+)", argument)
+        if not ends or not int(ends[1]) < int(ends[2]) <= ITEMS:
+            raise EvaluationError(
+                f"{NAME}:{argument} is no range; wanted one such as {NAME}:400-600, at most to {ITEMS}"
+            )
+        numbers = range(int(ends[1]), int(ends[2]))
 
     def chosen() -> Iterator[Sample]:
         return islice(samples("val", WORLD_SEED), numbers.start, numbers.stop)
 
-    def drafts(wanted: frozenset[str]) -> Iterator[RawItem | Rejected]:
-        return (_draft(sample) for sample in chosen() if sample.id in wanted)
+    def raw_items(wanted: frozenset[str]) -> Iterator[RawItem | Rejected]:
+        for sample in chosen():
+            if sample.id in wanted:
+                photo, count = sample.photo.open(), len(sample.edits)
+                yield RawItem(
+                    id=sample.id,
+                    request=sample.request,
+                    cluster=f"{sample.photo.picture}:{','.join(map(str, sample.photo.crop))}",
+                    image=photo,
+                    actions=sample.gold.actions,
+                    difficulty=f"{count} edit{'s' if count > 1 else ''}",
+                    gold=gold_image(photo, edits_of(sample.id)),
+                )
 
     origin = f"validation split, items {numbers.start} to {numbers.stop - 1}"
-    return Benchmark(NAME, origin, lambda: (sample.id for sample in chosen()), drafts)
+    return Benchmark(NAME, origin, lambda: (sample.id for sample in chosen()), raw_items)
 
 
 def small_world_editor(argument: str) -> Editor:
@@ -52,44 +73,21 @@ def small_world_editor(argument: str) -> Editor:
     if argument:
         raise EditError(f"{NAME} takes no argument, got {argument!r}")
 
+    def lenient(places: Mapping[str, Fractions]) -> Edit:
+        exact = pillow_editor("", places=places)
+
+        def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+            for part in split(instruction):
+                with suppress(EditError):
+                    image = exact(image, part, seed)
+            return image
+
+        return edit
+
     def for_item(id: str) -> Edit:
         try:
-            return _lenient({edit.subject: edit.box for edit in edits_of(id) if edit.box})
+            return lenient({edit.subject: edit.box for edit in edits_of(id) if edit.box})
         except ValueError as error:
             raise EditError(f"{NAME} edits items of its own benchmark only: {error}") from None
 
-    return Editor(NAME, _lenient({}), preserves_size=False, for_item=for_item)
-
-
-def _lenient(places: Mapping[str, Fractions]) -> Edit:
-    exact = pillow_editor("", places=places)
-
-    def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
-        for part in split(instruction):
-            try:
-                image = exact(image, part, seed)
-            except EditError:
-                continue
-        return image
-
-    return edit
-
-
-def _draft(sample: Sample) -> RawItem:
-    photo, count = sample.photo.open(), len(sample.edits)
-    return RawItem(
-        id=sample.id,
-        request=sample.request,
-        cluster=f"{sample.photo.picture}:{','.join(map(str, sample.photo.crop))}",
-        image=photo,
-        actions=sample.gold.actions,
-        difficulty=f"{count} edit{'s' if count > 1 else ''}",
-        gold=gold_image(photo, edits_of(sample.id)),
-    )
-
-
-def _range(argument: str) -> range:
-    found = re.fullmatch(r"(\d+)-(\d+)", argument) if argument else None
-    if argument and (not found or not int(found[1]) < int(found[2]) <= ITEMS):
-        raise EvaluationError(f"{NAME}:{argument} is no range; wanted one such as {NAME}:400-600, at most to {ITEMS}")
-    return range(int(found[1]), int(found[2])) if found else range(VALIDATED, ITEMS)
+    return Editor(NAME, lenient({}), preserves_size=False, for_item=for_item)

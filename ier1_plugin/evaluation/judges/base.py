@@ -1,30 +1,32 @@
-"""What a judge is and what it looks at: one pair of images with its request, read from disk and made ready.
+"""A judge, and what it looks at: one pair of images with its request.
 
-question = question_of(Pair(item, "flux", Path("/study/systems/flux/images/psr-1a2b.png")), judge)
-question.blank.key       # what makes it the same question as another one: hashes of images, request and rubric ...
-question.case.edited     # 1024 x 683 RGB, as large as question.case.source
+judge.ask(judge.prepare(Case(source, edited, "remove the lamp")), 0, 0)
+-> Completion(text='{"reasoning": "It is gone.", "fulfilment": 4, "quality": 2, "preservation": 3}', ...)
+read_verdict(completion)     # (Score(4, 2, 3), "")
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ier1_plugin.evaluation.judges.store import MISSING
-from ier1_plugin.evaluation.records import BenchmarkItem, Judgement, Score
-from ier1_plugin.task.images import ImageError, fitted, open_image, read_file
+from ier1_plugin.chat.reply import json_in_reply
+from ier1_plugin.chat.request import Completion
+from ier1_plugin.evaluation.records import DIMENSIONS, BenchmarkItem, Score
+from ier1_plugin.runs.errors import one_line
 
 if TYPE_CHECKING:
     from PIL import Image
 
 ATTEMPTS = 3
-REQUESTS = 5
-# what a PNG says in words, such as a trace, makes no other picture (PNG specification, 11.3)
-PNG_SIGNATURE, PNG_WORDS = b"\x89PNG\r\n\x1a\n", (b"tEXt", b"zTXt", b"iTXt", b"tIME")
+# kinds of reasons why there is no score
+REFUSAL, UNREADABLE, OUT_OF_RANGE, MISSING, HTTP = "refusal", "unreadable", "out of range", "missing image", "http"
+SHOWN = 80
+# a PNG's text, such as a trace, makes no other picture (PNG specification, 11.3)
+PNG_SIGNATURE, PNG_TEXTS = b"\x89PNG\r\n\x1a\n", (b"tEXt", b"zTXt", b"iTXt", b"tIME")
 
 
 @dataclass(frozen=True)
@@ -39,49 +41,30 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Reply:
-    """One reply of a judge."""
-
-    score: Score | None
-    unscored: str = ""
-    """Why there is no score: its kind, a colon, more words."""
-    text: str = ""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    model: str = ""
-    final: bool = False
-    """True: asking again would bring the same."""
-
-
-@dataclass(frozen=True)
 class Judge:
-    """Something that scores edits."""
+    """Something that scores edits; it may be asked from several threads."""
 
     name: str
-    ask: Callable[[Any, int, int], Reply]
-    """(what `show` made, sample, how many replies could not be read) -> one reply, at the cost of one request.
+    ask: Callable[[Any, int, int], Completion]
+    """(what `prepare` returned, sample, number of replies to it that had no score) -> one more reply.
 
-    TransientError: a bad moment of the server. RequestRejected: it won't take this case. ChatError: it will take none.
+    TransientError: no answer, after all retries. RequestRejected: it won't take this case. ChatError: it will take none.
     """
     rubric_sha256: str
-    show: Callable[[Case], Any] = lambda case: case
+    prepare: Callable[[Case], Any] = lambda case: case
     """What `ask` needs of a case, such as the encoded images: made once for all samples and attempts."""
     max_side: int | None = None
-    """Longest side in pixels of what it is shown; None: the images as they are."""
+    """Longest side in pixels of the images that it is shown; None: the images as they are."""
     compares_with_gold: bool = False
     attempts: int = ATTEMPTS
     """Replies to a case before it stays unscored."""
-    requests: int = REQUESTS
-    """Requests for one reply while the server fails."""
-    backoff: float = 1.0
-    """Longest wait in seconds before the second request, doubled for each further one."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What evaluation.json keeps of it. Holds no secret."""
     close: Callable[[], None] = lambda: None
 
 
 class Pair(NamedTuple):
-    """What shall be judged: the paths in `item` and `edited` are absolute."""
+    """One edit to judge: the paths in `item` and `edited` are absolute."""
 
     item: BenchmarkItem
     system: str
@@ -89,30 +72,29 @@ class Pair(NamedTuple):
     """The edited image; a string is the reason why there is none."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """A pair with its files read, and the judgement of it but for what the judge says."""
+def read_verdict(completion: Completion) -> tuple[Score | None, str]:
+    """The score in a reply, or None and the reason, which begins with its kind and a colon. Nothing is guessed.
 
-    blank: Judgement
-    files: Mapping[str, bytes]
-    request: str
-    judge: Judge
-    problem: str = ""
-
-    @cached_property
-    def case(self) -> Case:
-        """ImageError: a file is no image."""
-        images = {name: _opened(name, data) for name, data in self.files.items()}
-        case = Case(request=self.request, **images)
-        if self.judge.max_side is None:
-            return case
-        size = bounded(case.source.size, self.judge.max_side)
-        return replace(case, source=fitted(case.source, size), edited=fitted(case.edited, size))
-
-    @cached_property
-    def shown(self) -> Any:
-        """What the judge is asked with. ImageError: a file is no image."""
-        return self.judge.show(self.case)
+    A score is exactly one JSON object with a whole number in range for each of DIMENSIONS; other keys are ignored.
+    """
+    if completion.refusal:
+        return None, f"{REFUSAL}: {one_line(completion.refusal)[:SHOWN]!r}"
+    if completion.cut_off:
+        return None, f"{UNREADABLE}: cut off at its length limit: {one_line(completion.text[-SHOWN:])!r}"
+    try:
+        values = json_in_reply(completion.text)
+    except ValueError as error:
+        return None, f"{UNREADABLE}: {one_line(error)}"
+    if not isinstance(values, dict) or not set(DIMENSIONS) <= set(values):
+        wanted = ", ".join(DIMENSIONS)
+        return None, f"{UNREADABLE}: {one_line(completion.text)[:SHOWN]!r}; wanted an object with {wanted}"
+    for name, highest in DIMENSIONS.items():
+        value = values[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1:
+            return None, f"{UNREADABLE}: {name} is {str(value)[:SHOWN]!r}; wanted a whole number from 0 to {highest}"
+        if not 0 <= value <= highest:
+            return None, f"{OUT_OF_RANGE}: {name} is {str(value)[:SHOWN]}; wanted 0 to {highest}"
+    return Score(*(int(values[name]) for name in DIMENSIONS)), ""
 
 
 def bounded(size: tuple[int, int], max_side: int) -> tuple[int, int]:
@@ -129,50 +111,7 @@ def content_sha256(data: bytes) -> str:
     while start < len(data):
         # a chunk: length (4 bytes), type (4), data, checksum (4)
         end = start + 12 + int.from_bytes(data[start : start + 4], "big")
-        if data[start + 4 : start + 8] not in PNG_WORDS:
+        if data[start + 4 : start + 8] not in PNG_TEXTS:
             digest.update(memoryview(data)[start:end])
         start = end
     return digest.hexdigest()
-
-
-def question_of(pair: Pair, judge: Judge) -> Question:
-    """Reads the files of the pair; one that can't be read is the `problem` of the question."""
-    paths: dict[str, Path | str | None] = {"source": Path(pair.item.image), "edited": pair.edited}
-    if judge.compares_with_gold:
-        paths["gold"] = Path(pair.item.gold_image) if pair.item.gold_image else "no gold edit"
-    files, problem = _read(paths)
-    hashes = {name: content_sha256(data) for name, data in files.items()}
-    # with another gold edit it is another question
-    asked = hashlib.sha256(pair.item.request.encode("utf-8", "replace") + hashes.get("gold", "").encode())
-    blank = Judgement(
-        item=pair.item.id,
-        system=pair.system,
-        judge=judge.name,
-        sample=0,
-        source_sha256=hashes.get("source", ""),
-        edited_sha256=hashes.get("edited", ""),
-        request_sha256=asked.hexdigest(),
-        rubric_sha256=judge.rubric_sha256,
-        score=None,
-    )
-    return Question(blank, files, pair.item.request, judge, problem)
-
-
-def _read(paths: Mapping[str, Path | str | None]) -> tuple[dict[str, bytes], str]:
-    """The files, and what is wrong if one is missing."""
-    files, problem = {}, ""
-    for name, path in paths.items():
-        try:
-            if not isinstance(path, Path):
-                raise ImageError(str(path))
-            files[name] = read_file(path)
-        except ImageError as error:
-            problem = problem or f"{MISSING}: {error}"
-    return files, problem
-
-
-def _opened(name: str, data: bytes) -> Image.Image:
-    try:
-        return open_image(data)
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from None

@@ -1,47 +1,48 @@
 """Judging: pairs of a source image and an edited one go in, a Judgement for each comes out; nothing is asked twice.
 
     judge = make_judge("openai:gpt-4o-2024-11-20")
-    with JudgementStore(judgements_file(Path("study"), judge.name)) as store:
-        for judgement in judge_all([Pair(item, "flux", Path("study/systems/flux/images/psr-1a2b.png"))], judge, store):
+    with JudgementStore(Path("evaluations/psr/judgements.sqlite")) as store:
+        for judgement in judge_all([Pair(item, "flux", Path("flux/images/psr-1a2b.png"))], judge, store):
             judgement.total      # 9, or None where judgement.unscored says why
 
-A moment of the server is waited out, a reply that can't be read is asked for again; what then has no score is unscored,
-never guessed. Every judgement, every failure too, is on disk before it is seen here. Tokens and seconds are those of
-its one reply; `judge_store.paid_tokens` sums up what all replies took.
+A reply without a score is asked for again; what then has none is unscored, never guessed. Every judgement, every failure
+too, is on disk before it is returned. Each reply stands in one record, with its own tokens; a record that takes over
+the reply to an equal question has 0 tokens.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_any,
-    stop_when_event_set,
-    wait_random_exponential,
+from ier1_plugin.chat.request import ChatError, RequestRejected, TransientError
+from ier1_plugin.evaluation.judges.base import (
+    HTTP,
+    MISSING,
+    REFUSAL,
+    Case,
+    Judge,
+    Pair,
+    bounded,
+    content_sha256,
+    read_verdict,
 )
-from tenacity.nap import sleep_using_event
-
-from ier1_plugin.chat.server import ChatError, RequestRejected, TransientError
-from ier1_plugin.evaluation.judges.base import Case, Judge, Pair, Question, Reply, question_of
-from ier1_plugin.evaluation.judges.store import HTTP, MISSING, JudgementStore
 from ier1_plugin.evaluation.records import EvaluationError, Judgement
 from ier1_plugin.runs.errors import one_line
+from ier1_plugin.runs.store import Store
 from ier1_plugin.runs.workers import as_completed
-from ier1_plugin.task.images import ImageError
+from ier1_plugin.task.images import ImageError, fitted, open_image, read_file
 
-__all__ = ["Case", "Judge", "Pair", "Reply", "judge_all"]
-
-MAX_BACKOFF = 60.0
+# nothing was paid for these, and the next run may fare better
+FREE = (MISSING, HTTP)
 # pairs that are made ready while `jobs` requests are under way; a decoded photo may take 300 MB, so not all at once
 PREPARING = 4
 # a server that fails so often in a row is down, whatever the pairs are
@@ -59,16 +60,77 @@ def judge_all(
     """`samples` judgements of every pair, whichever is done first; `pairs` are read as they are needed.
 
     What `store` holds is not asked for. EvaluationError: the judge can't be asked (a wrong key, a server that is down);
-    what was judged is kept.
+    what was judged is kept, and the judge is closed.
     """
     worker = _Worker(judge, store, samples, jobs)
-    with closing(as_completed(pairs, worker, jobs + PREPARING, worker.stop.set, on_warning)) as found:
-        for judgements in found:
+    with closing(as_completed(pairs, worker, jobs + PREPARING, worker.stop, on_warning)) as results:
+        for judgements in results:
             yield from judgements
 
 
-class _Stopped(Exception):
-    """The run is ending: no more requests."""
+class JudgementStore:
+    """The judgements of one evaluation, those of all its judges; safe to use from several threads."""
+
+    def __init__(self, file: Path, retry_unscored: bool = False) -> None:
+        """`retry_unscored`: True gives what was refused, unreadable or out of range all attempts anew.
+
+        What has a score is asked for in no run again; a missing image and a server that did not answer are tried again
+        in every run. RunError: the file is no store, or can't be used.
+        """
+        self._store = Store(file)
+        self._lock = threading.Lock()
+        self._claims: dict[str, threading.Lock] = {}
+        # (item, system, judge, sample) -> what counts of it; the judgement itself stays on disk
+        self._latest: dict[tuple[str, str, str, int], tuple[object, ...]] = {}
+        # question -> how many replies count no more, now that all attempts are made anew
+        self._given_up: Counter[str] = Counter()
+        for key, record in self._store:
+            judgement = Judgement.from_dict(record)
+            if not judgement.asked_again:
+                self._latest[judgement.who] = (key, judgement.score, judgement.unscored)
+            if retry_unscored and not judgement.score and judgement.kind not in FREE:
+                self._given_up[key] += 1
+
+    def __enter__(self) -> JudgementStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+
+    def claim(self, judgement: Judgement) -> threading.Lock:
+        """To be held while its question is asked, so that an equal one waits for the answer."""
+        with self._lock:
+            return self._claims.setdefault(_digest(judgement), threading.Lock())
+
+    def replies(self, judgement: Judgement) -> tuple[list[Judgement], int]:
+        """The replies to its question, whichever system it was asked for: one with a score, or else all that count.
+
+        Oldest first, with the number of those that count no more.
+        """
+        key = _digest(judgement)
+        records = [Judgement.from_dict(record) for record in self._store.get(key)]
+        scored = [one for one in records if one.score]
+        paid = [one for one in records if not one.score and one.kind not in FREE]
+        return scored[:1] or paid[self._given_up[key] :], self._given_up[key]
+
+    def keep(self, judgement: Judgement) -> Judgement:
+        """Writes a reply, and whatever else is not on record yet; returns the judgement that counts from now on."""
+        key = _digest(judgement)
+        if judgement.asked_again:
+            self._store.append(key, judgement.as_dict())
+            return judgement
+        says = key, judgement.score, judgement.unscored
+        with self._lock:
+            if self._latest.get(judgement.who) == says and (judgement.taken_over or judgement.kind in FREE):
+                earlier = map(Judgement.from_dict, reversed(self._store.get(key)))
+                return next(one for one in earlier if one.who == judgement.who and not one.asked_again)
+            self._store.append(key, judgement.as_dict())
+            self._latest[judgement.who] = says
+        return judgement
+
+    def export(self, file: Path) -> None:
+        """Writes all records as JSON lines, for people to read."""
+        self._store.export(file)
 
 
 class _Worker:
@@ -78,79 +140,136 @@ class _Worker:
         self._judge = judge
         self._store = store
         self._samples = samples
-        self._failures = 0
+        self._failures = self._under_way = 0
+        self._stopped = False
         self._preparing, self._asking = threading.Semaphore(PREPARING), threading.Semaphore(jobs)
-        self._backoff = wait_random_exponential(multiplier=judge.backoff, max=MAX_BACKOFF)
-        self.stop = threading.Event()
-        self._patiently = Retrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_any(stop_after_attempt(judge.requests), stop_when_event_set(self.stop)),
-            wait=self._pause,
-            sleep=sleep_using_event(self.stop),
-            reraise=True,
-        )
+        self._lock = threading.Lock()
 
     def __call__(self, pair: Pair) -> list[Judgement]:
-        question = question_of(pair, self._judge)
-        return [self._judged(question, replace(question.blank, sample=number)) for number in range(self._samples)]
+        """All samples of the pair. EvaluationError: the judge can't be asked."""
+        files, blank = self._read(pair)
+        # made by the first sample that asks, if any
+        prepared: list[Any] = []
+        judgements = []
+        for sample in range(self._samples):
+            one = replace(blank, sample=sample, date=_now())
+            if not one.unscored:
+                with self._store.claim(one):
+                    one = self._judged(one, files, pair.item.request, prepared)
+            judgements.append(self._store.keep(one))
+        return judgements
 
-    def _judged(self, question: Question, blank: Judgement) -> Judgement:
-        if question.problem:
-            return self._store.keep(replace(blank, unscored=question.problem, date=_now()))
-        with self._store.claim(blank.key):
-            paid = self._store.paid(blank.key)
-            return self._store.keep(_taken_over(paid, blank) if paid else self._asked(question, blank))
+    def stop(self) -> None:
+        """No more requests; those under way need not be waited for longer than for an answer."""
+        with self._lock:
+            self._stopped = True
+            if self._under_way:
+                # ends the waiting between two attempts
+                self._judge.close()
 
-    def _asked(self, question: Question, blank: Judgement) -> Judgement:
-        """The first reply with a score, or else the last one."""
-        try:
-            with self._preparing:
-                shown = question.shown
-        except ImageError as error:
-            return replace(blank, unscored=f"{MISSING}: {error}", date=_now())
-        before = self._store.asked_again(blank.key)
-        if before and (before[-1].score or len(before) >= self._judge.attempts):
-            return _taken_over(before[-1], blank)
-        return self._new_reply(shown, blank, len(before))
+    def _read(self, pair: Pair) -> tuple[dict[str, bytes], Judgement]:
+        """The files of the pair, and the judgement but for what the judge says; it is unscored if a file is missing."""
+        paths: dict[str, Path | str] = {"source": Path(pair.item.image), "edited": pair.edited}
+        if self._judge.compares_with_gold:
+            paths["gold"] = Path(pair.item.gold_image) if pair.item.gold_image else "no gold edit"
+        files, problem = {}, ""
+        for name, path in paths.items():
+            try:
+                if not isinstance(path, Path):
+                    raise ImageError(path)
+                files[name] = read_file(path)
+            except ImageError as error:
+                problem = problem or f"{MISSING}: {error}"
+        hashes = {name: content_sha256(data) for name, data in files.items()}
+        # with another gold edit it is another question
+        request = pair.item.request.encode("utf-8", "replace") + hashes.get("gold", "").encode()
+        return files, Judgement(
+            item=pair.item.id,
+            system=pair.system,
+            judge=self._judge.name,
+            sample=0,
+            source_sha256=hashes.get("source", ""),
+            edited_sha256=hashes.get("edited", ""),
+            request_sha256=hashlib.sha256(request).hexdigest(),
+            rubric_sha256=self._judge.rubric_sha256,
+            score=None,
+            unscored=problem,
+        )
 
-    def _new_reply(self, shown: Any, blank: Judgement, attempt: int) -> Judgement:
-        given_up = self._store.given_up(blank.key)
-        while True:
-            judgement, final = self._reply(shown, blank, given_up + attempt)
-            attempt += 1
-            if final or judgement.score or attempt >= self._judge.attempts:
-                return judgement
-            self._store.keep_to_ask_again(judgement)
+    def _judged(self, blank: Judgement, files: dict[str, bytes], request: str, prepared: list[Any]) -> Judgement:
+        """The first reply with a score, or else the last one: one that was paid for already, or a new one."""
+        replies, given_up = self._store.replies(blank)
+        done = [one for one in replies if not one.asked_again]
+        if not done and len(replies) >= self._judge.attempts:
+            done = replies
+        if done:
+            # the answer to an equal question costs nothing once more
+            whose = {"item": blank.item, "system": blank.system, "asked_again": False}
+            return replace(done[-1], **whose, prompt_tokens=0, completion_tokens=0, seconds=0.0)
+        if not prepared:
+            try:
+                with self._preparing:
+                    prepared.append(self._judge.prepare(self._case(files, request)))
+            except ImageError as error:
+                return replace(blank, unscored=f"{MISSING}: {error}")
+        for attempt in range(len(replies), self._judge.attempts):
+            reply, final = self._reply(blank, prepared[0], given_up + attempt)
+            if final or reply.score or attempt + 1 == self._judge.attempts:
+                return reply
+            self._store.keep(replace(reply, asked_again=True))
+        raise AssertionError("a judge has one attempt at least")
 
-    def _reply(self, shown: Any, blank: Judgement, attempt: int) -> tuple[Judgement, bool]:
-        start = time.perf_counter()
-        try:
-            reply = self._patiently(self._ask, shown, blank.sample, attempt)
-        except (TransientError, RequestRejected) as error:
-            self._count_failure(error)
-            reply = Reply(None, f"{HTTP}: {one_line(error)}", final=True)
-        except ChatError as error:
-            raise EvaluationError(f"{self._judge.name}: {error}") from None
-        else:
-            self._failures = 0
-        said = {name: getattr(reply, name) for name in ("score", "unscored", "prompt_tokens", "completion_tokens")}
-        seconds = round(time.perf_counter() - start, 3)
-        judgement = replace(blank, **said, reply=reply.text, model=reply.model, seconds=seconds, date=_now())
-        return judgement, reply.final
+    def _case(self, files: dict[str, bytes], request: str) -> Case:
+        images = {}
+        for name, data in files.items():
+            try:
+                images[name] = open_image(data)
+            except ImageError as error:
+                raise ImageError(f"{name}: {error}") from None
+        case = Case(request=request, **images)
+        if self._judge.max_side is None:
+            return case
+        size = bounded(case.source.size, self._judge.max_side)
+        return replace(case, source=fitted(case.source, size), edited=fitted(case.edited, size))
 
-    def _ask(self, shown: Any, sample: int, attempt: int) -> Reply:
+    def _reply(self, blank: Judgement, prepared: Any, attempt: int) -> tuple[Judgement, bool]:
+        """One reply, and whether asking again would bring no other."""
         with self._asking:
-            if self.stop.is_set():
-                raise _Stopped
-            return self._judge.ask(shown, sample, attempt)
-
-    def _pause(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        return max(getattr(error, "wait", 0.0), self._backoff(state))
+            with self._lock:
+                if self._stopped:
+                    raise _Stopped
+                self._under_way += 1
+            start = time.perf_counter()
+            try:
+                completion = self._judge.ask(prepared, blank.sample, attempt)
+            except (TransientError, RequestRejected) as error:
+                if isinstance(error, RequestRejected) and error.filtered:
+                    return replace(blank, unscored=f"{REFUSAL}: {one_line(error)}", date=_now()), True
+                self._count_failure(error)
+                return replace(blank, unscored=f"{HTTP}: {one_line(error)}", date=_now()), True
+            except ChatError as error:
+                raise EvaluationError(f"{self._judge.name}: {error}") from None
+            finally:
+                with self._lock:
+                    self._under_way -= 1
+        self._failures = 0
+        score, unscored = read_verdict(completion)
+        judgement = replace(
+            blank,
+            score=score,
+            unscored=unscored,
+            reply=completion.text or completion.refusal,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            seconds=round(time.perf_counter() - start, 3),
+            date=_now(),
+            model=completion.model,
+        )
+        return judgement, False
 
     def _count_failure(self, error: ChatError) -> None:
-        if self.stop.is_set():
-            # it had not all its requests, so nothing is known about it
+        if self._stopped:
+            # it did not get all its attempts, so nothing is known about it
             raise _Stopped from None
         self._failures += 1
         if self._failures >= MAX_FAILURES_IN_A_ROW:
@@ -160,10 +279,12 @@ class _Worker:
             )
 
 
-def _taken_over(earlier: Judgement, blank: Judgement) -> Judgement:
-    """The answer to an equal question; it costs nothing once more."""
-    whose = {"item": blank.item, "system": blank.system}
-    return replace(earlier, **whose, prompt_tokens=0, completion_tokens=0, seconds=0.0)
+class _Stopped(Exception):
+    """The run is ending: no more requests."""
+
+
+def _digest(judgement: Judgement) -> str:
+    return hashlib.sha256(repr(judgement.key).encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _now() -> str:

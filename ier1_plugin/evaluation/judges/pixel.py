@@ -1,7 +1,7 @@
 """The judge of the small world: it compares with the gold edit, pixel by pixel, and asks no model.
 
-    pixel_judge().ask(Case(source, edited, "make it brighter", gold=gold), 0, 0)
-    -> Reply(score=Score(fulfilment=4, quality=3, preservation=3), ...)     # edited and gold are equal
+    pixel_score(source, edited, gold)
+    -> Score(fulfilment=4, quality=3, preservation=3)     # edited and gold are equal
 
 With S, E, G for the source, the edited and the gold image (E and S are brought to G's size first), all values 0 to 255:
 
@@ -17,10 +17,13 @@ Whoever comes nearer to G in every pixel never scores lower. A judgement without
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+from ier1_plugin.chat.request import Completion, RequestRejected
 from ier1_plugin.evaluation.judges import PIXEL
-from ier1_plugin.evaluation.judges.base import Case, Judge, Reply
+from ier1_plugin.evaluation.judges.base import Case, Judge
 from ier1_plugin.evaluation.records import DIMENSIONS, Score
 from ier1_plugin.task.images import fitted
 
@@ -35,62 +38,41 @@ EXACT = Score(**DIMENSIONS)
 
 
 def pixel_judge() -> Judge:
-    """The judge; it needs no settings, no key and no patience."""
+    """The judge; it needs no settings and no key."""
+
+    def ask(case: Case, sample: int, attempt: int) -> Completion:
+        if case.gold is None:
+            raise RequestRejected("no gold edit")
+        score = pixel_score(case.source, case.edited, case.gold)
+        return Completion(json.dumps(asdict(score)), prompt_tokens=0, completion_tokens=0)
+
     # a judgement by another definition is another judgement
     definition = hashlib.sha256((__doc__ or "").encode()).hexdigest()
-    return Judge(PIXEL, _ask, definition, compares_with_gold=True, attempts=1, requests=1)
+    return Judge(PIXEL, ask, definition, compares_with_gold=True, attempts=1)
 
 
 def pixel_score(source: Image.Image, edited: Image.Image, gold: Image.Image) -> Score:
     """RGB images of any sizes."""
     if edited.size == gold.size and edited.tobytes() == gold.tobytes():
         return EXACT
-    before, after, wanted = (_values(fitted(image, gold.size)) for image in (source, edited, gold))
-    harm = _harm(before, after, wanted)
-    return Score(
-        fulfilment=_done(before, after, wanted),
-        quality=_points(_worst_tile(harm), QUALITY_STEPS),
-        preservation=_points(float(harm.mean()), PRESERVATION_STEPS),
-    )
-
-
-def _ask(case: Case, sample: int, attempt: int) -> Reply:
-    if case.gold is None:
-        return Reply(None, "missing image: no gold edit", final=True)
-    return Reply(pixel_score(case.source, case.edited, case.gold))
-
-
-def _values(image: Image.Image) -> Any:
     import numpy as np
 
     # signed: differences go below 0
-    return np.asarray(image, dtype=np.int16)
-
-
-def _done(before: Any, after: Any, wanted: Any) -> int:
+    before, after, wanted = (np.asarray(fitted(image, gold.size), dtype=np.int16) for image in (source, edited, gold))
     way = int(abs(before - wanted).sum(dtype=int))
     left = int((abs(after - wanted) * (before != wanted)).sum(dtype=int))
-    if not way or left >= way:
-        return 0
-    return min(DIMENSIONS["fulfilment"] - 1, DIMENSIONS["fulfilment"] * (way - left) // way)
-
-
-def _harm(before: Any, after: Any, wanted: Any) -> Any:
-    """How far each value lies outside of what source and gold span."""
-    import numpy as np
-
+    most = DIMENSIONS["fulfilment"]
+    # how far each value lies outside of what source and gold span
     low, high = np.minimum(before, wanted), np.maximum(before, wanted)
-    return np.maximum(low - after, 0) + np.maximum(after - high, 0)
-
-
-def _worst_tile(harm: Any) -> float:
-    import numpy as np
-
+    harm = np.maximum(low - after, 0) + np.maximum(after - high, 0)
     rows = np.array_split(harm, min(TILES, harm.shape[0]), axis=0)
     tiles = (tile for row in rows for tile in np.array_split(row, min(TILES, harm.shape[1]), axis=1))
-    return max(float(tile.mean()) for tile in tiles)
 
+    def points(harm: float, steps: tuple[float, float]) -> int:
+        return 3 - (harm > 0) - sum(harm > step * RANGE for step in steps)
 
-def _points(harm: float, steps: tuple[float, float]) -> int:
-    """3 for none, 2, 1 or 0."""
-    return 3 - (harm > 0) - sum(harm > step * RANGE for step in steps)
+    return Score(
+        fulfilment=min(most - 1, most * (way - left) // way) if left < way else 0,
+        quality=points(max(float(tile.mean()) for tile in tiles), QUALITY_STEPS),
+        preservation=points(float(harm.mean()), PRESERVATION_STEPS),
+    )

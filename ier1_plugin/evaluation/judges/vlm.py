@@ -1,150 +1,117 @@
-"""A judge behind an OpenAI-compatible server.
+"""Vision-language models as judges: two labelled images and the rubric go in, a JSON object with three scores comes out.
 
-    made = make("gpt-4o-2024-11-20", "", JudgePrompt.read(), Asking(), timeout=120.0, max_tokens=None, tell=print)
-    made.ask(made.show(Case(source, edited, "remove the lamp")), 0, 0)
-    -> Reply(score=Score(4, 2, 3), text='{"reasoning": "The lamp is gone, ...", "fulfilment": 4, ...}', ...)
-
-The reply is held to its form by a JSON schema, by plain JSON where a server knows no schemas, or by the words alone.
+judge = vlm_judge("gemini:gemini-2.5-flash")
+judge.ask(judge.prepare(Case(source, edited, "remove the lamp")), 0, 0)
+-> Completion(text='{"reasoning": "The lamp is gone.", "fulfilment": 4, "quality": 2, "preservation": 3}', ...)
 """
 
 from __future__ import annotations
 
-import re
-import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from ier1_plugin.chat.endpoint import Endpoint, text_of
-from ier1_plugin.chat.request import RequestRejected
-from ier1_plugin.chat.server import OPENAI
-from ier1_plugin.evaluation.judges.base import Case, Reply
-from ier1_plugin.evaluation.judges.prompt import EDITED_LABEL, SOURCE_LABEL, Asking, JudgeBackend, JudgePrompt
-from ier1_plugin.evaluation.judges.verdict import cut_off, read_reply, refusal
-from ier1_plugin.evaluation.records import DIMENSIONS
-from ier1_plugin.task.images import data_url
+from ier1_plugin.chat import ChatError, ChatRequest, Completion, make_chat
+from ier1_plugin.chat.server import without_password
+from ier1_plugin.evaluation.judges.base import ATTEMPTS, Case, Judge
+from ier1_plugin.evaluation.judges.prompt import JudgePrompt
+from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError
+from ier1_plugin.task.images import encode, png_bytes
 
+KINDS = "openai:MODEL, openai:BASE_URL#MODEL, gemini:MODEL, local:FOLDER or pixel"
+# JPEG holds no more (ITU-T T.81 has 16 bits for a side)
+MAX_SIDE, MOST_SIDE = 1024, 65535
+PNG, JPEG = "png", "jpeg"
+# what differs from these makes another judge and is part of its name
+DEFAULTS = {"max_side": MAX_SIDE, "image_format": JPEG, "temperature": 0.0}
+# where several judgements of one edit are wanted, they must be able to differ
+SEVERAL = 1.0
+# a question that was answered badly is not asked the same way again
+SECOND_TEMPERATURE = 0.7
 # a verdict is short; the rest is room for models that reason first, and an end to those that never stop
 MAX_TOKENS = 4096
-_SCALES = {name: {"type": "integer", "enum": list(range(highest + 1))} for name, highest in DIMENSIONS.items()}
-# strict mode of OpenAI's structured outputs: every key required and no others; what is written first is thought first
+SOURCE_LABEL, EDITED_LABEL = "Source image:", "Edited image:"
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "properties": {"reasoning": {"type": "string"}, **_SCALES},
+    "properties": {
+        # first, so that the model thinks before it scores
+        "reasoning": {"type": "string"},
+        **{name: {"type": "integer", "enum": list(range(highest + 1))} for name, highest in DIMENSIONS.items()},
+    },
     "required": ["reasoning", *DIMENSIONS],
     "additionalProperties": False,
 }
-FORMS: tuple[dict[str, Any] | None, ...] = (
-    {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": SCHEMA}},
-    {"type": "json_object"},
-    None,
-)
-# how servers name the form of the reply when they refuse it
-_FORM_NAMES = re.compile(r"response.?format|json.?schema|json.?object|structured|grammar|guided", re.IGNORECASE)
-_FILTERED = re.compile(
-    r"content.?filter|content management policy|content.?policy|safety system|responsible.?ai", re.IGNORECASE
-)
 
 
-def make(
-    model: str,
-    base_url: str,
-    prompt: JudgePrompt,
-    asking: Asking,
-    timeout: float,
-    max_tokens: int | None,
-    on_warning: Callable[[str], None],
-) -> JudgeBackend:
-    """ChatError: no key, no client, a bad address."""
-    endpoint = Endpoint(base_url, model, timeout, on_warning)
-    form = _Form(endpoint.address, on_warning)
+def vlm_judge(
+    spec: str,
+    *,
+    max_side: int = MAX_SIDE,
+    rubric: Path | None = None,
+    samples: int = 1,
+    temperature: float | None = None,
+    image_format: str = JPEG,
+    timeout: float = 120.0,
+    max_tokens: int = MAX_TOKENS,
+    attempts: int = ATTEMPTS,
+    requests: int = 5,
+    backoff: float = 1.0,
+    on_warning: Callable[[str], None] = lambda line: None,
+) -> Judge:
+    """The judge of a model that `chat.make_chat` knows.
 
-    def ask(messages: list[dict[str, Any]], sample: int, attempt: int) -> Reply:
-        temperature, seed = asking.sampling(sample, attempt)
-        parameters = {"temperature": temperature, "seed": seed, "max_completion_tokens": max_tokens or MAX_TOKENS}
-        try:
-            return read(form.complete(endpoint, messages, parameters))
-        except RequestRejected as error:
-            # the code of the client's error stands in none of its messages
-            if _FILTERED.search(f"{error} {getattr(error.__context__, 'code', '')}"):
-                return _reply(None, f"refusal: {error}", final=True)
-            raise
+    `max_side` in pixels, `timeout` in seconds a request, `max_tokens` of a reply. `requests` for one reply while the
+    server fails; `backoff`: longest wait in seconds before the second of them. `image_format`: JPEG (at
+    images.JPEG_QUALITY) takes a tenth of PNG's time, and far fewer bytes. `temperature`: None for 0, or 1 where there
+    are several `samples`, which could not differ at 0. So a judge of one sample and a judge of several have two names
+    and take over nothing from each other; only from two samples on are further ones added to what is there. To begin
+    with one sample and add to it later, give a `temperature` of 1 from the start.
 
-    return JudgeBackend(ask, partial(_messages, prompt, asking), endpoint.close, _known(endpoint.address))
+    EvaluationError: there is no such judge, or it is not available on this machine (no key, no client).
+    """
+    if temperature is None:
+        temperature = SEVERAL if samples > 1 else 0.0
+    if not 0 < max_side <= MOST_SIDE:
+        raise EvaluationError(f"max_side is {max_side}; wanted a number of pixels from 1 to {MOST_SIDE}")
+    if image_format not in (PNG, JPEG):
+        raise EvaluationError(f"image_format is {image_format!r}; wanted {PNG} or {JPEG}")
+    if spec.partition(":")[0] not in ("openai", "gemini", "local"):
+        raise EvaluationError(f"{without_password(spec)!r} names no judge; wanted {KINDS}")
+    prompt = JudgePrompt.read(rubric)
+    try:
+        chat = make_chat(spec, timeout=timeout, attempts=requests, backoff=backoff, on_warning=on_warning)
+    except ChatError as error:
+        raise EvaluationError(f"judge {without_password(spec)}: {error}") from None
+    settings = {"max_side": max_side, "image_format": image_format, "temperature": temperature}
+    changed = [f"{name}={value}" for name, value in settings.items() if value != DEFAULTS[name]]
+    save = png_bytes if image_format == PNG else partial(encode, lossless=False)
 
+    def prepare(case: Case) -> ChatRequest:
+        image = {"type": "image"}
+        source, edited, question = (
+            {"type": "text", "text": text} for text in (SOURCE_LABEL, EDITED_LABEL, prompt.question(case.request))
+        )
+        return ChatRequest(
+            [{"role": "user", "content": [source, image, edited, image, question]}],
+            (save(case.source), save(case.edited)),
+            max_tokens=max_tokens,
+            # weights in this process can't be held to one; the rubric spells the form out
+            schema=None if chat.local else SCHEMA,
+        )
 
-def read(completion: dict[str, Any]) -> Reply:
-    """The reply in a chat completion."""
-    first = completion["choices"][0] if isinstance(completion["choices"], list) else None
-    choice = first if isinstance(first, dict) else {}
-    message, text = choice.get("message"), text_of(completion)
-    refused = isinstance(message, dict) and message.get("refusal")
-    if refused or choice.get("finish_reason") == "content_filter":
-        verdict = refusal(text)
-    elif choice.get("finish_reason") == "length":
-        verdict = cut_off(text)
-    else:
-        verdict = read_reply(text)
-    usage = completion.get("usage")
-    return _reply(*verdict, text=text, usage=usage, model=str(completion.get("model") or ""))
+    def ask(request: ChatRequest, sample: int, attempt: int) -> Completion:
+        again = max(temperature, SECOND_TEMPERATURE) if attempt else temperature
+        return chat(replace(request, temperature=again, seed=sample + 1000 * attempt))
 
-
-def _known(address: str) -> str:
-    """The address, or OPENAI however its own one is written."""
-    return OPENAI if urlsplit(address).hostname == OPENAI else address
-
-
-class _Form:
-    """The strictest form of reply that the server takes; safe to use from several threads."""
-
-    def __init__(self, address: str, on_warning: Callable[[str], None]) -> None:
-        self._address = address
-        self._tell = on_warning
-        self._rung = 0
-        self._lock = threading.Lock()
-
-    def complete(
-        self, endpoint: Endpoint, messages: list[dict[str, Any]], parameters: dict[str, Any]
-    ) -> dict[str, Any]:
-        while True:
-            rung = self._rung
-            form = {"response_format": FORMS[rung]} if FORMS[rung] else {}
-            try:
-                return endpoint.complete(messages, parameters | form)
-            except RequestRejected as error:
-                if not form or not _FORM_NAMES.search(str(error)):
-                    raise
-                self._concede(rung)
-
-    def _concede(self, rung: int) -> None:
-        with self._lock:
-            # several threads may be refused at once; one step is enough
-            if self._rung == rung:
-                self._rung += 1
-                kinds = [form["type"] if form else "the form in words" for form in FORMS]
-                self._tell(f"{self._address} refused {kinds[rung]}: going on with {kinds[rung + 1]}")
-
-
-def _messages(prompt: JudgePrompt, asking: Asking, case: Case) -> list[dict[str, Any]]:
-    source, edited = asking.images(case)
-    content = [_text(SOURCE_LABEL), _image(source), _text(EDITED_LABEL), _image(edited)]
-    return [{"role": "user", "content": [*content, _text(prompt.question(case.request))]}]
-
-
-def _text(words: str) -> dict[str, Any]:
-    return {"type": "text", "text": words}
-
-
-def _image(encoded: bytes) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": data_url(encoded)}}
-
-
-def _reply(score: Any, unscored: str, *, usage: Any = None, **more: Any) -> Reply:
-    counts = usage if isinstance(usage, dict) else {}
-    tokens = {name: _count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens")}
-    return Reply(score, unscored, **tokens, **more)
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return Judge(
+        name=chat.name + (f" ({', '.join(changed)})" if changed else ""),
+        ask=ask,
+        prepare=prepare,
+        rubric_sha256=prompt.sha256,
+        max_side=max_side,
+        attempts=attempts,
+        settings=settings | {"rubric": str(rubric or "judge.jinja")},
+        close=chat.close,
+    )

@@ -1,0 +1,360 @@
+"""Judging with a judge in this process: what stays unscored and why, what is kept, and what is never asked twice."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes.judge_runs import BAD, GOOD, completion_of, fake, image, item, pair, records, run
+from PIL import Image
+
+from ier1_plugin.chat import ChatError, Completion, RequestRejected, TransientError
+from ier1_plugin.evaluation.folder import JUDGEMENTS, read_judgements
+from ier1_plugin.evaluation.judges.base import Case, Pair, bounded, content_sha256
+from ier1_plugin.evaluation.judges.judging import MAX_FAILURES_IN_A_ROW, PREPARING, JudgementStore, judge_all
+from ier1_plugin.evaluation.records import EvaluationError, Judgement, Score
+from ier1_plugin.runs.store import Store
+from ier1_plugin.runs.workers import WINDOW
+from ier1_plugin.task.images import encode, png_bytes
+
+REFUSAL = Completion("", refusal="no", prompt_tokens=700, completion_tokens=5)
+TOO_HIGH = replace(BAD, text='{"fulfilment": 4, "quality": 7, "preservation": 1}')
+
+
+class Killed(BaseException):
+    pass
+
+
+def tokens(folder: Path) -> int:
+    """Of all replies that were ever paid for."""
+    return sum((record["prompt_tokens"] or 0) + (record["completion_tokens"] or 0) for record in records(folder))
+
+
+def in_the_queue(jobs: int) -> int:
+    return WINDOW * (jobs + PREPARING)
+
+
+def test_a_judgement_says_what_was_judged_by_whom_and_what_came(tmp_path: Path):
+    judge, _ = fake(GOOD)
+    (judgement,) = run(judge, tmp_path, [pair(tmp_path)])
+    assert judgement.who == ("lamp", "flux", "fake", 0)
+    assert (judgement.score, judgement.total, judgement.unscored) == (Score(4, 2, 3), 9, "")
+    assert (judgement.reply, judgement.model, judgement.prompt_tokens) == (GOOD.text, "fake-2026", 700)
+    assert len(judgement.date) == len("2026-11-25T10:11:12+00:00")
+    assert [Judgement.from_dict(record) for record in records(tmp_path)] == [judgement]
+
+
+def test_a_second_run_asks_nothing_and_writes_nothing(tmp_path: Path):
+    judge, asked = fake(GOOD)
+    pairs = [pair(tmp_path, id) for id in ("lamp", "sofa", "cat")]
+    first = run(judge, tmp_path, pairs, samples=2)
+    second = run(judge, tmp_path, pairs, samples=2)
+    assert len(asked) == 6
+    assert sorted(map(repr, first)) == sorted(map(repr, second))
+    assert len(records(tmp_path)) == 6
+
+
+def test_more_samples_ask_only_for_the_new_ones(tmp_path: Path):
+    judge, asked = fake(GOOD)
+    run(judge, tmp_path, [pair(tmp_path)], samples=2)
+    assert len(run(judge, tmp_path, [pair(tmp_path)], samples=5)) == 5
+    assert sorted(sample for _, sample, _ in asked) == [0, 1, 2, 3, 4]
+
+
+def test_another_judge_request_rubric_or_image_is_another_question(tmp_path: Path):
+    judge, asked = fake(GOOD)
+    first = pair(tmp_path)
+    run(judge, tmp_path, [first])
+    run(judge, tmp_path, [first._replace(item=item(tmp_path, request="remove the sofa"))])
+    run(judge, tmp_path, [first._replace(edited=image(tmp_path, "else", (1, 2, 3)))])
+    assert len(asked) == 3
+    run(replace(judge, rubric_sha256="another"), tmp_path, [first])
+    run(replace(judge, name="another"), tmp_path, [first])
+    assert len(asked) == 5
+    run(judge, tmp_path, [first])
+    assert len(asked) == 5
+
+
+def test_an_equal_question_of_another_system_is_asked_once_also_at_the_same_time(tmp_path: Path):
+    def slowly(case: Case) -> Completion:
+        time.sleep(0.2)
+        return GOOD
+
+    judge, asked = fake(slowly)
+    pairs = [pair(tmp_path)._replace(system=f"system-{number}") for number in range(8)]
+    for _ in range(2):
+        judgements = run(judge, tmp_path, pairs, jobs=8)
+        assert {judgement.system: judgement.total for judgement in judgements} == {one.system: 9 for one in pairs}
+    assert len(asked) == 1
+    assert sorted(record["prompt_tokens"] for record in records(tmp_path)) == [0] * 7 + [700]
+
+
+def test_a_trace_inside_a_png_makes_no_other_picture(tmp_path: Path):
+    judge, asked = fake(GOOD)
+    first = pair(tmp_path)
+    run(judge, tmp_path, [first])
+    assert isinstance(first.edited, Path)
+    first.edited.write_bytes(png_bytes(Image.open(first.edited).copy(), '{"seed": 7}'))
+    run(judge, tmp_path, [first])
+    assert len(asked) == 1
+
+
+def test_a_pixel_does_make_another_picture():
+    red, nearly = Image.new("RGB", (9, 9), (255, 0, 0)), Image.new("RGB", (9, 9), (255, 0, 1))
+    assert content_sha256(png_bytes(red)) == content_sha256(png_bytes(red, "a trace"))
+    assert content_sha256(png_bytes(red)) != content_sha256(png_bytes(nearly))
+    assert content_sha256(encode(red, lossless=False)) != content_sha256(encode(nearly, lossless=True))
+    # a torn or odd file is hashed as it is, to the end
+    assert content_sha256(png_bytes(red)[:-3]) != content_sha256(png_bytes(red))
+
+
+def test_a_reply_that_cannot_be_read_is_asked_for_again_and_kept(tmp_path: Path):
+    judge, asked = fake(BAD, BAD, GOOD)
+    (judgement,) = run(judge, tmp_path, [pair(tmp_path)])
+    assert [attempt for _, _, attempt in asked] == [0, 1, 2]
+    assert (judgement.score, judgement.prompt_tokens, judgement.completion_tokens) == (Score(4, 2, 3), 700, 30)
+    assert [record["asked_again"] for record in records(tmp_path)] == [True, True, False]
+    assert tokens(tmp_path) == 3 * 700 + 5 + 5 + 30
+    assert list(read_judgements(tmp_path)) == [judgement]
+
+
+@pytest.mark.parametrize(("reply", "kind"), [(BAD, "unreadable"), (REFUSAL, "refusal"), (TOO_HIGH, "out of range")])
+def test_what_stays_unscored_gets_all_attempts_anew_only_where_that_is_wanted(
+    reply: Completion, kind: str, tmp_path: Path
+):
+    for retry, attempts in ((False, [0, 1, 2]), (True, [3, 4, 5]), (True, [6, 7, 8]), (False, [])):
+        judge, asked = fake(reply, attempts=3)
+        (judgement,) = run(judge, tmp_path, [pair(tmp_path)], retry_unscored=retry)
+        assert [attempt for _, _, attempt in asked] == attempts
+        assert (judgement.score, judgement.kind) == (None, kind)
+    assert tokens(tmp_path) == 9 * 705
+
+
+def test_another_chance_is_given_to_nothing_that_has_a_score_and_counts_in_later_runs(tmp_path: Path):
+    pairs = [pair(tmp_path, id) for id in ("lamp", "sofa", "cat")]
+    run(fake(lambda case: BAD if "sofa" in case.request else GOOD)[0], tmp_path, pairs)
+    for number, retry in enumerate((True, False, True)):
+        judge, asked = fake(completion_of(Score(1, 1, 1)) if not number else BAD)
+        judgements = run(judge, tmp_path, pairs, retry_unscored=retry)
+        assert [case.request for case, _, _ in asked] == ([] if number else ["remove the sofa"])
+        assert {judgement.item: judgement.total for judgement in judgements} == {"lamp": 9, "sofa": 3, "cat": 9}
+
+
+def test_another_chance_is_given_once_to_equal_questions(tmp_path: Path):
+    both = [pair(tmp_path), pair(tmp_path)._replace(system="sdxl")]
+    run(fake(BAD, attempts=2)[0], tmp_path, both)
+    judge, asked = fake(BAD, attempts=2)
+    assert len(run(judge, tmp_path, both, retry_unscored=True)) == 2
+    assert len(asked) == 2
+    assert tokens(tmp_path) == 4 * 705
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_bad_replies_before_a_kill_count_after_it_unless_all_attempts_are_made_anew(retry: bool, tmp_path: Path):
+    with pytest.raises(Killed):
+        run(fake(BAD, Killed())[0], tmp_path, [pair(tmp_path)])
+    judge, asked = fake(BAD, attempts=3)
+    run(judge, tmp_path, [pair(tmp_path)], retry_unscored=retry)
+    assert [attempt for _, _, attempt in asked] == ([1, 2, 3] if retry else [1, 2])
+    assert tokens(tmp_path) == (1 + len(asked)) * 705
+
+
+def test_what_a_content_filter_stopped_is_not_asked_again(tmp_path: Path):
+    judge, asked = fake(RequestRejected("content filter", filtered=True))
+    for _ in range(2):
+        (judgement,) = run(judge, tmp_path, [pair(tmp_path)])
+        assert judgement.unscored == "refusal: content filter"
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("error", [TransientError("127.0.0.1: HTTP 503"), RequestRejected("127.0.0.1: too long")])
+def test_a_request_without_an_answer_leaves_it_unscored_until_the_next_run(error: ChatError, tmp_path: Path):
+    judge, asked = fake(error)
+    (judgement,) = run(judge, tmp_path, [pair(tmp_path)])
+    assert (judgement.score, judgement.unscored) == (None, f"http: {error}")
+    assert len(asked) == 1
+    (judgement,) = run(fake(GOOD)[0], tmp_path, [pair(tmp_path)])
+    assert judgement.total == 9
+    assert [record["unscored"][:5] for record in records(tmp_path)] == ["http:", ""]
+
+
+def test_a_wrong_key_ends_the_run_with_one_line(tmp_path: Path):
+    judge, asked = fake(ChatError("the key in OPENAI_API_KEY was not accepted (HTTP 401)"))
+    pairs = [pair(tmp_path, f"lamp-{number}") for number in range(100)]
+    with pytest.raises(EvaluationError, match=r"^fake: the key in OPENAI_API_KEY was not accepted \(HTTP 401\)$"):
+        run(judge, tmp_path, pairs, jobs=2)
+    assert len(asked) <= in_the_queue(jobs=2)
+
+
+def test_a_dead_server_ends_the_run_and_what_was_judged_is_kept(tmp_path: Path):
+    judge, asked = fake(GOOD, GOOD, TransientError("connection refused"))
+    pairs = [pair(tmp_path, f"lamp-{number}") for number in range(100)]
+    with pytest.raises(EvaluationError, match=r"fake has failed \d+ times in a row, .*: connection refused"):
+        run(judge, tmp_path, pairs, jobs=1)
+    # others were in the queue when the last failure was noticed
+    assert 0 <= len(asked) - 2 - MAX_FAILURES_IN_A_ROW <= in_the_queue(jobs=1)
+    assert len([record for record in records(tmp_path) if record["score"]]) == 2
+
+
+def test_failures_between_good_answers_end_nothing(tmp_path: Path):
+    judge, _ = fake(*[TransientError("x"), GOOD] * 40)
+    pairs = [pair(tmp_path, f"lamp-{number}") for number in range(80)]
+    assert len(run(judge, tmp_path, pairs, jobs=1)) == 80
+
+
+def test_a_run_that_ends_early_waits_for_no_further_attempt(tmp_path: Path):
+    closed: list[bool] = []
+
+    def ask(case: Case, sample: int, attempt: int) -> Completion:
+        if "cat" in case.request:
+            raise ChatError("no credit")
+        while not closed:
+            time.sleep(0.01)
+        raise TransientError("closed while it waited")
+
+    judge = replace(fake(GOOD)[0], ask=ask, close=lambda: closed.append(True))
+    with pytest.raises(EvaluationError, match="no credit"):
+        run(judge, tmp_path, [pair(tmp_path, id) for id in ("lamp", "sofa", "cat")], jobs=3)
+    # nothing is known about what was cut short
+    assert records(tmp_path) == []
+
+
+def test_an_item_without_an_edited_image_is_unscored_with_the_reason(tmp_path: Path):
+    judge, asked = fake(GOOD)
+    missing = Pair(item(tmp_path), "flux", "the editor ran out of memory")
+    for _ in range(2):
+        judgements = run(judge, tmp_path, [missing], samples=2)
+        assert {judgement.unscored for judgement in judgements} == {"missing image: the editor ran out of memory"}
+        assert {judgement.edited_sha256 for judgement in judgements} == {""}
+    assert (len(asked), len(records(tmp_path))) == (0, 2)
+    # made at last
+    (judgement,) = run(judge, tmp_path, [pair(tmp_path)])
+    assert judgement.total == 9
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (None, "missing image: image file .* can't be read: No such file or directory"),
+        (b"", "missing image: edited: image is empty"),
+        (b"hello", "missing image: edited: not an image"),
+        (png_bytes(Image.new("RGB", (64, 64)))[:60], "missing image: edited: image is damaged"),
+    ],
+)
+def test_an_edited_image_that_is_none_is_unscored_with_the_reason(data: bytes | None, reason: str, tmp_path: Path):
+    judge, asked = fake(GOOD)
+    file = tmp_path / "edited.png"
+    if data is not None:
+        file.write_bytes(data)
+    (judgement,) = run(judge, tmp_path, [Pair(item(tmp_path), "flux", file)])
+    assert judgement.score is None
+    assert re.match(reason, judgement.unscored)
+    assert not asked
+
+
+@pytest.mark.parametrize(("max_side", "wanted"), [(100, ((100, 50), (100, 50))), (None, ((300, 150), (70, 90)))])
+def test_the_edited_image_is_brought_to_the_size_of_the_source_where_there_is_a_bound(
+    max_side: int | None, wanted: tuple[tuple[int, int], ...], tmp_path: Path
+):
+    judge, asked = fake(GOOD, max_side=max_side)
+    wide = replace(item(tmp_path), image=str(image(tmp_path, "wide", (9, 9, 9), (300, 150))))
+    run(judge, tmp_path, [Pair(wide, "flux", image(tmp_path, "tall", (1, 2, 3), (70, 90)))])
+    case = asked[0][0]
+    assert (case.source.size, case.edited.size) == wanted
+    assert (case.source.getpixel((0, 0)), case.edited.getpixel((0, 0))) == ((9, 9, 9), (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "wanted"),
+    [((2048, 1024), 1024, (1024, 512)), ((64, 48), 1024, (64, 48)), ((9000, 3), 1000, (1000, 1)), ((5, 5), 1, (1, 1))],
+)
+def test_images_shrink_to_the_bound_and_never_grow(size: tuple[int, int], side: int, wanted: tuple[int, int]):
+    assert bounded(size, side) == wanted
+
+
+def test_pairs_are_read_as_they_are_needed(tmp_path: Path):
+    judge, _ = fake(GOOD)
+    read = 0
+
+    def pairs():
+        nonlocal read
+        for number in range(200):
+            read += 1
+            yield pair(tmp_path, f"lamp-{number}")
+
+    with JudgementStore(tmp_path / JUDGEMENTS) as store:
+        judgements = judge_all(pairs(), judge, store, 1, 2)
+        next(judgements)
+        assert read <= in_the_queue(jobs=2) + 1
+        # closing the stream ends the work
+        judgements.close()  # type: ignore[attr-defined]
+    assert read <= in_the_queue(jobs=2) + 1
+
+
+def test_requests_and_decoded_photos_are_bounded_and_a_pair_is_prepared_once(tmp_path: Path):
+    counts: dict[str, list[int]] = {"asking": [0], "preparing": [0]}
+
+    def counted(what: str) -> Callable[[Case], Case]:
+        def count(case: Case) -> Case:
+            counts[what].append(counts[what][0] + 1)
+            counts[what][0] += 1
+            time.sleep(0.01)
+            counts[what][0] -= 1
+            return case
+
+        return count
+
+    judge, _ = fake(lambda case: (counted("asking")(case), GOOD)[1])
+    judge = replace(judge, prepare=counted("preparing"))
+    pairs = [pair(tmp_path, f"lamp-{number}") for number in range(40)]
+    run(judge, tmp_path, pairs, samples=2, jobs=12)
+    asking, preparing = counts["asking"][1:], counts["preparing"][1:]
+    assert (len(asking), len(preparing)) == (80, 40)
+    assert max(asking) <= 12
+    assert max(preparing) <= PREPARING
+    run(judge, tmp_path, pairs, samples=2, jobs=12)
+    assert len(counts["preparing"]) == 41
+
+
+def judgement(**changes: object) -> Judgement:
+    hashes = {f"{name}_sha256": name for name in ("source", "edited", "request", "rubric")}
+    known: dict[str, object] = {"item": "lamp", "system": "flux", "judge": "fake", "sample": 0, "score": Score(1, 1, 1)}
+    return Judgement(**known | hashes | changes)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_last_judgement_of_an_item_counts_and_what_is_known_is_not_written_again(tmp_path: Path):
+    taken_over = {"prompt_tokens": 0, "completion_tokens": 0}
+    with JudgementStore(tmp_path / JUDGEMENTS) as store:
+        store.keep(judgement(score=None, unscored="http: 503"))
+        store.keep(judgement(system="sdxl"))
+        first = store.keep(judgement(prompt_tokens=700))
+        for _ in range(3):
+            assert store.keep(judgement(**taken_over)) == first
+        store.keep(judgement(edited_sha256="another"))
+        # the edit was made anew, and then the first one put back
+        last = store.keep(judgement(**taken_over))
+        # a second reply of the same words is another reply
+        for _ in range(2):
+            store.keep(judgement(item="cat", score=None, unscored="unreadable: 'hm'"))
+    assert [record["edited_sha256"] for record in records(tmp_path)] == ["edited"] * 3 + ["another"] + ["edited"] * 3
+    cat = judgement(item="cat", score=None, unscored="unreadable: 'hm'")
+    assert list(read_judgements(tmp_path)) == [cat, last, judgement(system="sdxl")]
+
+
+def test_a_record_that_is_no_judgement_is_an_error_that_names_the_file(tmp_path: Path):
+    with Store(tmp_path / JUDGEMENTS) as store:
+        store.append("key", {"item": "lamp"})
+    with pytest.raises(EvaluationError, match=r"judgements\.sqlite holds a record that is no judgement"):
+        list(read_judgements(tmp_path))
+    assert list(read_judgements(tmp_path / "elsewhere")) == []
+
+
+def test_a_reply_that_utf_8_cannot_carry_is_kept(tmp_path: Path):
+    odd = judgement(reply="\ud800 \u2028 \0", score=None, unscored="unreadable: \ud800")
+    with JudgementStore(tmp_path / JUDGEMENTS) as store:
+        store.keep(odd)
+    assert list(read_judgements(tmp_path)) == [odd]
