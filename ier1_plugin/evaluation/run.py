@@ -235,8 +235,8 @@ def _judge(
         for name, batch in batches.items():
             for item in items:
                 job = Item(item.id, item.image, item.request)
-                status, why = batch.store.status(job)
-                yield Pair(item, name, batch.store.image(job) if status == "edited" else why or "not edited")
+                status, why = batch.folder.status(job)
+                yield Pair(item, name, batch.folder.image(job) if status == "edited" else why or "not edited")
 
     total = len(batches) * len(items) * config.samples
     judgements = judge_all(pairs(), judge, store, config.samples, config.jobs, on_warning)
