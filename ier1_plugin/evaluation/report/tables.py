@@ -56,7 +56,7 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, line by line: a number, and in small print such as its interval and coverage."""
+    """What stands in a cell, line by line: a number, and in small print its interval, what else is known, single runs."""
 
     lines: tuple[str, ...]
     marks: str = ""
@@ -177,7 +177,7 @@ def coverage_table(
             notes = [f"{count:,} {reason}" for reason, count in reasons.most_common()] or [f"all {len(items):,}"]
             if items["spread"].notna().any():
                 notes.append(f"± {np.mean([run['spread'].mean() for run in runs]):.2f} between samples")
-            own.append(Cell((percent(share), ", ".join(notes)), "warn" if share < FULL_COVERAGE else ""))
+            own.append(Cell((percent(share), "", ", ".join(notes)), "warn" if share < FULL_COVERAGE else ""))
     heads = [(column.head, judges[column.judge]) for column in columns]
     return Table(title, grid(heads, cells), "Items with a score of those given, and why the others have none.")
 
@@ -211,7 +211,7 @@ def _mean(cell: Frame, kind: str, best: bool) -> Cell:
     coverage = percent(cell["coverage"]) if cell["items"] else ""
     marks = "warn" if cell["coverage"] < FULL_COVERAGE else ""
     if not math.isfinite(cell[f"mean{kind}"]):
-        return Cell((UNDEFINED, coverage), marks)
+        return Cell((UNDEFINED, "", coverage), marks)
     shown = [f"{cell[f'mean{kind}']:.2f}", bounds(cell[f"low{kind}"], cell[f"high{kind}"], "{:.2f}".format), coverage]
     return Cell(
         (*shown, "" if kind else _runs(cell["runs"], "{:.2f}".format)), f"best {marks}".strip() if best else marks
