@@ -76,16 +76,16 @@ class Scores:
     def by_item(self) -> Frame:
         """Indexed by ASKED: PARTS, their `spread` between samples (std of total), and why there is no score."""
         groups = self.table.replace({"unscored": {"": None}, "reply": {"": None}}).groupby(ASKED)
-        found = groups[PARTS].mean()
-        found["spread"] = groups["total"].std()
-        found["reason"] = groups["unscored"].first().where(found["total"].isna(), None)
-        return found.assign(reply=groups["reply"].first(), given=1.0)
+        means = groups[PARTS].mean()
+        means["spread"] = groups["total"].std()
+        means["reason"] = groups["unscored"].first().where(means["total"].isna(), None)
+        return means.assign(reply=groups["reply"].first(), given=1.0)
 
     def matrix(self, benchmark: str, judge: str, part: str, systems: Sequence[str]) -> Frame:
         """(items, systems): a part of the score, NaN where there is none; for "given" 1, NaN where it was not given."""
         columns = pd.MultiIndex.from_tuples([(part, judge, system) for system in systems])
-        found = self._wide.loc[benchmark].reindex(index=list(self.items[benchmark]), columns=columns)
-        return found.set_axis(list(systems), axis=1)
+        matrix = self._wide.loc[benchmark].reindex(index=list(self.items[benchmark]), columns=columns)
+        return matrix.set_axis(list(systems), axis=1)
 
     def batch(self, benchmark: str, item: str, system: str) -> Path:
         """The output folder of the batch that made the edit which was judged last."""

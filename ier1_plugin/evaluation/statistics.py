@@ -106,8 +106,8 @@ class Resamples:
 
 def means(values: Floats, resamples: Resamples) -> list[Estimate]:
     """(items, columns) -> the mean of every column over the items where it is not NaN."""
-    found, replicates = resamples.means(values)
-    return _estimates(found, replicates, np.isfinite(values).sum(axis=0))
+    means, replicates = resamples.means(values)
+    return _estimates(means, replicates, np.isfinite(values).sum(axis=0))
 
 
 def ratios(over: Floats, under: Floats, resamples: Resamples) -> list[Estimate]:
@@ -118,17 +118,17 @@ def ratios(over: Floats, under: Floats, resamples: Resamples) -> list[Estimate]:
 
 def bootstrap(statistic: Callable[[NDArray[np.int64]], Any], resamples: Resamples, items: int) -> list[Estimate]:
     """Any statistic of `items` items: it gets their positions, and returns a number or several, NaN where undefined."""
-    found = np.atleast_1d(statistic(np.arange(items))).astype(float)
-    replicates = np.full((resamples.number, len(found)), np.nan)
+    results = np.atleast_1d(statistic(np.arange(items))).astype(float)
+    replicates = np.full((resamples.number, len(results)), np.nan)
     if resamples.count > 1:
         for number, drawn in enumerate(resamples.items()):
             replicates[number] = statistic(drawn)
-    return _estimates(found, replicates, np.full(len(found), items))
+    return _estimates(results, replicates, np.full(len(results), items))
 
 
-def _estimates(found: Floats, replicates: Floats, counts: NDArray[Any]) -> list[Estimate]:
-    low, high = np.where(np.isfinite(found), interval(replicates), np.nan)
-    columns = zip(found.tolist(), low.tolist(), high.tolist(), counts.tolist(), strict=True)
+def _estimates(results: Floats, replicates: Floats, counts: NDArray[Any]) -> list[Estimate]:
+    low, high = np.where(np.isfinite(results), interval(replicates), np.nan)
+    columns = zip(results.tolist(), low.tolist(), high.tolist(), counts.tolist(), strict=True)
     return [Estimate(*column) for column in columns]
 
 

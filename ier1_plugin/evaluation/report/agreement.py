@@ -1,8 +1,8 @@
 """How far the judges can be trusted, for the report: the file of `ier1 agreement --json` in, a table like Table 3 out.
 
-    found = read_agreement(Path("agreement.json"))
+    measures = read_agreement(Path("agreement.json"))
     # dimension, rater ("humans" or "judge:NAME"), measure, value, low, high, n; NaN: undefined
-    agreement_table(found)       # Human 2.84 [2.70, 2.97] ..., gpt-4o 3.43 ..., Spearman 0.66 [0.52, 0.77] n = 100 ...
+    agreement_table(measures)    # Human 2.84 [2.70, 2.97] ..., gpt-4o 3.43 ..., Spearman 0.66 [0.52, 0.77] n = 100 ...
 
 The file is {dimension: {rater: {measure: {"value", "low", "high", "n"}}}}; other measures are left to the file.
 """
@@ -35,15 +35,15 @@ def read_agreement(file: Path) -> Frame:
     """EvaluationError: the file can't be read, or is not what `ier1 agreement` writes."""
     wanted = "wanted what `ier1 agreement --json FILE` writes"
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        measures = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise EvaluationError(f"{file} can't be read: {error.strerror or error}") from None
     except (ValueError, RecursionError):
         raise EvaluationError(f"{file} is not JSON; {wanted}") from None
-    if not isinstance(found, dict) or not found:
+    if not isinstance(measures, dict) or not measures:
         raise EvaluationError(f"{file}: it names no dimension; {wanted}")
     rows = []
-    for dimension, raters in found.items():
+    for dimension, raters in measures.items():
         if not isinstance(raters, dict) or HUMANS not in raters:
             raise EvaluationError(f"{file}: {dimension!r} has no {HUMANS} and their measures; {wanted}")
         for rater, entries in raters.items():
@@ -66,10 +66,10 @@ def _is_entry(entry: Any) -> bool:
     return all(value is None or (type(value) in (int, float) and math.isfinite(value)) for value in values)
 
 
-def agreement_table(found: Frame) -> Table:
+def agreement_table(measures: Frame) -> Table:
     """Dimensions as columns; human mean, judges' means, correlations, ceiling."""
-    dimensions = list(dict.fromkeys(found["dimension"]))
-    judges = short_names(rater.removeprefix(JUDGE) for rater in dict.fromkeys(found["rater"]) if rater != HUMANS)
+    dimensions = list(dict.fromkeys(measures["dimension"]))
+    judges = short_names(rater.removeprefix(JUDGE) for rater in dict.fromkeys(measures["rater"]) if rater != HUMANS)
     lines = {("Mean rating", "Human"): (HUMANS, "mean")}
     lines |= {("Mean rating", name): (f"{JUDGE}{judge}", "mean") for judge, name in judges.items()}
     for judge, name in judges.items():
@@ -77,7 +77,7 @@ def agreement_table(found: Frame) -> Table:
         lines |= {(group, label): (f"{JUDGE}{judge}", measure) for measure, label in CORRELATIONS.items()}
     ceiling = "Humans with one another: the ceiling"
     lines |= {(ceiling, label): (HUMANS, measure) for measure, label in CEILINGS.items()}
-    entries = found.set_index(["rater", "measure", "dimension"]).to_dict("index")
+    entries = measures.set_index(["rater", "measure", "dimension"]).to_dict("index")
     cells: dict[tuple[str, str], list[Cell]] = {key: [] for key in lines}
     for key, of in lines.items():
         for dimension in dimensions:

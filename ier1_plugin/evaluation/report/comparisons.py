@@ -107,10 +107,10 @@ def _are_equal(one: SystemResult, other: SystemResult, keys: Sequence[str]) -> b
     return all((one.settings.get(key) or None) == (other.settings.get(key) or None) for key in keys)
 
 
-def turn_comparison(systems: Systems, given: Sequence[Comparison] = ()) -> Comparison | None:
-    """Systems that are there in both modes, but for those whose modes `given` compares; None without any."""
+def turn_comparison(systems: Systems, requested: Sequence[Comparison] = ()) -> Comparison | None:
+    """Systems that are there in both modes, but for those whose modes `requested` compares; None without any."""
     compared: set[str] = set()
-    for comparison in given:
+    for comparison in requested:
         for pair in combinations(comparison.rows, 2):
             first, second = ([systems[name] for name in row.systems] for row in pair)
             same = sorted(map(_but_for_turns, first)) == sorted(map(_but_for_turns, second))

@@ -94,10 +94,10 @@ def estimates(
             clusters = [scores.items[column.benchmark][id].cluster for id in ids]
             resamples[name] = Resamples(clusters, seeded(seed, name))
         # one draw for scores and gains, and for all judges of a benchmark
-        found, drawn = resamples[name].means(values)
+        mean, drawn = resamples[name].means(values)
         sums, by_cluster = resamples[name].sums(values[:, size:])
         totals.append(total)
-        means.append(found)
+        means.append(mean)
         replicates.append(drawn)
         common.append(by_cluster.sum(axis=0))
         shares.append(np.nan_to_num(ratio(sums, np.broadcast_to(common[-1], sums.shape))))

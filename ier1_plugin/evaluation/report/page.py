@@ -62,8 +62,8 @@ def page(scores: Scores, judges: dict[str, str], rows: Sequence[Row], seed: int,
         for row in rows
     }
     every = [*sample, *(case for best, worst in ends.values() for case in (*best, *worst))]
-    shown = {case: case_contents(scores, case) for case in every}
-    files = Counter(file for case in every for file in shown[case]["files"])
+    contents = {case: case_contents(scores, case) for case in every}
+    files = Counter(file for case in every for file in contents[case]["files"])
     environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         scores=scores,
@@ -77,9 +77,11 @@ def page(scores: Scores, judges: dict[str, str], rows: Sequence[Row], seed: int,
         },
         judge_facts={name: judge_lines(judge) for name, judge in scores.judges.items()},
         statements=STATEMENTS,
-        sample=[shown[case] for case in sample],
+        sample=[contents[case] for case in sample],
         ends={
-            name: {kind: [shown[case] for case in cases] for kind, cases in zip(("Best", "Worst"), both, strict=True)}
+            name: {
+                kind: [contents[case] for case in cases] for kind, cases in zip(("Best", "Worst"), both, strict=True)
+            }
             for name, both in ends.items()
             if any(both)
         },
@@ -137,9 +139,9 @@ def case_contents(scores: Scores, case: Case) -> dict[str, Any]:
             with suppress(PlanError):
                 plan = list(read_plan(batch / kind / f"{name}.json").sub_requests)
         verdicts = []
-        said = scores.by_item.loc[case.benchmark, case.item, system]
-        for judge in (judge for judge in scores.judges if judge in said.index):
-            one = said.loc[judge]
+        judged = scores.by_item.loc[case.benchmark, case.item, system]
+        for judge in (judge for judge in scores.judges if judge in judged.index):
+            one = judged.loc[judge]
             verdict = {"judge": judge, "total": "", "reply": one["reply"] if isinstance(one["reply"], str) else ""}
             if math.isfinite(one["total"]):
                 verdict["total"], *parts = (f"{one[part]:.1f}".removesuffix(".0") for part in ("total", *DIMENSIONS))
@@ -210,9 +212,9 @@ def fact_lines(by_folder: Facts) -> list[str]:
             text = "" if value in (None, "", {}, []) else str(value)
             folders[text[:HASH] if key.endswith("sha256") else text].append(folder)
         if len(folders) == 1:
-            shown = next(iter(folders))
+            text = next(iter(folders))
         else:
-            shown = ", ".join(f"{value or 'none'} ({', '.join(where)})" for value, where in folders.items())
+            text = ", ".join(f"{value or 'none'} ({', '.join(where)})" for value, where in folders.items())
         if any(folders):
-            lines.append(f"{key.replace('_', ' ')} {shown}")
+            lines.append(f"{key.replace('_', ' ')} {text}")
     return lines

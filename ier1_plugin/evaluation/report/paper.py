@@ -1,4 +1,4 @@
-"""What the paper has published, word for word, to be shown beside figures of one's own and marked as quoted.
+"""What the paper has published, word for word, to be printed beside figures of one's own and marked as quoted.
 
 Source: "ImageEdit-R1: Boosting Multi-Agent Image Editing via Reinforcement Learning", Tables 1, 3 and 4, and what
 sections 3.2 and 4.2 say of Figures 3, 5 and 7; the curves are not quoted, as they could only be measured with a ruler.
@@ -113,6 +113,6 @@ def _quoted(
     rows = {}
     for group, methods in numbers.items():
         for method, values in methods.items():
-            shown = [signed(value) if place == 7 else f"{value:.2f}" for place, value in enumerate(values)]
-            rows[group, method] = [Cell((one,)) for one in shown + [""] * (len(heads) - len(shown))]
+            printed = [signed(value) if place == 7 else f"{value:.2f}" for place, value in enumerate(values)]
+            rows[group, method] = [Cell((one,)) for one in printed + [""] * (len(heads) - len(printed))]
     return Table(f"The paper's {name}", grid(heads, rows), f"{SOURCE}, {name}. {caption}".strip(), quoted=True)

@@ -58,8 +58,8 @@ def write_report(
     trust = read_agreement(agreement) if agreement else None
     scores = read_scores(folders)
     rows, notes = main_rows(scores.systems)
-    given = read_comparisons(comparisons, scores.systems) if comparisons else []
-    turns = turn_comparison(scores.systems, given)
+    requested = read_comparisons(comparisons, scores.systems) if comparisons else []
+    turns = turn_comparison(scores.systems, requested)
 
     # numbers
     columns = main_columns(scores, rows)
@@ -69,7 +69,7 @@ def write_report(
         for judge in dict.fromkeys(column.judge for column in columns)
     }
     compared: list[tuple[Comparison, Frame]] = []
-    for comparison in [*([turns] if turns else []), *given]:
+    for comparison in [*([turns] if turns else []), *requested]:
         own = main_columns(scores, comparison.rows)
         compared.append((comparison, estimates(scores, own, comparison.rows, seed, comparison.title, average=True)))
     notes = [*scores.notes, *notes, *_gaps(scores, rows, main, compared)]
@@ -106,9 +106,9 @@ def write_report(
         title: [scores_table(frame, judges) for frame in frames] for title, frames in breakdowns.items()
     }
     quoted: dict[str, list[Table]] = {"scores": [], "comparisons": [], "agreement": [], "end": []}
-    there = {"scores", *(["comparisons"] if compared else []), *(["agreement"] if trust_table else [])}
+    sections = {"scores", *(["comparisons"] if compared else []), *(["agreement"] if trust_table else [])}
     for name, table in quoted_tables().items() if paper else ():
-        quoted[BESIDE[name] if BESIDE[name] in there else "end"].append(table)
+        quoted[BESIDE[name] if BESIDE[name] in sections else "end"].append(table)
 
     # files
     tables = [first, *quoted["scores"], *others, *compared_tables, *quoted["comparisons"]]
@@ -151,12 +151,12 @@ def write_report(
 def _gaps(scores: Scores, rows: Sequence[Row], main: Frame, compared: Sequence[tuple[Comparison, Frame]]) -> list[str]:
     """Notes on columns that tables lack, and averages that rows lack."""
     whole = main[main["column"].isin(list(scores.items))]
-    there = [*dict.fromkeys(zip(whole["column"], whole["judge"], strict=True))]
+    judged = [*dict.fromkeys(zip(whole["column"], whole["judge"], strict=True))]
     notes = [
         f"{judge} was never asked on {benchmark}: averages are over the columns that are there"
         for benchmark in scores.items
         for judge in scores.judges
-        if (benchmark, judge) not in there
+        if (benchmark, judge) not in judged
     ]
     for row in rows:
         empty = whole[(whole["row"] == row.label) & (whole["items"] == 0)]
@@ -168,7 +168,7 @@ def _gaps(scores: Scores, rows: Sequence[Row], main: Frame, compared: Sequence[t
             notes.append(f"{comparison.title}: left out, as no judge was asked")
             continue
         own = {*zip(frame["column"], frame["judge"], strict=True)}
-        lacks = ", ".join(f"{benchmark} by {judge}" for benchmark, judge in there if (benchmark, judge) not in own)
+        lacks = ", ".join(f"{benchmark} by {judge}" for benchmark, judge in judged if (benchmark, judge) not in own)
         if lacks:
             notes.append(f"{comparison.title}: none of its systems was to be judged on {lacks}")
     return notes

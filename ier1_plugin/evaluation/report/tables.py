@@ -56,7 +56,7 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, line by line: a number, and in small print its interval, what else is known, single runs."""
+    """What stands in a cell, line by line: a number, and in small print its interval, coverage or test, single runs."""
 
     lines: tuple[str, ...]
     marks: str = ""
@@ -179,7 +179,9 @@ def coverage_table(
                 notes.append(f"± {np.mean([run['spread'].mean() for run in runs]):.2f} between samples")
             own.append(Cell((percent(share), "", ", ".join(notes)), "warn" if share < FULL_COVERAGE else ""))
     heads = [(column.head, judges[column.judge]) for column in columns]
-    return Table(title, grid(heads, cells), "Items with a score of those given, and why the others have none.")
+    return Table(
+        title, grid(heads, cells), "Items with a score, of those that were to get one, and why the others have none."
+    )
 
 
 def wide_csv(estimates: Frame, judges: Mapping[str, str]) -> str:
@@ -212,9 +214,9 @@ def _mean(cell: Frame, kind: str, best: bool) -> Cell:
     marks = "warn" if cell["coverage"] < FULL_COVERAGE else ""
     if not math.isfinite(cell[f"mean{kind}"]):
         return Cell((UNDEFINED, "", coverage), marks)
-    shown = [f"{cell[f'mean{kind}']:.2f}", bounds(cell[f"low{kind}"], cell[f"high{kind}"], "{:.2f}".format), coverage]
+    printed = [f"{cell[f'mean{kind}']:.2f}", bounds(cell[f"low{kind}"], cell[f"high{kind}"], "{:.2f}".format), coverage]
     return Cell(
-        (*shown, "" if kind else _runs(cell["runs"], "{:.2f}".format)), f"best {marks}".strip() if best else marks
+        (*printed, "" if kind else _runs(cell["runs"], "{:.2f}".format)), f"best {marks}".strip() if best else marks
     )
 
 
@@ -236,8 +238,8 @@ def bounds(low: float, high: float, form: Callable[[float], str]) -> str:
 
 
 def _runs(values: Sequence[float], form: Callable[[float], str]) -> str:
-    shown = ", ".join(form(value) if math.isfinite(value) else UNDEFINED for value in values)
-    return f"runs {shown}" if shown else ""
+    printed = ", ".join(form(value) if math.isfinite(value) else UNDEFINED for value in values)
+    return f"runs {printed}" if printed else ""
 
 
 def percent(share: float) -> str:
@@ -266,8 +268,8 @@ def markdown(table: Table) -> str:
     lines = [[*cells.index.names, *(f"{head}, {sub}" if sub else head for head, sub in cells.columns)]]
     lines.append(["---"] * cells.index.nlevels + ["---:"] * cells.shape[1])
     for key, row in cells.iterrows():
-        shown = [f"**{one.lines[0]}** {Cell(one.lines[1:])}" if "best" in one.marks else str(one) for one in row]
-        lines.append([*(key if table.is_grouped else [key]), *shown])
+        printed = [f"**{one.lines[0]}** {Cell(one.lines[1:])}" if "best" in one.marks else str(one) for one in row]
+        lines.append([*(key if table.is_grouped else [key]), *printed])
     text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     return "\n".join([f"### {table.title}", "", *text, "", *([table.caption, ""] if table.caption else [])])
 
