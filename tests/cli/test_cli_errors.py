@@ -6,12 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.chain_helpers import ORIGINAL, a_photo, ier1, no_settings_from_outside, one_line, planner
-from fakes.chat_fakes import GOLD, chat_server, error, free_port, reply, slow
+from fakes.chain_helpers import ORIGINAL, ier1, one_line, planner
+from fakes.chat_fakes import GOLD, chat_server, error, reply, slow
 from werkzeug import Response
-
-__all__ = ["a_photo", "no_settings_from_outside"]
-
 
 BAD_OPTIONS = {
     "no decomposer": (("--editor", "pillow"), "no decomposer; name one with --decomposer openai:"),
@@ -28,10 +25,7 @@ BAD_OPTIONS = {
     "folder without weights": (("--decomposer", "local:here", "--editor", "pillow"), "no model in here"),
     "no such config": ((*ORIGINAL, "--config", "none.yaml"), "none.yaml can't be read: No such file"),
     "no such system": (("--system", "flux"), "there is no system 'flux'; name a YAML file, or one of flux-kontext, "),
-    "no such preset": (
-        (*ORIGINAL, "--preset", "fast"),
-        "there is no preset 'fast'; name a YAML file, or one of compiled",
-    ),
+    "no such preset": ((*ORIGINAL, "--preset", "fast"), "there is no preset 'fast'; name a YAML file, or one of "),
     "a system where it was": (("--config", "examples/systems/nano_banana.yaml"), "--system nano-banana"),
     "a preset where it was": (("--config", "examples/editors/step_cache.yaml"), "--preset step-cache"),
     "no such plan": (("--plan", "none.json", "--editor", "pillow"), "none.json can't be read: No such file"),
@@ -40,13 +34,12 @@ BAD_OPTIONS = {
     "output in no folder": ((*ORIGINAL, "-o", "no/where/out.png"), "there is no folder no/where"),
     "output is the input": ((*ORIGINAL, "-o", "photo.png"), "is the photo itself"),
     "trace is the input": ((*ORIGINAL, "--trace", "photo.png"), "photo.png is the photo itself; choose another name"),
-    "trace is the output": (
-        (*ORIGINAL, "-o", "out.png", "--trace", "./out.png"),
-        "out.png is the edited image's own file",
-    ),
+    "trace is the output": ((*ORIGINAL, "-o", "out.png", "--trace", "./out.png"), "out.png is the edited image's own"),
     "output is a folder": ((*ORIGINAL, "-o", "."), "ends in none of"),
     "timeout without end": ((*ORIGINAL, "--timeout", "inf"), "timeout is inf; wanted a number of seconds"),
     "timeout of nothing": ((*ORIGINAL, "--timeout", "0"), "timeout is 0.0; wanted a number of seconds"),
+    "output that the system refuses": ((*ORIGINAL, "-o", "/proc/out.png"), "/proc/"),
+    "a request beside a plan": (("--plan", "none.json", "--editor", "pillow", "make it red"), "wanted one of the two"),
     "budget turned round": (
         ("--decomposer", "openai:http://x#m", "--editor", "pillow", "--min-pixels", "9", "--max-pixels", "4"),
         "min_pixels is 9 and max_pixels 4",
@@ -64,57 +57,35 @@ def test_a_wrong_setting_is_one_line_and_makes_nothing(image: Path, tmp_path: Pa
     assert image.read_bytes() == before
 
 
-def test_a_place_that_takes_no_file_is_told_before_anything_is_paid_for(image: Path, tmp_path: Path):
-    (tmp_path / "folder.png").mkdir()
-    with chat_server(lambda body, number: reply()) as server:
-        for option in ("-o", "--trace"):
-            told = one_line(ier1("edit", image, "brighter", *planner(server.url), option, "folder.png"))
-            assert told == "error: folder.png is a folder; wanted the name of a file"
-    assert server.bodies == []
+BAD_FILES: dict[str, tuple[Any, str]] = {
+    "editor: [": ("my.yaml", "my.yaml is not YAML"),
+    "- editor": ("my.yaml", "holds no settings"),
+    "editr: pillow": ("my.yaml", "there is no editr; the settings are name, decomposer"),
+    "api_key: sk-1": ("my.yaml", "there is no api_key"),
+    "steps: many": ("my.yaml", "steps: Value 'many'"),
+    "seed: ${oc.env:IER1_NOT_SET}": ("my.yaml", "is not YAML"),
+    '{"plan": {"sub_requests": ["flip it"]}, "seed": "abc"}': ("trace.json", "trace.json: seed is 'abc'"),
+    '{"plan": {"sub_requests": ["flip it"]}, "seed": null}': ("trace.json", "trace.json: seed is None"),
+    '{"plan": {"sub_requests": ["flip it"]}, "seed": 1.5}': ("trace.json", "trace.json: seed is 1.5"),
+    '{"plan": {"sub_requests": ["flip it"]}, "seed": -1}': ("trace.json", "trace.json: seed is -1"),
+}
 
 
-@pytest.mark.parametrize("seed", ['"abc"', "null", "1.5", "-1"])
-def test_a_trace_with_a_seed_that_is_none_is_one_line(image: Path, tmp_path: Path, seed: str):
-    trace = f'{{"plan": {{"sub_requests": ["flip horizontally"]}}, "seed": {seed}}}'
-    (tmp_path / "trace.json").write_text(trace, encoding="utf-8")
-    told = one_line(ier1("edit", image, "--plan", "trace.json", "--editor", "pillow"))
-    assert told.startswith("error: trace.json: seed is ")
-
-
-def test_a_photo_that_cannot_be_opened_is_named(image: Path, tmp_path: Path):
-    (tmp_path / "text.jpg").write_text("hello")
-    assert one_line(ier1("edit", "text.jpg", "brighter", *ORIGINAL)).startswith("error: text.jpg: not an image")
-
-
-def test_a_request_and_a_plan_are_one_too_many(image: Path, tmp_path: Path):
-    (tmp_path / "plan.json").write_text('{"sub_requests": ["x"]}', encoding="utf-8")
-    line = one_line(ier1("edit", image, "make it red", "--plan", "plan.json", "--editor", "pillow"))
-    assert "wanted one of the two" in line
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ("editor: [", "is not YAML"),
-        ("- editor", "holds no settings"),
-        ("editr: pillow", "there is no editr; the settings are name, decomposer"),
-        ("api_key: sk-1", "there is no api_key"),
-        ("steps: many", "steps: Value 'many'"),
-        ("seed: ${oc.env:IER1_NOT_SET}", "is not YAML"),
-    ],
-)
-def test_a_config_that_is_wrong_says_where(image: Path, tmp_path: Path, content: str, reason: str):
-    (tmp_path / "my.yaml").write_text(content, encoding="utf-8")
-    assert reason in one_line(ier1("edit", image, "flip it", "--config", "my.yaml", "--editor", "pillow"))
+@pytest.mark.parametrize("content", BAD_FILES)
+def test_a_config_or_a_trace_that_is_wrong_says_where(image: Path, tmp_path: Path, content: str):
+    name, reason = BAD_FILES[content]
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    options = ("--plan", name) if name == "trace.json" else ("flip it", "--config", name)
+    assert reason in one_line(ier1("edit", image, *options, "--editor", "pillow"))
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", "empty (0 bytes)"),
-        (b"I am text", "not an image"),
+        (b"I am text", "photo.jpg: not an image"),
         (b"\x89PNG\r\n\x1a\n\0\0", "not an image"),
-        (None, "can't be read"),
+        (None, "photo.jpg can't be read"),
     ],
 )
 def test_a_photo_that_is_none_is_one_line_and_asks_no_model(tmp_path: Path, data: bytes | None, reason: str):
@@ -125,43 +96,37 @@ def test_a_photo_that_is_none_is_one_line_and_asks_no_model(tmp_path: Path, data
     assert server.bodies == []
 
 
+def test_a_place_that_takes_no_file_is_an_error_before_anything_is_paid_for(image: Path, tmp_path: Path):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    places = (("-o", "folder.png"), ("--trace", "folder.png"), ("--save-steps", "file"), ("--trace", "file/trace.json"))
+    with chat_server(lambda body, number: reply()) as server:
+        for option, place in places:
+            reason = one_line(ier1("edit", image, "brighter", *planner(server.url), option, place))
+            assert place.partition("/")[0] in reason
+    assert server.bodies == []
+
+
 TROUBLES: dict[str, tuple[Any, str]] = {
     "HTML": (Response("<html>welcome</html>", mimetype="text/html"), "sent no completion but '<html>welcome"),
     "refusal of the key": (error(401), "the key in OPENAI_API_KEY was not accepted"),
     "no such model": (error(404), "model fake: there is no such model or address (HTTP 404)"),
     "too long": (error(400, "maximum context length is 4096 tokens"), "maximum context length"),
+    "an edit that the editor can't make": (reply(GOLD), "pillow"),
+    "too slow": (None, "timed out"),
 }
 
 
 @pytest.mark.parametrize("case", TROUBLES)
-def test_trouble_with_the_model_is_one_line_and_no_image(
+def test_trouble_with_model_or_editor_is_one_line_and_no_image(
     image: Path, tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("ier1_plugin.chat.server.MAX_BACKOFF", 0.01)
     response, reason = TROUBLES[case]
-    with chat_server(lambda body, number: response) as server:
-        assert reason in one_line(ier1("edit", image, "make it red", *planner(server.url)))
+    with chat_server(lambda body, number: response or slow(0.4)) as server:
+        asked = ("edit", image, "remove the lamp", *planner(server.url))
+        assert reason in one_line(ier1(*asked, *(() if response else ("--timeout", "0.1"))))
     assert [file.name for file in tmp_path.iterdir()] == ["photo.png"]
-
-
-def test_a_model_that_is_down_or_too_slow_is_one_line(image: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ier1_plugin.chat.server.MAX_BACKOFF", 0.01)
-    assert "Connection refused" in one_line(
-        ier1("edit", image, "make it red", *planner(f"http://127.0.0.1:{free_port()}/v1"))
-    )
-    with chat_server(lambda body, number: slow(0.4)) as server:
-        line = one_line(ier1("edit", image, "make it red", *planner(server.url), "--timeout", "0.1"))
-    assert "timed out" in line
-
-
-def test_an_edit_that_the_editor_cannot_make_is_one_line(image: Path, tmp_path: Path):
-    with chat_server(lambda body, number: reply(GOLD)) as server:
-        line = one_line(ier1("edit", image, "remove the lamp", *planner(server.url)))
-    assert "pillow" in line
-    assert [file.name for file in tmp_path.iterdir()] == ["photo.png"]
-
-
-def test_an_output_that_cannot_be_written_is_one_line(image: Path):
-    # /proc takes no files, whoever asks
-    line = one_line(ier1("edit", image, "flip it horizontally", *ORIGINAL, "-o", "/proc/out.png"))
-    assert "/proc/" in line
+    # the server is down now
+    if case == "HTML":
+        assert "Connection refused" in one_line(ier1(*asked))

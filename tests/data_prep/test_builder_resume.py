@@ -29,7 +29,6 @@ from fakes.builder_inputs import (
     run_command,
     write_jsonl,
 )
-from fakes.chain_helpers import hear_ctrl_c
 
 from data_prep.build_rl_dataset import main, parse
 from ier1_plugin.runs.folder import locked
@@ -211,7 +210,7 @@ def test_ctrl_c_says_one_line_and_the_same_command_goes_on(tmp_path: Path):
     source = requests(tmp_path / "in", 400)
     arguments = command("jsonl", source, tmp_path / "out")
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(arguments, text=True, preexec_fn=hear_ctrl_c, **pipes)
+    process = subprocess.Popen(arguments, text=True, **pipes)
     spool = tmp_path / "out" / ".build" / "images.bin"
     while not (spool.exists() and spool.stat().st_size) and process.poll() is None:
         time.sleep(0.01)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +98,3 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(name="image")
-def a_photo(tmp_path: Path) -> Path:
-    photo(64, 48).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
-
-
-def hear_ctrl_c() -> None:
-    """For a child process: a shell that runs the tests in the background has its children ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
