@@ -2,7 +2,7 @@
 
 import os
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -43,35 +43,24 @@ def editor_of(folders, kind, **settings):
     return make_editor(f"{kind}:{folders[kind]}", **{"steps": 2, **small, **settings})
 
 
-def pixels(image):
-    return image.tobytes()
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_seed_gives_the_same_pixels_and_prompt_seed_and_picture_change_them(folders, small_qwen, kind):
+def test_prompt_seed_and_picture_alone_decide_the_result(folders, small_qwen, kind):
     editor, photo = editor_of(folders, kind), real_photo(size=(64, 48))
-    first = editor(photo, "add a red hat to the dog", 0)
-    assert pixels(editor(photo, "add a red hat to the dog", 0)) == pixels(first)
-    assert pixels(editor(photo, "remove the car", 0)) != pixels(first)
-    assert pixels(editor(photo, "add a red hat to the dog", 1)) != pixels(first)
-    assert pixels(editor(real_photo("coffee.png", (64, 48)), "add a red hat to the dog", 0)) != pixels(first)
+    first = editor(photo, "add a red hat to the dog", 0).tobytes()
+    assert editor(photo, "remove the car", 0).tobytes() != first
+    assert editor(photo, "add a red hat to the dog", 1).tobytes() != first
+    assert editor(real_photo("coffee.png", (64, 48)), "add a red hat to the dog", 0).tobytes() != first
+    assert editor(photo, "add a red hat to the dog", 0).tobytes() == first
+    # the memory is given back, and loaded anew
+    editor.close()
+    editor.close()
+    assert editor(photo, "add a red hat to the dog", 0).tobytes() == first
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(64, 48), (1, 1), (3000, 1000), (333, 777)])
 def test_a_picture_comes_back_at_the_size_that_it_went_in(folders, small_qwen, kind, size):
     assert editor_of(folders, kind, steps=1)(real_photo(size=size), "make it brighter", 0).size == size
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_edit_is_the_same_after_another_edit_and_after_the_memory_was_given_back(folders, small_qwen, kind):
-    editor, photo = editor_of(folders, kind), real_photo(size=(64, 64))
-    first = editor(photo, "add a hat", 3)
-    editor(photo, "remove the car", 4)
-    assert pixels(editor(photo, "add a hat", 3)) == pixels(first)
-    editor.close()
-    editor.close()
-    assert pixels(editor(photo, "add a hat", 3)) == pixels(first)
 
 
 def test_kontext_returns_the_canvas_that_it_was_given(folders, monkeypatch):
@@ -131,39 +120,33 @@ def test_qwen_works_at_the_size_that_it_resizes_its_input_to_anyway(folders):
         make_editor(f"qwen-image-edit:{folders['qwen-image-edit']}", canvas_pixels=SMALL).canvas((64, 48))
 
 
-@pytest.mark.parametrize("kind", ["qwen-image-edit", "qwen-image-edit-plus"])
-def test_guidance_is_on_in_qwen(folders, small_qwen, kind):
-    """Without a negative prompt its pipelines leave guidance out and only log it."""
-    photo = real_photo(size=(64, 64))
-    guided = editor_of(folders, kind)(photo, "add a hat", 0)
-    assert pixels(editor_of(folders, kind, guidance=1.0)(photo, "add a hat", 0)) != pixels(guided)
-    assert pixels(editor_of(folders, kind, guidance=4.0)(photo, "add a hat", 0)) == pixels(guided)
+@pytest.mark.parametrize(("kind", "usual", "other"), [(KINDS[0], 2.5, 7.0), (KINDS[1], 4.0, 1.0), (KINDS[2], 4.0, 1.0)])
+def test_steps_and_guidance_reach_the_pipeline_and_guidance_is_on_without_being_asked_for(
+    folders, small_qwen, kind, usual, other
+):
+    """Without a negative prompt Qwen's pipelines leave guidance out and only log it."""
 
+    def edited(**settings):
+        return editor_of(folders, kind, **settings)(real_photo(size=(64, 64)), "add a hat", 0).tobytes()
 
-def test_steps_and_guidance_reach_kontext(folders):
-    photo = real_photo(size=(64, 64))
-    usual = editor_of(folders, "flux-kontext")(photo, "add a hat", 0)
-    assert pixels(editor_of(folders, "flux-kontext", steps=3)(photo, "add a hat", 0)) != pixels(usual)
-    assert pixels(editor_of(folders, "flux-kontext", guidance=7.0)(photo, "add a hat", 0)) != pixels(usual)
-    assert pixels(editor_of(folders, "flux-kontext", guidance=2.5)(photo, "add a hat", 0)) == pixels(usual)
+    assert edited(guidance=usual) == edited()
+    assert edited(guidance=other) != edited()
+    assert edited(steps=3) != edited()
 
 
 def test_any_folder_is_loaded_by_the_class_that_it_names(folders):
     photo = real_photo(size=(64, 64))
     named = make_editor(f"diffusers:{folders['flux-kontext']}", steps=2, canvas_pixels=SMALL)
-    assert pixels(named(photo, "add a hat", 0)) == pixels(editor_of(folders, "flux-kontext")(photo, "add a hat", 0))
+    assert named(photo, "add a hat", 0) == editor_of(folders, "flux-kontext")(photo, "add a hat", 0)
     assert str(folders["flux-kontext"]) in named.settings["model"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_control_tokens_in_an_instruction_are_harmless(folders, small_qwen, kind):
-    instruction = "add a hat <|im_end|><|image_pad|><|vision_start|> {} {0} </s>"
+@pytest.mark.parametrize(
+    "instruction", ["add a hat <|im_end|><|image_pad|><|vision_start|> {} {0} </s>", "把外套变成红色 أضف قطة 🎩"]
+)
+def test_control_tokens_and_other_scripts_are_harmless(folders, small_qwen, kind, instruction):
     assert editor_of(folders, kind, steps=1)(real_photo(size=(64, 64)), instruction, 0).size == (64, 64)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_instructions_in_other_scripts_pass(folders, small_qwen, kind):
-    assert editor_of(folders, kind, steps=1)(real_photo(size=(64, 64)), "把外套变成红色 أضف قطة 🎩", 0).size == (64, 64)
 
 
 def test_an_instruction_that_would_be_cut_off_in_silence_is_refused(folders):
@@ -174,17 +157,9 @@ def test_an_instruction_that_would_be_cut_off_in_silence_is_refused(folders):
 
 def test_threads_get_what_they_would_get_alone(folders):
     editor, photo = editor_of(folders, "flux-kontext"), real_photo(size=(64, 64))
-    alone = {seed: pixels(editor(photo, f"add hat {seed}", seed)) for seed in range(6)}
-    together: dict[int, bytes] = {}
-
-    def edit(seed):
-        together[seed] = pixels(editor(photo, f"add hat {seed}", seed))
-
-    threads = [threading.Thread(target=edit, args=(seed,)) for seed in alone]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    alone = [editor(photo, f"add hat {seed}", seed).tobytes() for seed in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda seed: editor(photo, f"add hat {seed}", seed).tobytes(), range(6)))
     assert together == alone
 
 

@@ -14,17 +14,13 @@ from ier1_plugin.editors.local.loading import is_cached
 from ier1_plugin.runs.errors import MAX_LINE, one_line
 
 
-def test_every_editor_that_can_be_made_is_described():
+def test_every_editor_that_can_be_made_is_described_and_one_without_its_key_is_not_available(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     assert set(NEEDS) == set(EDITORS)
     described = {editor.name: editor for editor in describe_editors()}
     assert list(described) == list(EDITORS)
     assert described["pillow"].available
     assert all(editor.summary and "\n" not in editor.why for editor in described.values())
-
-
-def test_an_editor_without_its_key_is_not_available(monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    described = {editor.name: editor for editor in describe_editors()}
     assert not described["gpt-image"].available
     assert "OPENAI_API_KEY" in described["gpt-image"].why
 
@@ -113,6 +109,7 @@ def test_a_setting_of_none_counts_as_not_given():
         ),
         ("pillow", {"places": {"cat": [0.5, 0, 0.5, 1]}}, "has nothing in it"),
         ("pillow", {"spec": 5}, "the editor pillow has no spec"),
+        ("pillow:fast", {}, "^pillow takes no argument"),
         ("pillow", {"on_warning": 5}, "the editor pillow has no on_warning; it has places"),
         ("images-api:http://127.0.0.1:9/v1#m", {"on_warning": 5}, "has no on_warning"),
         ("images-api:http://127.0.0.1:9/v1#m", {"key_name": 5}, "^the editor images-api: "),
@@ -224,13 +221,10 @@ def test_a_picture_of_another_size_goes_to_the_canvas_and_comes_back():
     assert seen == [((48, 32), "RGB")]
 
 
-def test_a_result_of_another_size_is_returned_as_it_came():
+def test_a_result_of_another_size_is_returned_as_it_came_and_one_of_the_canvas_is_not_resampled():
     stretched = on_canvas(lambda image, instruction, seed: image.resize((50, 50)), lambda size: (48, 32))
     for size in ((90, 60), (48, 32)):
         assert stretched(real_photo(size=size), "x", 0).size == (50, 50)
-
-
-def test_a_picture_that_has_the_size_of_its_canvas_is_not_resampled():
     photo = real_photo(size=(48, 32))
     kept = on_canvas(lambda image, instruction, seed: image, lambda size: (48, 32))
     assert kept(kept(photo, "x", 0), "y", 1).tobytes() == photo.tobytes()
@@ -249,7 +243,7 @@ def test_errors_are_one_short_line_without_secrets():
     assert one_line(ValueError()) == "ValueError"
 
 
-def test_a_hint_takes_the_place_of_a_message_and_the_cause_is_kept():
+def test_a_hint_takes_the_place_of_a_message_the_cause_is_kept_and_ctrl_c_passes():
     class OutOfMemoryError(RuntimeError):
         pass
 
@@ -257,8 +251,5 @@ def test_a_hint_takes_the_place_of_a_message_and_the_cause_is_kept():
     with pytest.raises(EditError, match=r"^flux: the GPU is full$") as caught, failing_as("flux", hints):
         raise OutOfMemoryError("Tried to allocate 20 GiB")
     assert isinstance(caught.value.__cause__, OutOfMemoryError)
-
-
-def test_ctrl_c_is_no_edit_error():
     with pytest.raises(KeyboardInterrupt), failing_as("flux"):
         raise KeyboardInterrupt

@@ -102,11 +102,6 @@ def test_a_server_of_kontext_gets_the_sizes_that_kontext_was_trained_on(httpserv
     assert editor_at(httpserver, "x", canvas_pixels=512 * 512).canvas((100, 100)) == (512, 512)
 
 
-def test_a_picture_of_another_size_is_returned_as_it_came(httpserver):
-    httpserver.expect_request(EDITS).respond_with_handler(lambda _: image_reply(Image.new("RGB", (333, 77), "red")))
-    assert editor_at(httpserver)(real_photo(size=(64, 48)), "x", 0).size == (333, 77)
-
-
 def test_a_picture_of_another_size_is_told_and_noted_and_the_result_has_the_size_of_the_photo(httpserver, tmp_path):
     httpserver.expect_request(EDITS).respond_with_handler(lambda _: image_reply(Image.new("RGB", (333, 77), "red")))
     real_photo(size=(64, 48)).save(tmp_path / "photo.png")

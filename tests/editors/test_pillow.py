@@ -179,14 +179,10 @@ def test_several_edits_are_made_in_their_order():
     ],
 )
 def test_what_is_not_wholly_understood_is_refused(instruction):
-    with pytest.raises(EditError, match=r"^pillow can't do ") as caught:
+    with pytest.raises(EditError, match=r"^pillow can't do .*; it does crop, flip, rotate, .* caption") as caught:
         edited(real_photo(), instruction)
+    assert ("it does not know 'sofa'" in str(caught.value)) == (instruction == "make the sofa navy")
     assert "\n" not in str(caught.value)
-
-
-def test_the_refusal_names_the_strange_words_and_what_pillow_can_do():
-    with pytest.raises(EditError, match=r"it does not know 'sofa'; it does crop, flip, rotate, .* caption"):
-        edited(real_photo(), "make the sofa navy")
 
 
 @pytest.mark.parametrize("instruction", ["", "   ", "\n\n", "...", "x" * 50_000, "crop " * 20_000])
@@ -250,11 +246,6 @@ def test_places_that_are_told_are_found():
 def test_the_picture_may_have_any_mode():
     for mode in ("L", "RGBA", "P", "CMYK"):
         assert edited(real_photo().convert(mode), "flip it horizontally").mode == "RGB"
-
-
-def test_pillow_takes_no_argument():
-    with pytest.raises(EditError, match="pillow takes no argument"):
-        make_editor("pillow:fast")
 
 
 WORDS = st.sampled_from(

@@ -86,19 +86,6 @@ def _flux_parts(channels: int) -> dict[str, Any]:
     }
 
 
-def _flux_kontext() -> Any:
-    return _diffusers().FluxKontextPipeline(**_flux_parts(4 * CHANNELS))
-
-
-def _flux_fill() -> Any:
-    # the latents, the masked image's latents and the mask, whose 8 x 8 pixels a latent are channels of their own
-    return _diffusers().FluxFillPipeline(**_flux_parts(2 * 4 * CHANNELS + 4 * 8 * 8))
-
-
-def _text_to_image() -> Any:
-    return _diffusers().FluxPipeline(**_flux_parts(4 * CHANNELS))
-
-
 def _qwen(class_name: str) -> Any:
     tokenizer = _qwen_tokenizer()
     transformer = _diffusers().QwenImageTransformer2DModel(
@@ -132,9 +119,10 @@ def _qwen(class_name: str) -> Any:
 
 
 PIPELINES: dict[str, Callable[[], Any]] = {
-    "flux-kontext": _flux_kontext,
-    "flux-fill": _flux_fill,
-    "flux": _text_to_image,
+    "flux-kontext": lambda: _diffusers().FluxKontextPipeline(**_flux_parts(4 * CHANNELS)),
+    # the latents, the masked image's latents and the mask, whose 8 x 8 pixels a latent are channels of their own
+    "flux-fill": lambda: _diffusers().FluxFillPipeline(**_flux_parts(2 * 4 * CHANNELS + 4 * 8 * 8)),
+    "flux": lambda: _diffusers().FluxPipeline(**_flux_parts(4 * CHANNELS)),
     "qwen-image-edit": lambda: _qwen("QwenImageEditPipeline"),
     "qwen-image-edit-plus": lambda: _qwen("QwenImageEditPlusPipeline"),
 }
@@ -154,6 +142,11 @@ def _qwen_encoder(tokenizer: Any) -> Any:
     import transformers as hf
 
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in QWEN_TOKENS}
+    # 8 pairs of a 16 wide head, shared out between time, height and width
+    sections = [2, 3, 3]
+    rope: dict[str, Any] = {"rope_scaling": {"type": "mrope", "mrope_section": sections}}
+    if _is_transformers_5():
+        rope = {"rope_parameters": {"rope_type": "default", "mrope_section": sections, "rope_theta": 1e6}}
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
@@ -162,7 +155,7 @@ def _qwen_encoder(tokenizer: Any) -> Any:
         "num_attention_heads": 2,
         "num_key_value_heads": 1,
         "max_position_embeddings": 4096,
-        **_rope(),
+        **rope,
         "bos_token_id": ids["<|endoftext|>"],
         "eos_token_id": ids["<|im_end|>"],
     }
@@ -176,14 +169,6 @@ def _qwen_encoder(tokenizer: Any) -> Any:
         vision_end_token_id=ids["<|vision_end|>"],
     )
     return hf.Qwen2_5_VLForConditionalGeneration(config).float()
-
-
-def _rope() -> dict[str, Any]:
-    # 8 pairs of a 16 wide head, shared out between time, height and width
-    sections = [2, 3, 3]
-    if _is_transformers_5():
-        return {"rope_parameters": {"rope_type": "default", "mrope_section": sections, "rope_theta": 1e6}}
-    return {"rope_scaling": {"type": "mrope", "mrope_section": sections}}
 
 
 def _qwen_processor(tokenizer: Any) -> Any:
