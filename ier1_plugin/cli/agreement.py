@@ -45,13 +45,13 @@ def agreement(
         rows = read_ratings(ratings)
         if whole_groups and not all(rating.group for rating in rows):
             raise EvaluationError(f"{ratings} has items without a group; --whole-groups needs one for each")
-        how = measures.Resampling(resamples, seed, whole_groups)
+        resampling = measures.Resampling(resamples, seed, whole_groups)
         tables = measures.tables(rows)
         with tqdm(total=sum(len(table.judges) + 1 for table in tables), leave=False, disable=None) as bar:
-            result = measures.agreement(rows, how, on_progress=bar.update)
+            result = measures.agreement(rows, resampling, on_progress=bar.update)
         if json:
             write(json, dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        typer.echo(measures.agreement_text(tables, result, how))
+        typer.echo(measures.agreement_text(tables, result, resampling))
 
 
 def annotate(

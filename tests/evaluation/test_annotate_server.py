@@ -57,8 +57,8 @@ def test_neither_page_nor_pairs_nor_images_give_a_system_away(folder):
         source = httpx.get(f"{link}/0/source")
     for answer in (page, state, source, *images):
         assert answer.status_code == 200
-        told = answer.content + str(answer.headers).encode()
-        assert not any(name.encode() in told for name in (*SYSTEMS, "item-", "systems/"))
+        text = answer.content + str(answer.headers).encode()
+        assert not any(name.encode() in text for name in (*SYSTEMS, "item-", "systems/"))
         assert "uvicorn" not in str(answer.headers)
     # both editors made smaller images than they were given
     assert {Image.open(BytesIO(image.content)).size for image in images} == {Image.open(BytesIO(source.content)).size}
@@ -144,9 +144,9 @@ def test_no_rating_that_was_acknowledged_is_lost_when_the_server_is_killed(folde
     with annotating(folder) as (_, again):
         assert again == {name: again[name] for name in links}
         assert again["rater-1"].rsplit("/", 1)[1] == links["rater-1"].rsplit("/", 1)[1]
-        said = httpx.get(f"{again['rater-1']}/pairs").json()["pairs"]
-    assert [pair["score"]["fulfilment"] for pair in said[:6]] == scores
-    assert all(pair["score"] is None for pair in said[6:])
+        pairs = httpx.get(f"{again['rater-1']}/pairs").json()["pairs"]
+    assert [pair["score"]["fulfilment"] for pair in pairs[:6]] == scores
+    assert all(pair["score"] is None for pair in pairs[6:])
 
 
 def test_ctrl_c_ends_the_server_cleanly_and_says_how_far_the_raters_are(folder):

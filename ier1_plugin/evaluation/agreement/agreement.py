@@ -101,7 +101,7 @@ def tables(ratings: Sequence[Rating]) -> list[Table]:
 
 
 def agreement(
-    ratings: Sequence[Rating], how: Resampling | None = None, on_progress: Callable[[], object] = lambda: None
+    ratings: Sequence[Rating], resampling: Resampling | None = None, on_progress: Callable[[], object] = lambda: None
 ) -> dict[str, dict[str, dict[str, Entry]]]:
     """{dimension: {"judge:NAME": entries, "humans": entries}}; `on_progress` is called after each of the latter."""
     result: dict[str, dict[str, dict[str, Entry]]] = {}
@@ -109,17 +109,19 @@ def agreement(
         result[table.dimension] = {}
         for rater in (*table.judges, HUMANS):
             measures = human_measures if rater == HUMANS else partial(judge_measures, judge=rater)
-            result[table.dimension][rater] = estimates(measures, table, how or Resampling())
+            result[table.dimension][rater] = estimates(measures, table, resampling or Resampling())
             on_progress()
     return result
 
 
-def estimates(measures: Callable[[Table], Measures], table: Table, how: Resampling) -> dict[str, Entry]:
+def estimates(measures: Callable[[Table], Measures], table: Table, resampling: Resampling) -> dict[str, Entry]:
     """An entry for each of the measures of a table."""
     items = np.arange(len(table.groups))
-    resamples = Resamples(table.groups if how.whole_groups else items, seeded(how.seed, table.dimension), how.number)
+    resamples = Resamples(
+        table.groups if resampling.whole_groups else items, seeded(resampling.seed, table.dimension), resampling.number
+    )
     found = statistics.bootstrap(
-        lambda drawn: [value for value, _ in measures(table.resampled(drawn, how.whole_groups)).values()],
+        lambda drawn: [value for value, _ in measures(table.resampled(drawn, resampling.whole_groups)).values()],
         resamples,
         len(items),
     )
@@ -287,7 +289,7 @@ MEASURES = {
 
 
 def agreement_text(
-    tables: Sequence[Table], result: Mapping[str, Mapping[str, Mapping[str, Entry]]], how: Resampling
+    tables: Sequence[Table], result: Mapping[str, Mapping[str, Mapping[str, Entry]]], resampling: Resampling
 ) -> str:
     """What `ier1 agreement` prints; `result` is that of `agreement` for the same tables.
 
@@ -305,7 +307,7 @@ def agreement_text(
         means = [["mean rating", "value", "items"]]
         for rater in table.scores:
             entry = raters.get(rater) or estimates(
-                lambda drawn, rater=rater: {"mean": mean(drawn.scores[rater])}, table, how
+                lambda drawn, rater=rater: {"mean": mean(drawn.scores[rater])}, table, resampling
             )
             means.append([rater, _cell(entry["mean"]), str(entry["mean"]["n"])])
         means.append(["mean of humans", _cell(raters[HUMANS]["mean"]), str(raters[HUMANS]["mean"]["n"])])
@@ -324,9 +326,9 @@ def agreement_text(
         measures.append(["items", *(str(entry["n"]) for entry in correlated)])
         lines += [f"{table.dimension}: {len(table.groups):,} items, {len(table.humans)} humans", ""]
         lines += [*_aligned(means), "", *_aligned(measures), ""]
-    units = "whole groups" if how.whole_groups else "items"
+    units = "whole groups" if resampling.whole_groups else "items"
     lines += [
-        f"[ ]: 95 % bootstrap intervals, {how.number:,} resamples of {units}, seed {how.seed}.",
+        f"[ ]: 95 % bootstrap intervals, {resampling.number:,} resamples of {units}, seed {resampling.seed}.",
         "Judges are compared with the mean of the humans. The correlations of the humans are the ceiling: each human",
         "against the mean of the others, averaged. Cohen's kappa is the mean over pairs of raters.",
     ]
