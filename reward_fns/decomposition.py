@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from ier1_plugin.task.rows import read_gold
-from ier1_plugin.task.scoring import GOAL_MATCHES, Gold, score_response
+from ier1_plugin.task.scoring import GOAL_MATCHES, score_response
 
 REWARD_NAME = "imageedit_r1"
 # EasyR1 0.3.3 reads this; 0.3.2 reads worker.reward.reward_type, whose default is batch as well
@@ -41,14 +41,12 @@ def compute_score(
     total = sum(weights.values())
     scores = []
     for position, reward_input in enumerate(reward_inputs):
-        parts = score_response(reward_input["response"], _gold(position, reward_input["ground_truth"]), goal_match)
+        truth = reward_input["ground_truth"]
+        try:
+            gold = read_gold(truth)
+        except (ValueError, TypeError) as error:
+            start = str(truth)[:200]
+            raise ValueError(f"ground_truth of item {position} can't be read: {error}; it starts {start!r}") from None
+        parts = score_response(reward_input["response"], gold, goal_match)
         scores.append({"overall": sum(weights[name] * value for name, value in parts.items()) / total, **parts})
     return scores
-
-
-def _gold(position: int, ground_truth: Any) -> Gold:
-    try:
-        return read_gold(ground_truth)
-    except (ValueError, TypeError) as error:
-        shown = str(ground_truth)[:200]
-        raise ValueError(f"ground_truth of item {position} can't be read: {error}; it starts {shown!r}") from None

@@ -87,16 +87,16 @@ def find_checkpoint(path: Path) -> Checkpoint:
 
 def find_shards(actor: Path) -> list[Path]:
     """The model's shards in the order of their ranks. CheckpointError: none, some missing, or of several runs."""
-    found: dict[int, dict[int, Path]] = {}
+    worlds: dict[int, dict[int, Path]] = {}
     for file in actor.glob("model_world_size_*"):
         if match := _SHARD.fullmatch(file.name):
-            found.setdefault(int(match[1]), {})[int(match[2])] = file
-    if not found:
+            worlds.setdefault(int(match[1]), {})[int(match[2])] = file
+    if not worlds:
         raise CheckpointError(f"no model_world_size_*_rank_*.pt in {actor}; wanted what EasyR1 saves there")
-    if len(found) > 1:
-        sizes = " and ".join(map(str, sorted(found)))
+    if len(worlds) > 1:
+        sizes = " and ".join(map(str, sorted(worlds)))
         raise CheckpointError(f"{actor} holds shards of world sizes {sizes}; keep the files of one run only")
-    ((world_size, ranks),) = found.items()
+    ((world_size, ranks),) = worlds.items()
     if missing := sorted(set(range(world_size)) - set(ranks)):
         wanted = f"rank {', '.join(map(str, missing))} of {world_size}"
         raise CheckpointError(f"{actor} has no shard of {wanted}; copy it there (each node saves its own ranks)")

@@ -51,10 +51,10 @@ def write_curves(runs: Sequence[str], out: Path, window: int | None = None) -> l
     for argument in runs:
         name, equals, path = argument.partition("=")
         named = bool(equals) and not Path(argument).exists()
-        found = read_runs(Path(path if named else argument))
-        logs += (
-            [replace(run, name=name if len(found) == 1 else f"{name}/{run.name}") for run in found] if named else found
-        )
+        read = read_runs(Path(path if named else argument))
+        if named:
+            read = [replace(run, name=name if len(read) == 1 else f"{name}/{run.name}") for run in read]
+        logs += read
     if len(logs) > len(STYLES):
         names = ", ".join(run.name for run in logs)
         raise UserError(f"{len(logs)} runs ({names}); a figure of more than {len(STYLES)} can't be read, name fewer")

@@ -1,4 +1,4 @@
-"""What a training run says of itself, beside and inside its checkpoints.
+"""What is recorded of a training run, beside and inside its checkpoints.
 
     config = read_run_config(run)              EasyR1's config as nested dicts
     find_budget(config, None, None)            -> (3136, 1003520)
@@ -29,20 +29,20 @@ DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 def read_run_config(run: Path, file: Path | None = None) -> dict[str, Any]:
     """The run's EasyR1 config as nested dicts: from `file`, else from what lies in the run's folder, else {}."""
-    found = [file] if file else [run / name for name in RUN_CONFIGS if (run / name).is_file()]
-    if not found:
+    files = [file] if file else [run / name for name in RUN_CONFIGS if (run / name).is_file()]
+    if not files:
         return {}
     from omegaconf import OmegaConf
 
     try:
-        config = OmegaConf.to_container(OmegaConf.load(found[0]))
+        config = OmegaConf.to_container(OmegaConf.load(files[0]))
     except OSError as error:
-        raise CheckpointError(f"config {found[0]} can't be read ({error.strerror})") from None
+        raise CheckpointError(f"config {files[0]} can't be read ({error.strerror})") from None
     except Exception as error:  # yaml and omegaconf each raise their own
         reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"config {found[0]} is not YAML ({reason})") from None
+        raise CheckpointError(f"config {files[0]} is not YAML ({reason})") from None
     if not isinstance(config, dict):
-        raise CheckpointError(f"config {found[0]} holds no keys; wanted EasyR1's, such as data.max_pixels")
+        raise CheckpointError(f"config {files[0]} holds no keys; wanted EasyR1's, such as data.max_pixels")
     return {str(key): value for key, value in config.items()}
 
 
@@ -55,7 +55,7 @@ def look_up(config: Mapping[str, Any], key: str) -> Any:
 
 
 def find_budget(config: Mapping[str, Any], min_pixels: int | None, max_pixels: int | None) -> tuple[int, int]:
-    """The pixel budget of the training: what is given, else `data.min_pixels` and `data.max_pixels`."""
+    """The pixel budget of the training: the argument, else `data.min_pixels` and `data.max_pixels`."""
     low = look_up(config, "data.min_pixels") if min_pixels is None else min_pixels
     high = look_up(config, "data.max_pixels") if max_pixels is None else max_pixels
     if low is None or high is None:
@@ -66,12 +66,12 @@ def find_budget(config: Mapping[str, Any], min_pixels: int | None, max_pixels: i
     return low, high
 
 
-def find_prompt(config: Mapping[str, Any], given: Path | None) -> Path:
-    """The prompt file of the training: what is given, else `data.format_prompt`, else the one of this package."""
+def find_prompt(config: Mapping[str, Any], file: Path | None) -> Path:
+    """The prompt file of the training: the argument, else `data.format_prompt`, else the one of this package."""
     own = prompts.path("decompose")
     trained_with = look_up(config, "data.format_prompt")
-    prompt = given or Path(trained_with or own)
-    if not prompt.is_file() and given is None and prompt.name == own.name:
+    prompt = file or Path(trained_with or own)
+    if not prompt.is_file() and file is None and prompt.name == own.name:
         # the run was elsewhere, with the package installed at another path
         return own
     if not prompt.is_file():
@@ -79,10 +79,10 @@ def find_prompt(config: Mapping[str, Any], given: Path | None) -> Path:
     return prompt
 
 
-def find_dtype(config: Mapping[str, Any], given: str | None) -> str:
-    """The weights' dtype: what is given, else that of the rollouts, in which the policy acted; EasyR1's is bfloat16."""
+def find_dtype(config: Mapping[str, Any], name: str | None) -> str:
+    """The weights' dtype: the argument, else that of the rollouts, in which the policy acted; EasyR1's is bfloat16."""
     rollout = str(look_up(config, "worker.rollout.dtype") or "bf16")
-    dtype = given or DTYPES.get(rollout, rollout)
+    dtype = name or DTYPES.get(rollout, rollout)
     if dtype not in DTYPES.values():
         raise CheckpointError(f"worker.rollout.dtype is {rollout}; name the dtype of the weights with --dtype")
     return dtype

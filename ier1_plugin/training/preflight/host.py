@@ -44,12 +44,12 @@ def _version(package: str, wanted: str, why: str) -> Iterator[str]:
     from packaging.specifiers import SpecifierSet
 
     try:
-        found = metadata.version(package)
+        installed = metadata.version(package)
     except metadata.PackageNotFoundError:
         yield f"{package} is not installed: pip install '{package}{wanted}'"
         return
-    if not SpecifierSet(wanted).contains(found, prereleases=True):
-        yield f"{package} {found}: {why}; pip install '{package}{wanted}'"
+    if not SpecifierSet(wanted).contains(installed, prereleases=True):
+        yield f"{package} {installed}: {why}; pip install '{package}{wanted}'"
 
 
 def engines(cpu: bool) -> Iterator[str]:

@@ -130,10 +130,10 @@ def job(run: Run) -> Iterator[str]:
                 "PYTHONPATH; examples/ray_job_submit.sh sends them along"
             )
         return
-    given = (json.loads(run.env[JOB_CONFIG]).get("runtime_env") or {}).get("env_vars") or {}
-    both = [name for name in EASYR1_ENV_VARS if name in given]
+    env_vars = (json.loads(run.env[JOB_CONFIG]).get("runtime_env") or {}).get("env_vars") or {}
+    both = [name for name in EASYR1_ENV_VARS if name in env_vars]
     # with the stand-ins Ray is already initialised when EasyR1's main looks
-    if both and given.get("RAY_OVERRIDE_JOB_RUNTIME_ENV") != "1" and not run.cpu:
+    if both and env_vars.get("RAY_OVERRIDE_JOB_RUNTIME_ENV") != "1" and not run.cpu:
         yield (
             f"env_vars of the job's runtime_env: EasyR1 sets {', '.join(both)} itself and Ray refuses both; remove "
             'them, or add RAY_OVERRIDE_JOB_RUNTIME_ENV: "1"'

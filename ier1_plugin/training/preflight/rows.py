@@ -80,13 +80,13 @@ class RowReport:
             yield Note(line) if kind in NOTES else line
         usable = self.total - self.counts.get("dropped", 0)
         if self.key == "data.train_files":
-            drawn = data.mini_rollout_batch_size or data.rollout_batch_size
-            batches = usable // drawn
-            steps = batches * drawn // data.rollout_batch_size * trainer.total_epochs
+            per_draw = data.mini_rollout_batch_size or data.rollout_batch_size
+            batches = usable // per_draw
+            steps = batches * per_draw // data.rollout_batch_size * trainer.total_epochs
             if not batches or (trainer.max_steps is None and not steps):
                 yield (
                     f"{self.key}: {usable:,} usable rows are less than a batch of "
-                    f"{max(drawn, data.rollout_batch_size)}, and EasyR1 drops incomplete ones; lower "
+                    f"{max(per_draw, data.rollout_batch_size)}, and EasyR1 drops incomplete ones; lower "
                     "data.rollout_batch_size or take more rows"
                 )
         elif not usable:

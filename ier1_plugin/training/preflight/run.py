@@ -45,9 +45,9 @@ class Run:
     @property
     def address(self) -> str | None:
         """Of the Ray cluster that the run will join: RAY_ADDRESS, or what `ray start` left here; None starts one."""
-        given = self.env.get("RAY_ADDRESS")
-        if given or self.cpu:
-            return given if given != "local" else None
+        address = self.env.get("RAY_ADDRESS")
+        if address or self.cpu:
+            return address if address != "local" else None
         folder = self.env.get("RAY_TMPDIR") or self.env.get("TMPDIR") or "/tmp"
         started = Path(folder, "ray", "ray_current_cluster")
         return started.read_text(encoding="utf-8").strip() or None if started.is_file() else None

@@ -60,8 +60,8 @@ def positive(run: Run) -> Iterator[str]:
 def names(run: Run) -> Iterator[str]:
     from verl.trainer.core_algos import AdvantageEstimator
 
-    known = NAMES | {"algorithm.adv_estimator": tuple(estimator.value for estimator in AdvantageEstimator)}
-    for key, values in known.items():
+    allowed = NAMES | {"algorithm.adv_estimator": tuple(estimator.value for estimator in AdvantageEstimator)}
+    for key, values in allowed.items():
         value = get(run.config, key)
         if value is not None and value not in values:
             yield f"{key}={value}: this EasyR1 knows {', '.join(values)}"
@@ -92,12 +92,12 @@ def _batch_rules(run: Run) -> Iterator[tuple[Quantity, Quantity, str]]:
     prompts, answers = number("data.rollout_batch_size"), number("worker.rollout.n")
     gpus = "trainer.nnodes * trainer.n_gpus_per_node", run.ranks
     samples = f"{prompts[0]} * {answers[0]}", prompts[1] * answers[1]
-    drawn = prompts if data.mini_rollout_batch_size is None else number("data.mini_rollout_batch_size")
+    per_draw = prompts if data.mini_rollout_batch_size is None else number("data.mini_rollout_batch_size")
     update = number("worker.actor.global_batch_size")
     micro = number("worker.actor.micro_batch_size_per_device_for_experience")
     yield prompts, update, "a batch of prompts is cut into whole updates"
     yield samples, micro, "log probabilities are computed in whole micro batches"
-    yield drawn, gpus, "each GPU generates for as many prompts"
+    yield per_draw, gpus, "each GPU generates for as many prompts"
     yield samples, gpus, "each GPU trains on as many samples"
     yield gpus, number("worker.rollout.tensor_parallel_size"), "vLLM spans whole groups of GPUs"
     if not actor.dynamic_batching:
@@ -129,7 +129,7 @@ def _update_share(run: Run) -> Quantity:
 
 
 def sampling(run: Run) -> Iterator[str]:
-    """What is drawn in training and in validation."""
+    """How answers are sampled in training and in validation."""
     rollout, estimator = run.config.worker.rollout, run.config.algorithm.adv_estimator
     if estimator in GROUP_ESTIMATORS and rollout.n < 2:
         yield f"worker.rollout.n={rollout.n}: {estimator} compares the answers to one prompt; set it to 2 or more"
