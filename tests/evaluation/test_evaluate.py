@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fakes.chain_helpers import BRIGHTER, no_settings_from_outside, one_line
+from fakes.chain_helpers import BRIGHTER, ier1, no_settings_from_outside, one_line
 from fakes.chat_fakes import chat_server, photo, reply
 from fakes.evaluate_runs import (
     ITEMS,
@@ -122,6 +122,29 @@ def test_a_folder_takes_one_run_at_a_time(benchmark: str):
     assert "another run is writing to" in line
 
 
+def test_a_yaml_file_has_the_same_settings_and_the_command_line_wins(benchmark: str, judge: JudgeServer):
+    config = {"benchmark": benchmark, "out": "out", "system": [system("Original")], "sample": 3, "retry-failed": True}
+    config |= {"judge": [f"openai:{judge.url}#fake-vlm"], "where": {"id": "item 1"}, "samples": 2}
+    Path("config.yaml").write_text(json.dumps(config))
+    result = ier1("evaluate", "--config", "config.yaml", system("Two"), "--samples", 1)
+    assert result.exit_code == 0, result.output
+    assert [one["name"] for one in facts()["systems"]] == ["Original", "Two"]
+    assert (facts()["benchmark"]["sample"], facts()["benchmark"]["where"]) == (3, {"id": "item 1"})
+    assert [(one.item, one.sample) for one in judgements()] == [("item 1", 0)] * 2
+    # what was judged is there for people to read, too
+    assert len(Path("out/judgements.jsonl").read_text().splitlines()) == 2
+    Path("config.yaml").write_text("benchmarks: psr\n")
+    assert "there is no benchmarks" in one_line(ier1("evaluate", "--config", "config.yaml"))
+
+
+def test_a_folder_of_an_earlier_version_is_refused(benchmark: str):
+    asked = ("--benchmark", benchmark, "--system", system("Original"))
+    assert evaluate(*asked).exit_code == 0
+    Path("out/judgements").mkdir()
+    for line in (one_line(evaluate(*asked)), one_line(ier1("report", "out"))):
+        assert "of an earlier version" in line
+
+
 def test_a_sample_is_random_and_its_ids_repeat_it(benchmark: str):
     asked = ("--benchmark", benchmark, "--system", system("Original"))
     samples = {}
@@ -167,6 +190,8 @@ def test_rows_that_cannot_be_used_are_told_and_listed(benchmark: str, tmp_path: 
         (("--benchmark", "TINY", "--human", "--ids", "tiny.jsonl", "--sample", "2"), "wanted one of the two"),
         (("--benchmark", "TINY", "--human", "--ids", "tiny.jsonl"), "is --ids of another one?"),
         (("--benchmark", "TINY", "--human", "--columns", "request"), "wanted NAME=VALUE"),
+        (("--benchmark", "TINY", "--human", "--jobs", "0"), "jobs is 0; wanted 1 to 1024"),
+        (("--benchmark", "TINY", "--human", "--sample", "0"), "sample is 0; wanted 1 or more"),
         (("--benchmark", "TINY", "--human", "--prices", "tiny.jsonl"), "--prices: "),
         (("--benchmark", "TINY", "--human", "--judge", "gpt"), "gpt"),
         (("--benchmark", "TINY", "--human", "--judge", "openai:gpt-4o"), "OPENAI_API_KEY is not set"),

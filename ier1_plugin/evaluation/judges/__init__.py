@@ -11,12 +11,11 @@ is asked: judgements of one name are by one judge.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ier1_plugin.evaluation.judges.base import Judge
+from ier1_plugin.evaluation.judges.base import PIXEL, Judge
 
-PIXEL = "pixel"
+__all__ = ["PIXEL", "make_judge"]
 
 
 def make_judge(spec: str, **settings: Any) -> Judge:

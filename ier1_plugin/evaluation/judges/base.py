@@ -21,6 +21,7 @@ from ier1_plugin.runs.errors import one_line
 if TYPE_CHECKING:
     from PIL import Image
 
+PIXEL = "pixel"
 ATTEMPTS = 3
 # kinds of reasons why there is no score
 REFUSAL, UNREADABLE, OUT_OF_RANGE, MISSING, HTTP = "refusal", "unreadable", "out of range", "missing image", "http"

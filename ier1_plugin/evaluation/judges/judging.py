@@ -207,30 +207,24 @@ class _Worker:
             whose = {"item": blank.item, "system": blank.system, "asked_again": False}
             return replace(done[-1], **whose, prompt_tokens=0, completion_tokens=0, seconds=0.0)
         if not prepared:
-            try:
-                with self._preparing:
-                    prepared.append(self._judge.prepare(self._case(files, request)))
-            except ImageError as error:
-                return replace(blank, unscored=f"{MISSING}: {error}")
+            images = {}
+            with self._preparing:
+                for name, data in files.items():
+                    try:
+                        images[name] = open_image(data)
+                    except ImageError as error:
+                        return replace(blank, unscored=f"{MISSING}: {name}: {error}")
+                case = Case(request=request, **images)
+                if self._judge.max_side is not None:
+                    size = bounded(case.source.size, self._judge.max_side)
+                    case = replace(case, source=fitted(case.source, size), edited=fitted(case.edited, size))
+                prepared.append(self._judge.prepare(case))
         for attempt in range(len(replies), self._judge.attempts):
             reply, final = self._reply(blank, prepared[0], given_up + attempt)
             if final or reply.score or attempt + 1 == self._judge.attempts:
                 return reply
             self._store.keep(replace(reply, asked_again=True))
         raise AssertionError("a judge has one attempt at least")
-
-    def _case(self, files: dict[str, bytes], request: str) -> Case:
-        images = {}
-        for name, data in files.items():
-            try:
-                images[name] = open_image(data)
-            except ImageError as error:
-                raise ImageError(f"{name}: {error}") from None
-        case = Case(request=request, **images)
-        if self._judge.max_side is None:
-            return case
-        size = bounded(case.source.size, self._judge.max_side)
-        return replace(case, source=fitted(case.source, size), edited=fitted(case.edited, size))
 
     def _reply(self, blank: Judgement, prepared: Any, attempt: int) -> tuple[Judgement, bool]:
         """One reply, and whether asking again would bring no other."""
@@ -243,10 +237,18 @@ class _Worker:
             try:
                 completion = self._judge.ask(prepared, blank.sample, attempt)
             except (TransientError, RequestRejected) as error:
-                if isinstance(error, RequestRejected) and error.filtered:
-                    return replace(blank, unscored=f"{REFUSAL}: {one_line(error)}", date=_now()), True
-                self._count_failure(error)
-                return replace(blank, unscored=f"{HTTP}: {one_line(error)}", date=_now()), True
+                filtered = isinstance(error, RequestRejected) and error.filtered
+                if self._stopped and not filtered:
+                    # it did not get all its attempts, so nothing is known about it
+                    raise _Stopped from None
+                self._failures = 0 if filtered else self._failures + 1
+                if self._failures >= MAX_FAILURES_IN_A_ROW:
+                    raise EvaluationError(
+                        f"{self._judge.name} has failed {self._failures} times in a row, the last time: "
+                        f"{one_line(error)}; what was judged is kept, and the same command goes on from there"
+                    ) from None
+                unscored = f"{REFUSAL if filtered else HTTP}: {one_line(error)}"
+                return replace(blank, unscored=unscored, date=_now()), True
             except ChatError as error:
                 raise EvaluationError(f"{self._judge.name}: {error}") from None
             finally:
@@ -266,17 +268,6 @@ class _Worker:
             model=completion.model,
         )
         return judgement, False
-
-    def _count_failure(self, error: ChatError) -> None:
-        if self._stopped:
-            # it did not get all its attempts, so nothing is known about it
-            raise _Stopped from None
-        self._failures += 1
-        if self._failures >= MAX_FAILURES_IN_A_ROW:
-            raise EvaluationError(
-                f"{self._judge.name} has failed {self._failures} times in a row, the last time: {one_line(error)}; "
-                "what was judged is kept, and the same command goes on from there"
-            )
 
 
 class _Stopped(Exception):

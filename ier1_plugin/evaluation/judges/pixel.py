@@ -22,8 +22,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ier1_plugin.chat.request import Completion, RequestRejected
-from ier1_plugin.evaluation.judges import PIXEL
-from ier1_plugin.evaluation.judges.base import Case, Judge
+from ier1_plugin.evaluation.judges.base import PIXEL, Case, Judge
 from ier1_plugin.evaluation.records import DIMENSIONS, Score
 from ier1_plugin.task.images import fitted
 
