@@ -166,7 +166,7 @@ class _Worker:
         self._empty_prompt = _prompt("")
         self._stopped = threading.Event()
         self._answers = 0
-        self._earlier_answers = len(replies)
+        self._replies_before = len(replies)
         self._rejected = 0
         self._down: UserError | None = None
         self.tokens = 0
@@ -214,7 +214,13 @@ class _Worker:
                 try:
                     completion = self._chat(request)
                 except RequestRejected as error:
-                    self._count_rejection(error)
+                    with self._lock:
+                        self._rejected += not error.filtered
+                        if not self._replies_before and not self._answers and self._rejected >= MAX_REJECTED_AT_START:
+                            model = self._settings.model
+                            raise UserError(
+                                f"the server takes none of the requests: {error}; can {model} see images?"
+                            ) from None
                     return str(error)
                 except TransientError as error:
                     self._rule_out_dead_server(error)
@@ -235,14 +241,6 @@ class _Worker:
                 with self._lock:
                     self.unusable += attempts > len(kept)
         return f"{reason} (last of {attempts} attempts)"
-
-    def _count_rejection(self, error: RequestRejected) -> None:
-        """UserError: the server has taken no request yet, and that was one too many."""
-        with self._lock:
-            self._rejected += not error.filtered
-            if not self._answers and not self._earlier_answers and self._rejected >= MAX_REJECTED_AT_START:
-                model = self._settings.model
-                raise UserError(f"the server takes none of the requests: {error}; can {model} see images?") from None
 
     def _rule_out_dead_server(self, last: TransientError) -> None:
         """UserError: the server is dead, and not only this item bad: no sign of life came after the last failure."""

@@ -73,7 +73,18 @@ def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], 
                     )
             shutil.rmtree(work, ignore_errors=True)
         if not done:
-            report = _run(settings, work)
+            with closing(Staging(work)) as staging:
+                staging.set_note(IDENTITY, json.dumps(new))
+                exclude(settings, staging)
+                if not staging.note("collected"):
+                    source, inputs = SOURCES[settings.source], settings.inputs or ("",)
+                    collect(settings, chain.from_iterable(source(settings.reading(name)) for name in inputs), staging)
+                    staging.set_note("collected", "yes")
+                staging.forget_verdicts()
+                choose(staging)
+                ask_annotator(settings, staging)
+                assign(staging, settings.val_fraction)
+                report = write(settings, staging, work / "out")
         shutil.rmtree(work, ignore_errors=True)
         return report, done
 
@@ -87,21 +98,6 @@ def _begun(work: Path) -> dict[str, Any] | None:
             return json.loads(staging.note(IDENTITY) or "null") if staging.count() else None
     except sqlite3.DatabaseError:
         return None
-
-
-def _run(settings: Settings, work: Path) -> dict[str, Any]:
-    with closing(Staging(work)) as staging:
-        staging.set_note(IDENTITY, json.dumps(identity(settings)))
-        exclude(settings, staging)
-        if not staging.note("collected"):
-            source, inputs = SOURCES[settings.source], settings.inputs or ("",)
-            collect(settings, chain.from_iterable(source(settings.reading(name)) for name in inputs), staging)
-            staging.set_note("collected", "yes")
-        staging.forget_verdicts()
-        choose(staging)
-        ask_annotator(settings, staging)
-        assign(staging, settings.val_fraction)
-        return write(settings, staging, work / "out")
 
 
 def collect(settings: Settings, rows: Iterable[RawRow | Rejected], staging: Staging) -> None:

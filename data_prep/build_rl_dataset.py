@@ -16,6 +16,7 @@ import sqlite3
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -71,7 +72,9 @@ def parse(arguments: list[str]) -> tuple[Settings, bool]:
         parser.error(f"--source {options.source} needs --input")
     if options.min_pixels > options.max_pixels:
         parser.error(f"--min-pixels {options.min_pixels} is more than --max-pixels {options.max_pixels}")
-    return _settings(options), options.overwrite
+    values: dict[str, Any] = vars(options) | {"inputs": tuple(options.input), "exclude": tuple(options.exclude)}
+    names = [field.name for field in fields(Settings) if field.name != "input"]
+    return Settings(**{name: values[name] for name in names}), options.overwrite
 
 
 def summary(report: dict[str, Any], output: Path, done: bool) -> str:
@@ -115,11 +118,6 @@ def _parser() -> Parser:
     return parser
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    values: dict[str, Any] = vars(options) | {"inputs": tuple(options.input), "exclude": tuple(options.exclude)}
-    return Settings(**{name: value for name, value in values.items() if name not in ("input", "config", "overwrite")})
-
-
 def _from_file(path: Path, parser: Parser) -> list[str]:
     """A configuration file as command line, so that both are checked alike."""
     from omegaconf import OmegaConf
@@ -132,17 +130,18 @@ def _from_file(path: Path, parser: Parser) -> list[str]:
         raise UserError(f"--config: {path} can't be read: {str(error).splitlines()[0]}") from None
     if not isinstance(values, dict):
         raise UserError(f"--config: {path} holds no options; wanted lines such as source: psr")
-    return [word for name, value in values.items() for word in _words(f"--{str(name).replace('_', '-')}", value)]
-
-
-def _words(option: str, value: Any) -> list[str]:
-    if value in (None, False, []):
-        return []
-    if value is True:
-        return [option]
-    if isinstance(value, dict):
-        value = ",".join(f"{name}={column}" for name, column in value.items())
-    return [option, *map(str, value)] if isinstance(value, list) else [f"{option}={value}"]
+    words: list[str] = []
+    for name, value in values.items():
+        option = f"--{str(name).replace('_', '-')}"
+        if isinstance(value, dict):
+            value = ",".join(f"{role}={column}" for role, column in value.items())
+        if value is True:
+            words.append(option)
+        elif isinstance(value, list) and value:
+            words += [option, *map(str, value)]
+        elif value not in (None, False, []):
+            words.append(f"{option}={value}")
+    return words
 
 
 def _columns(text: str) -> dict[str, str]:
