@@ -15,6 +15,7 @@ from fakes.builder_inputs import (
     command,
     encoded,
     picture,
+    png_header,
     rejected,
     report,
     requests,
@@ -23,9 +24,8 @@ from fakes.builder_inputs import (
     write_jsonl,
 )
 from PIL import Image
-from test_images import png_header
 
-from data_prep.checks import MAX_REQUEST_CHARACTERS, gold_problem
+from data_prep.checks import MAX_REQUEST_CHARACTERS
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.images import open_image, prepare
 from ier1_plugin.task.parsing import render_response
@@ -49,13 +49,11 @@ def image_of(output: Path) -> bytes:
     return all_rows(output)["a"]["images"][0]["bytes"]
 
 
-def test_four_files_come_out_and_nothing_else(tmp_path: Path):
-    assert build("jsonl", requests(tmp_path / "in", 10), tmp_path / "out") == 0
+def test_four_files_come_out_in_the_columns_that_the_trainer_reads(tmp_path: Path):
+    assert build("jsonl", requests(tmp_path / "in", 10), tmp_path / "out", "--val-fraction", 0) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
-
-
-def test_rows_have_the_columns_that_the_trainer_reads(tmp_path: Path):
-    build("jsonl", requests(tmp_path / "in", 3), tmp_path / "out", "--val-fraction", 0)
+    # an empty split still has its columns
+    assert rows(tmp_path / "out", "val") == []
     for row in rows(tmp_path / "out"):
         assert tuple(row) == COLUMNS
         assert row["problem"].startswith("<image>remove lamp ")
@@ -72,11 +70,6 @@ def test_the_files_load_with_datasets(tmp_path: Path):
         loaded = load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
         assert len(loaded) == count
         assert set(loaded[0]["images"][0]) == {"bytes", "path"}
-
-
-def test_an_empty_split_still_has_its_columns(tmp_path: Path):
-    build("jsonl", requests(tmp_path / "in", 2), tmp_path / "out", "--val-fraction", 0)
-    assert rows(tmp_path / "out", "val") == []
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
@@ -111,21 +104,18 @@ def test_a_photo_from_a_camera_held_sideways_is_turned_upright(tmp_path: Path):
     assert kept.getexif().get(0x0112, 1) == 1
 
 
-def test_a_large_image_is_brought_into_the_budget_as_inference_does(tmp_path: Path):
+def test_an_image_is_brought_into_the_budget_as_inference_does(tmp_path: Path):
     data = encoded(picture(1, (400, 300)))
-    kept = Image.open(BytesIO(image_of(one_image(tmp_path, data, "--max-pixels", 20_000))))
+    kept = Image.open(BytesIO(image_of(one_image(tmp_path / "large", data, "--max-pixels", 20_000))))
     wanted = prepare(open_image(data), 3136, 20_000)
     assert (kept.size, kept.tobytes()) == (wanted.size, wanted.tobytes())
+    kept = Image.open(BytesIO(image_of(one_image(tmp_path / "small", encoded(picture(1, (1, 1)))))))
+    assert kept.size == (56, 56)
 
 
 def test_lossless_images_stay_lossless_and_photos_become_jpeg(tmp_path: Path):
     assert image_of(one_image(tmp_path / "a", encoded(picture(1).convert("RGBA")))).startswith(b"\x89PNG")
     assert image_of(one_image(tmp_path / "b", encoded(picture(1).convert("CMYK"), "JPEG"))).startswith(b"\xff\xd8")
-
-
-def test_an_image_of_one_pixel_is_enlarged(tmp_path: Path):
-    kept = Image.open(BytesIO(image_of(one_image(tmp_path, encoded(picture(1, (1, 1)))))))
-    assert kept.size == (56, 56)
 
 
 REFUSED = {
@@ -145,11 +135,6 @@ def test_an_image_that_cannot_be_used_is_rejected_with_its_reason(data: bytes, r
     assert rejected(output)["a"].startswith(reason)
     assert list(report(output)["rejected_by_reason"]) == [reason]
     assert all_rows(output) == {}
-
-
-def test_no_row_at_all_is_a_failure_that_says_so(tmp_path: Path, capsys):
-    assert build("jsonl", write_jsonl(tmp_path / "in", ["{oops"]), tmp_path / "out") == 1
-    assert "no row was accepted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -202,14 +187,11 @@ def test_gold_of_every_row_scores_one_in_the_reward(tmp_path: Path):
         assert set(score.values()) == {1.0}
 
 
-def test_gold_with_every_action_of_the_vocabulary_passes():
-    assert gold_problem(Decomposition(tuple(ACTIONS), ("photo",), ())) is None
-
-
-def test_without_gold_and_annotator_the_reason_says_what_to_do(tmp_path: Path):
+def test_no_row_at_all_is_a_failure_and_a_row_without_gold_says_what_to_do(tmp_path: Path, capsys):
     requests(tmp_path / "in", 1)
     row = {"id": "a", "image": "0.png", "request": "x", "actions": ["Delete"], "subjects": ["lamp"]}
-    build("jsonl", write_jsonl(tmp_path / "in", [row]), tmp_path / "out")
+    assert build("jsonl", write_jsonl(tmp_path / "in", [row]), tmp_path / "out") == 1
+    assert "no row was accepted" in capsys.readouterr().err
     assert "--annotator" in rejected(tmp_path / "out")["a"]
 
 
@@ -221,22 +203,14 @@ def test_a_repeated_id_is_rejected(tmp_path: Path):
     assert rejected(tmp_path / "out") == {"a": "id is repeated: a"}
 
 
-def test_the_same_build_gives_the_same_bytes(tmp_path: Path):
+def test_the_same_rows_give_the_same_bytes_whatever_their_order(tmp_path: Path):
     source = requests(tmp_path / "in", 40, photos=30)
-    for name in ("one", "two"):
-        build("jsonl", source, tmp_path / name, "--val-fraction", 0.2)
+    back = write_jsonl(tmp_path / "in", source.read_text().splitlines()[::-1], "back.jsonl")
+    for name, file in (("one", source), ("two", source), ("back", back)):
+        build("jsonl", file, tmp_path / name, "--val-fraction", 0.2)
     for split in ("train", "val"):
-        one, two = ((tmp_path / name / f"{split}.parquet").read_bytes() for name in ("one", "two"))
-        assert one == two
-
-
-def test_the_order_of_the_input_does_not_matter(tmp_path: Path):
-    source = requests(tmp_path / "in", 40, photos=30)
-    lines = source.read_text().splitlines()
-    build("jsonl", source, tmp_path / "one", "--val-fraction", 0.2)
-    build("jsonl", write_jsonl(tmp_path / "in", lines[::-1], "back.jsonl"), tmp_path / "two", "--val-fraction", 0.2)
-    for split in ("train", "val"):
-        assert rows(tmp_path / "one", split) == rows(tmp_path / "two", split)
+        one, two, three = ((tmp_path / name / f"{split}.parquet").read_bytes() for name in ("one", "two", "back"))
+        assert one == two == three
 
 
 def test_rows_stand_in_the_order_of_a_hash_of_seed_and_id(tmp_path: Path):

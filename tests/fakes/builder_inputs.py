@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +33,15 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixels: a decompression bomb in a few bytes."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b""))]
+    packed = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def write_jsonl(folder: Path, rows: Sequence[dict[str, Any] | str], name: str = "in.jsonl") -> Path:
