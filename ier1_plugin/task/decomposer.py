@@ -62,8 +62,7 @@ class Decomposer:
             known = {field.name for field in fields(cls)}
             decomposer = cls(**{name: value for name, value in values.items() if name in known})
         except OSError as error:
-            hint = "make one with ier1 merge"
-            raise DecomposerError(f"{file} can't be read ({error.strerror}); {hint}") from None
+            raise DecomposerError(f"{file} can't be read ({error.strerror}); make one with ier1 merge") from None
         except (ValueError, TypeError, AttributeError) as error:
             raise DecomposerError(f"{file} is not what ier1 merge writes ({error})") from None
         for name in ("min_pixels", "max_pixels", "server_min_pixels", "server_max_pixels", "pixels_per_token"):

@@ -49,7 +49,9 @@ def open_image(source: bytes | str | Path) -> Image.Image:
             # Pillow warns above its own limit; ours is stricter and raises
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(BytesIO(data))
-            _refuse_bomb(image)
+            if image.width * image.height > MAX_SOURCE_PIXELS:
+                size = f"{image.width} x {image.height}"
+                raise ImageError(f"image is too large: {size} pixels, at most {MAX_SOURCE_PIXELS:,} are accepted")
             # in place: a copy less of what may be 300 MB
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
@@ -118,30 +120,19 @@ def data_url(encoded: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
 
 
-def _refuse_bomb(image: Image.Image) -> None:
-    if image.width * image.height > MAX_SOURCE_PIXELS:
-        raise ImageError(
-            f"image is too large: {image.width} x {image.height} pixels, at most {MAX_SOURCE_PIXELS:,} are accepted"
-        )
-
-
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        image = _to_8_bit(image)
+        import numpy as np
+
+        # 16-bit and float grey: Pillow's own conversion would clip everything above 255 to white
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if values.max(initial=0.0) > 255 else 255.0
+        image = Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8), mode="L")
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    """16-bit and float grey images: Pillow's own conversion would clip everything above 255 to white."""
-    import numpy as np
-
-    values = np.asarray(image, dtype=np.float64)
-    top = 65535.0 if values.max(initial=0.0) > 255 else 255.0
-    return Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8), mode="L")
 
 
 def fit_size(size: tuple[int, int], min_pixels: int, max_pixels: int) -> tuple[int, int]:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
+from ier1_plugin.runs.errors import UserError
 from ier1_plugin.task.schema import Decomposition, distinct
 
 THINK = "think"
@@ -23,7 +25,7 @@ TAGS = (THINK, *COMPONENT_TAGS.values())
 MARKERS = tuple(f"<{slash}{tag}>" for tag in TAGS for slash in ("", "/"))
 
 
-class FormatError(ValueError):
+class FormatError(UserError):
     """A response without a readable decomposition; the message shows what is missing."""
 
 
@@ -42,17 +44,29 @@ class Response:
 
 def parse_response(text: str) -> Response:
     """Reads think and components; None stands for a part that can't be read."""
-    before, think, after = _split_think(text)
-    rest = before + after
-    spans = {name: _span(rest, tag) for name, tag in COMPONENT_TAGS.items()}
-    read = {name: _strings(rest[slice(*span)]) if span else None for name, span in spans.items()}
-    well_formed = (
-        _is_clean_think(think)
-        and not before.strip()
-        and all(items is not None for items in read.values())
-        and _only_components(rest, list(spans.values()))
-    )
-    return Response(well_formed, think, **read)
+    before, _, inside = text.partition(f"<{THINK}>")
+    # an unclosed think swallows everything after it
+    think, closed, after = inside.partition(f"</{THINK}>")
+    clean = bool(closed and think.strip()) and not any(marker in think for marker in MARKERS)
+    well_formed = clean and not before.strip()
+    rest, position = before + after, 0
+    components: dict[str, tuple[str, ...] | None] = {}
+    for name, tag in COMPONENT_TAGS.items():
+        opening, closing = f"<{tag}>", f"</{tag}>"
+        start, end = rest.find(opening), rest.find(closing)
+        items: Any = None
+        # exactly one pair, in order
+        if rest.count(opening) == rest.count(closing) == 1 and start + len(opening) <= end:
+            try:
+                items = json.loads(rest[start + len(opening) : end])
+            except (ValueError, RecursionError):
+                items = None
+        readable = isinstance(items, list) and set(map(type, items)) <= {str}
+        components[name] = distinct(items) if readable else None
+        # in the order of the tags, with nothing but whitespace between them
+        well_formed = well_formed and readable and start >= position and not rest[position:start].strip()
+        position = end + len(closing)
+    return Response(well_formed and not rest[position:].strip(), think if closed else None, **components)
 
 
 def parse_decomposition(text: str) -> Decomposition:
@@ -68,46 +82,3 @@ def render_response(decomposition: Decomposition, think: str) -> str:
     """The response text that says `decomposition`; the inverse of `parse_decomposition`."""
     arrays = {tag: json.dumps(getattr(decomposition, name)) for name, tag in COMPONENT_TAGS.items()}
     return "\n".join([f"<{THINK}> {think} </{THINK}>", *(f"<{tag}>{array}</{tag}>" for tag, array in arrays.items())])
-
-
-def _split_think(text: str) -> tuple[str, str | None, str]:
-    """Text before the think, the think (None without one), text after it."""
-    before, opened, inside = text.partition(f"<{THINK}>")
-    think, closed, after = inside.partition(f"</{THINK}>")
-    # an unclosed think swallows everything after it
-    return before, think if opened and closed else None, after
-
-
-def _span(text: str, tag: str) -> tuple[int, int] | None:
-    """Start and end of what stands between the only pair of `tag`; None without exactly one pair in order."""
-    opening, closing = f"<{tag}>", f"</{tag}>"
-    if text.count(opening) != 1 or text.count(closing) != 1:
-        return None
-    start, end = text.index(opening) + len(opening), text.index(closing)
-    return (start, end) if start <= end else None
-
-
-def _strings(array: str) -> tuple[str, ...] | None:
-    try:
-        items = json.loads(array)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(items, list) or not set(map(type, items)) <= {str}:
-        return None
-    return distinct(items)
-
-
-def _is_clean_think(think: str | None) -> bool:
-    return think is not None and bool(think.strip()) and not any(marker in think for marker in MARKERS)
-
-
-def _only_components(rest: str, spans: list[tuple[int, int] | None]) -> bool:
-    """True if the components stand in their order in `rest` with nothing but whitespace around them."""
-    position = 0
-    for tag, span in zip(COMPONENT_TAGS.values(), spans, strict=True):
-        if span is None or span[0] - len(f"<{tag}>") < position:
-            return False
-        if rest[position : span[0] - len(f"<{tag}>")].strip():
-            return False
-        position = span[1] + len(f"</{tag}>")
-    return not rest[position:].strip()

@@ -110,17 +110,31 @@ class Plan:
             values = values["plan"]
         if not isinstance(values, Mapping):
             raise PlanError("wanted a JSON object")
-        unknown = sorted(set(map(str, values)) - {known.name for known in fields(cls)})
-        if unknown:
-            raise PlanError(f"a plan has no {', '.join(unknown)}; it has {', '.join(f.name for f in fields(cls))}")
-        return cls(
-            request=_string(values, "request"),
-            sub_requests=_sub_requests(values.get("sub_requests")),
-            method=_one_of(METHODS, values.get("method", CHAIN), "method"),
-            decomposition=_decomposition(values.get("decomposition")),
-            decomposer=_agent(values.get("decomposer"), "decomposer"),
-            sequencer=_agent(values.get("sequencer"), "sequencer"),
-        )
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(map(str, values)) - set(known)):
+            raise PlanError(f"a plan has no {', '.join(unknown)}; it has {', '.join(known)}")
+        plan = {"request": "", "method": CHAIN, **values}
+        if not isinstance(plan["request"], str):
+            raise PlanError("request is not a string")
+        lines = plan.get("sub_requests")
+        if not isinstance(lines, list) or not lines or not all(isinstance(one, str) and one.strip() for one in lines):
+            raise PlanError("sub_requests is not an array of one or more strings with words in them")
+        plan["sub_requests"] = tuple(lines)
+        if plan["method"] not in METHODS:
+            raise PlanError(f"method is {plan['method']!r}; known: {', '.join(METHODS)}")
+        if plan.get("decomposition") is not None:
+            try:
+                plan["decomposition"] = Decomposition.from_json(json.dumps(plan["decomposition"]))
+            except ValueError as error:
+                raise PlanError(f"decomposition: {error}") from None
+        for agent in ("decomposer", "sequencer"):
+            if plan.get(agent) is not None:
+                try:
+                    trace = dict(plan[agent])
+                    plan[agent] = AgentTrace(**trace | {"replies": tuple(map(str, trace.get("replies", ())))})
+                except (TypeError, ValueError):
+                    raise PlanError(f"{agent} is not what a trace says of an agent") from None
+        return cls(**plan)
 
 
 @dataclass(frozen=True)
@@ -160,7 +174,8 @@ class Trace:
     imageedit_r1: str = __version__
 
     def to_json(self) -> str:
-        steps = [_without_image(step) for step in self.steps]
+        shown = [known.name for known in fields(Step) if known.name != "image"]
+        steps = [{name: getattr(step, name) for name in shown} for step in self.steps]
         values = {known.name: getattr(self, known.name) for known in fields(self)}
         values |= {"plan": asdict(self.plan), "steps": steps, "editor_settings": dict(self.editor_settings)}
         return json.dumps(values, ensure_ascii=False, default=str)
@@ -182,46 +197,3 @@ class EditResult:
 def plan_json(plan: Plan) -> str:
     """The plan as JSON, for a person to read and change; `Plan.from_dict` reads it back."""
     return json.dumps(asdict(plan), ensure_ascii=False, indent=2)
-
-
-def _without_image(step: Step) -> dict[str, Any]:
-    return {known.name: getattr(step, known.name) for known in fields(step) if known.name != "image"}
-
-
-def _string(values: Mapping[str, Any], name: str) -> str:
-    value = values.get(name, "")
-    if not isinstance(value, str):
-        raise PlanError(f"{name} is not a string")
-    return value
-
-
-def _sub_requests(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item.strip() for item in value):
-        raise PlanError("sub_requests is not an array of one or more strings with words in them")
-    return tuple(value)
-
-
-def _one_of(known: tuple[str, ...], value: Any, name: str) -> str:
-    if value not in known:
-        raise PlanError(f"{name} is {value!r}; known: {', '.join(known)}")
-    return value
-
-
-def _decomposition(value: Any) -> Decomposition | None:
-    if value is None:
-        return None
-    try:
-        return Decomposition.from_json(json.dumps(value))
-    except ValueError as error:
-        raise PlanError(f"decomposition: {error}") from None
-
-
-def _agent(value: Any, name: str) -> AgentTrace | None:
-    if value is None:
-        return None
-    try:
-        known: dict[str, Any] = dict(value)
-        known["replies"] = tuple(map(str, known.get("replies", ())))
-        return AgentTrace(**known)
-    except (TypeError, ValueError):
-        raise PlanError(f"{name} is not what a trace says of an agent") from None

@@ -52,11 +52,10 @@ def token_f1(predicted: Set, gold: Set) -> float:
         return set_f1(predicted, gold)
     from scipy.optimize import linear_sum_assignment
 
-    wanted = [_token_counts(phrase) for phrase in sorted(gold)]
-    similarity = [[_similarity(tokens, other) for other in wanted] for tokens in map(_token_counts, sorted(predicted))]
-    rows, columns = linear_sum_assignment(similarity, maximize=True)
-    matched = sum(similarity[row][column] for row, column in zip(rows, columns, strict=True))
-    return 2 * matched / (len(predicted) + len(gold))
+    rows, columns = ([Counter(phrase.split()) for phrase in sorted(phrases)] for phrases in (predicted, gold))
+    similarity = [[2 * (row & column).total() / (row.total() + column.total()) for column in columns] for row in rows]
+    pairs = zip(*linear_sum_assignment(similarity, maximize=True), strict=True)
+    return 2 * sum(similarity[row][column] for row, column in pairs) / (len(predicted) + len(gold))
 
 
 GOAL_MATCHES: dict[str, Callable[[Set, Set], float]] = {"exact": set_f1, "token": token_f1}
@@ -91,13 +90,33 @@ def _score(strings: tuple[str, ...] | None, gold: Set, compare: Callable[[Set, S
 
 
 def _normalise(text: str) -> str:
-    text = " ".join(_fold(text).split())
+    if text.isascii():
+        text = text.lower()
+    else:
+        pieces, run = [], 0
+        for character in text if len(text) > MAX_COMBINING_RUN else "":
+            run = run + 1 if unicodedata.combining(character) else 0
+            if run > MAX_COMBINING_RUN:
+                pieces.append(GRAPHEME_JOINER)
+                run = 1
+            pieces.append(character)
+        text = "".join(pieces) or text
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    text = " ".join(text.split())
     start, end = 0, len(text)
+
+    def is_outer(index: int) -> bool:
+        """True for whitespace and punctuation that may be dropped at the edge of text[start:end]."""
+        character = text[index]
+        if character == "%" and any(text[i].isdecimal() for i in (index - 1, index + 1) if start <= i < end):
+            return False
+        return character == " " or unicodedata.category(character).startswith("P")
+
     # indices, not slices: a long run of articles would otherwise be copied once for each of them
     while True:
-        while start < end and not text[start].isalnum() and _is_outer(text, start, start, end):
+        while start < end and not text[start].isalnum() and is_outer(start):
             start += 1
-        while start < end and not text[end - 1].isalnum() and _is_outer(text, end - 1, start, end):
+        while start < end and not text[end - 1].isalnum() and is_outer(end - 1):
             end -= 1
         if not text.startswith(ARTICLES, start, end):
             return text[start:end]
@@ -105,39 +124,3 @@ def _normalise(text: str) -> str:
 
 
 _cached_normalise = lru_cache(maxsize=1 << 16)(_normalise)
-
-
-def _fold(text: str) -> str:
-    if text.isascii():
-        return text.lower()
-    if len(text) > MAX_COMBINING_RUN:
-        text = _stream_safe(text)
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-
-
-def _stream_safe(text: str) -> str:
-    pieces, run = [], 0
-    for character in text:
-        run = run + 1 if unicodedata.combining(character) else 0
-        if run > MAX_COMBINING_RUN:
-            pieces.append(GRAPHEME_JOINER)
-            run = 1
-        pieces.append(character)
-    return "".join(pieces)
-
-
-def _is_outer(text: str, index: int, start: int, end: int) -> bool:
-    """True for whitespace and punctuation that may be dropped at the edge of text[start:end]."""
-    character = text[index]
-    if character == "%" and any(text[i].isdecimal() for i in (index - 1, index + 1) if start <= i < end):
-        return False
-    return character == " " or unicodedata.category(character).startswith("P")
-
-
-def _token_counts(phrase: str) -> Counter[str]:
-    return Counter(phrase.split())
-
-
-def _similarity(tokens: Counter[str], other: Counter[str]) -> float:
-    shared = (tokens & other).total()
-    return 2 * shared / (tokens.total() + other.total())
