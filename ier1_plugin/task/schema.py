@@ -130,8 +130,9 @@ class Plan:
         for agent in ("decomposer", "sequencer"):
             if plan.get(agent) is not None:
                 try:
-                    trace = dict(plan[agent])
-                    plan[agent] = AgentTrace(**trace | {"replies": tuple(map(str, trace.get("replies", ())))})
+                    trace: dict[str, Any] = dict(plan[agent])
+                    trace["replies"] = tuple(map(str, trace.get("replies", ())))
+                    plan[agent] = AgentTrace(**trace)
                 except (TypeError, ValueError):
                     raise PlanError(f"{agent} is not what a trace says of an agent") from None
         return cls(**plan)
