@@ -19,7 +19,6 @@ import gradio as gr
 from gradio.themes import Soft
 
 from ier1_plugin.app.session import Session, Update
-from ier1_plugin.editors.base import EditError
 from ier1_plugin.pipeline.chain import MAX_REQUEST_CHARACTERS
 from ier1_plugin.pipeline.trace import save_image
 from ier1_plugin.runs.errors import UserError
@@ -192,7 +191,7 @@ def _served(updates: Iterator[Update], on: dict[str, Any], folder: Path) -> Iter
                 shown |= new
                 # a program gets the last values only
                 yield shown if "result" in update else new
-    except (UserError, EditError) as error:
+    except UserError as error:
         reason = " ".join(str(error).split())
         yield {on["status"]: status_html(f"Not done: {reason}", failed=True)}
         raise gr.Error(html.escape(reason, quote=False), visible=False, print_exception=False) from None

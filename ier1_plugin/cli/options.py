@@ -17,6 +17,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from ier1_plugin.pipeline.system import PRESET, SYSTEM, System, find_settings
+from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.settings import HELP, PARSE, SHORT, SettingsError, read_yaml
 
 CONFIG, GIVEN = "config", "given"
@@ -87,13 +88,6 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Whatever the user, a file or a server did wrong becomes one line and exit status 1."""
-    from ier1_plugin.chat.server import ChatError
-    from ier1_plugin.data.items import BatchError
-    from ier1_plugin.editors.base import EditError
-    from ier1_plugin.runs.errors import UserError
-    from ier1_plugin.task.images import ImageError
-    from ier1_plugin.task.schema import PlanError
-
     try:
         yield
     except KeyboardInterrupt:
@@ -102,7 +96,7 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         reason = f"{place}{error.strerror or error}"
-    except (ImageError, PlanError, SettingsError, EditError, ChatError, BatchError, UserError) as error:
+    except UserError as error:
         reason = str(error)
     else:
         return

@@ -26,15 +26,20 @@ def same(first: Image.Image, second: Image.Image) -> bool:
     return first.size == second.size and ImageChops.difference(first, second).getbbox() is None
 
 
-def test_every_part_may_be_a_plain_function():
-    result = ImageEditR1(
-        lambda image, request: GOLD,
-        lambda parts, image, request: ["Delete lamp"],
-        lambda image, instruction, seed: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-    ).edit(photo(), REQUEST)
+def test_every_part_may_be_a_plain_function_which_the_trace_names():
+    def decomposer(image: Image.Image, request: str) -> Decomposition:
+        return GOLD
+
+    def flip(image: Image.Image, instruction: str, seed: int, how: Any) -> Image.Image:
+        return image.transpose(how)
+
+    editor = partial(flip, how=Image.Transpose.FLIP_LEFT_RIGHT)
+    result = ImageEditR1(decomposer, lambda parts, image, request: ["Delete lamp"], editor).edit(photo(), REQUEST)
     assert same(result.image, photo().transpose(Image.Transpose.FLIP_LEFT_RIGHT))
-    assert result.trace.plan.decomposition == GOLD
-    assert result.trace.plan.sub_requests == ("Delete lamp",)
+    plan = result.trace.plan
+    assert (plan.decomposition, plan.sub_requests) == (GOLD, ("Delete lamp",))
+    assert plan.decomposer
+    assert (plan.decomposer.model, result.trace.editor) == ("decomposer", "flip")
 
 
 def test_a_single_turn_says_everything_at_once_and_is_the_default():
@@ -55,11 +60,12 @@ def test_several_turns_work_on_each_others_exact_pixels_with_a_seed_each():
     assert same(result.image, result.steps[1].image or photo())
 
 
-def test_the_method_original_passes_the_request_on_and_asks_no_agent():
+def test_the_method_original_and_a_plan_at_hand_ask_no_agent():
     editor = FakeEditor()
     result = ImageEditR1(None, None, editor).edit(photo(), REQUEST, method="original", mode="multi-turn")
-    assert [call[1] for call in editor.calls] == [REQUEST]
     assert result.trace.plan == Plan(REQUEST, (REQUEST,), "original")
+    assert ImageEditR1(None, None, editor).edit(photo(), Plan("", ("Crop photo",))).trace.plan.request == ""
+    assert [call[1] for call in editor.calls] == [REQUEST, "Crop photo."]
 
 
 def test_agents_get_the_upright_photo_and_the_request():
@@ -149,37 +155,24 @@ def test_a_stream_shows_each_part_as_it_is_known():
     assert [type(event) for event in events] == [Decomposition, Plan, Step, Step, EditResult]
 
 
-def test_a_plan_at_hand_asks_no_agent():
-    editor = FakeEditor()
-    result = ImageEditR1(None, None, editor).edit(photo(), Plan("", ("Crop photo",)))
-    assert [call[1] for call in editor.calls] == ["Crop photo."]
-    assert result.trace.plan.sub_requests == ("Crop photo",)
-
-
-def test_without_a_decomposition_the_own_words_are_the_only_sub_request_and_it_is_told():
-    chat, told = FakeChat([NONSENSE]), []
-    agents = ImageEditR1(partial(decompose, chat=chat), rule, FakeEditor(), told.append)
-    result = agents.edit(photo(), REQUEST)
+def test_without_a_decomposition_the_own_words_are_the_only_sub_request_with_a_warning(caplog: Any):
+    chat = FakeChat([NONSENSE])
+    result = ImageEditR1(partial(decompose, chat=chat), rule, FakeEditor()).edit(photo(), REQUEST)
     assert result.trace.plan.sub_requests == (REQUEST,)
     assert result.trace.plan.decomposer
     assert result.trace.plan.decomposer.replies == (NONSENSE, NONSENSE)
     assert result.trace.plan.sequencer is None
-    assert list(result.trace.notes) == told
-    assert "no readable decomposition in 2 replies" in told[0]
+    # logged, where nobody gave `on_warning`
+    assert [record.message for record in caplog.records] == list(result.trace.notes)
+    assert "no readable decomposition in 2 replies" in caplog.text
 
 
-def test_without_an_order_the_rule_steps_in_and_it_is_told():
-    chat, told = FakeChat([NONSENSE]), []
-    agents = ImageEditR1(lambda image, request: GOLD, partial(sequence, chat=chat), FakeEditor(), told.append)
-    plan = agents.plan(photo(), REQUEST)
-    assert plan.sub_requests == ORDER
-    assert len(told) == 1
-    assert "no readable order of the edits" in told[0]
-
-
-def test_python_users_hear_of_a_fallback_without_asking(caplog: pytest.LogCaptureFixture):
-    ImageEditR1(partial(decompose, chat=FakeChat([NONSENSE])), rule, FakeEditor()).plan(photo(), REQUEST)
-    assert "no readable decomposition" in caplog.text
+def test_without_an_order_the_rule_steps_in_with_a_warning():
+    chat, warnings = FakeChat([NONSENSE]), []
+    agents = ImageEditR1(lambda image, request: GOLD, partial(sequence, chat=chat), FakeEditor(), warnings.append)
+    assert agents.plan(photo(), REQUEST).sub_requests == ORDER
+    assert len(warnings) == 1
+    assert "no readable order of the edits" in warnings[0]
 
 
 def test_a_model_that_is_down_stops_the_edit():
