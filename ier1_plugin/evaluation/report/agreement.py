@@ -19,6 +19,7 @@ import pandas as pd
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError
 from ier1_plugin.evaluation.report.tables import UNDEFINED, Cell, Table, bounds, grid, short_names
 from ier1_plugin.evaluation.scores import Frame
+from ier1_plugin.runs.errors import one_line
 
 HUMANS, JUDGE = "humans", "judge:"
 CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman", "kendall": "Kendall's tau-b"}
@@ -33,37 +34,25 @@ CAPTION = (
 
 def read_agreement(file: Path) -> Frame:
     """EvaluationError: the file can't be read, or is not what `ier1 agreement` writes."""
-    wanted = "wanted what `ier1 agreement --json FILE` writes"
     try:
-        measures = json.loads(file.read_text(encoding="utf-8"))
+        dimensions = json.loads(file.read_text(encoding="utf-8"))
+        rows = [
+            {"dimension": dimension, "rater": rater, "measure": measure, **entry}
+            for dimension, raters in dimensions.items()
+            for rater, entries in {HUMANS: raters[HUMANS], **raters}.items()
+            for measure, entry in entries.items()
+            if measure in MEASURES
+        ]
+        frame: Frame = pd.DataFrame(rows)[["dimension", "rater", "measure", "value", "low", "high", "n"]]
+        frame = frame.astype({"value": float, "low": float, "high": float, "n": int})
     except OSError as error:
         raise EvaluationError(f"{file} can't be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError):
-        raise EvaluationError(f"{file} is not JSON; {wanted}") from None
-    if not isinstance(measures, dict) or not measures:
-        raise EvaluationError(f"{file}: it names no dimension; {wanted}")
-    rows = []
-    for dimension, raters in measures.items():
-        if not isinstance(raters, dict) or HUMANS not in raters:
-            raise EvaluationError(f"{file}: {dimension!r} has no {HUMANS} and their measures; {wanted}")
-        for rater, entries in raters.items():
-            if not (rater == HUMANS or rater.startswith(JUDGE)) or not isinstance(entries, dict):
-                raise EvaluationError(f"{file}: {dimension!r} has {rater!r} among its raters; {wanted}")
-            for measure in entries.keys() & MEASURES:
-                if not _is_entry(entries[measure]):
-                    raise EvaluationError(
-                        f"{file}: {dimension!r} has {measure} of {rater} without a value and n; {wanted}"
-                    )
-                rows.append({"dimension": dimension, "rater": rater, "measure": measure, **entries[measure]})
-    return pd.DataFrame(rows, columns=["dimension", "rater", "measure", "value", "low", "high", "n"])
-
-
-def _is_entry(entry: Any) -> bool:
-    """A whole n, and numbers or null."""
-    if not isinstance(entry, dict) or type(entry.get("n")) is not int or "value" not in entry:
-        return False
-    values = [entry.get(key) for key in ("value", "low", "high")]
-    return all(value is None or (type(value) in (int, float) and math.isfinite(value)) for value in values)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise EvaluationError(f"{file} is not what `ier1 agreement --json FILE` writes: {one_line(error)}") from None
+    strangers = [rater for rater in frame["rater"] if not (rater == HUMANS or rater.startswith(JUDGE))]
+    if strangers:
+        raise EvaluationError(f"{file} has {strangers[0]!r} among its raters; wanted {HUMANS} or {JUDGE}NAME")
+    return frame
 
 
 def agreement_table(measures: Frame) -> Table:

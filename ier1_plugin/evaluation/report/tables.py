@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ier1_plugin.evaluation.report.comparisons import Row
-from ier1_plugin.evaluation.report.estimates import AVERAGE, FAILURES_AS_0, KINDS, Column
+from ier1_plugin.evaluation.report.estimates import AVERAGE, FAILURES_AS_0, Column
 from ier1_plugin.evaluation.scores import Frame, Scores
 
 UNDEFINED = "n/a"
@@ -202,8 +202,6 @@ def wide_csv(estimates: Frame, judges: Mapping[str, str]) -> str:
 def long_csv(tables: Sequence[Frame]) -> str:
     """A row for each cell of each table; what is undefined is an empty field."""
     frame = pd.concat([one.assign(table=warned(one["table"].iloc[0], one)) for one in tables])
-    for name in ("common_items", *(f"common_items{kind}" for kind in KINDS)):
-        frame[name] = frame[name].astype("Int64")
     for name in ("runs", "gain_of_runs"):
         frame[name] = frame[name].map(lambda runs: "; ".join(f"{one:.6g}" if one == one else "" for one in runs))
     return frame.to_csv(index=False, float_format="%.6g")
