@@ -241,7 +241,8 @@ def _newest(judged: Frame, folders: Sequence[_Folder], notes: list[str]) -> Fram
     The folder with the newest judgement of an edit is the edit's home, and every judge that looked at it there counts
     from there; only a judge that did not is taken from where it looked last. All samples are of the same edit.
     """
-    judged = judged.sort_values(["date", "folder"], kind="stable")
+    # dates are whole seconds; within a folder the newest come first
+    judged = judged[::-1].sort_values(["date", "folder"], kind="stable")
     home = judged.groupby(EDIT)["folder"].transform("last")
     at_home = (judged["folder"] == home).groupby([judged[name] for name in ASKED]).transform("any")
     home = home.where(at_home, judged.groupby(ASKED)["folder"].transform("last"))

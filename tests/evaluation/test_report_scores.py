@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes.evaluation_folders import (
+    DATE,
     GEMINI,
     GPT,
     RUBRIC,
@@ -155,9 +156,10 @@ def test_a_judge_that_looked_in_another_folder_only_has_seen_other_edits_and_it_
     assert of(scores, "Chain", GEMINI) == [10.0] * 6
 
 
-def test_samples_of_an_edit_that_has_been_made_again_do_not_count(tmp_path: Path):
+@pytest.mark.parametrize("date", [DATE, NEW])
+def test_samples_of_an_edit_that_has_been_made_again_do_not_count_be_it_within_the_second(tmp_path: Path, date: str):
     at = folder(tmp_path / "psr", score=lambda *_: BAD, samples=3)
-    add_judgements(at, [judgement(one, "Chain", GPT, 0, GOOD, NEW, edited_sha256="ff" * 32) for one in items(6)])
+    add_judgements(at, [judgement(one, "Chain", GPT, 0, GOOD, date, edited_sha256="ff" * 32) for one in items(6)])
     scores = read_scores([at])
     assert of(scores, "Chain") == [10.0] * 6
     assert of(scores, "Original") == [3.0] * 6
