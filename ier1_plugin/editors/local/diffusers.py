@@ -44,7 +44,7 @@ class Recipe:
     guidance: str = "guidance_scale"
     """The argument that says how closely the instruction is followed."""
     canvas: CanvasRule | None = lambda pixels: at_most(pixels or MEGAPIXEL, 16)
-    """None: the pipeline resizes by a function of its own, `calculate_dimensions`, whatever it is told."""
+    """None: the pipeline resizes by a function of its own, `calculate_dimensions`, whatever size it gets."""
     truncates: str | None = None
     """The tokenizer after which a text is cut off without an error, at `max_sequence_length` tokens."""
 
@@ -52,8 +52,8 @@ class Recipe:
 # without a negative prompt, these pipelines leave classifier-free guidance out and only log it
 _QWEN = {"true_cfg_scale": 4.0, "negative_prompt": " "}
 
-# what the authors of each pipeline call it with, by its class in diffusers; any other class gets the defaults of its own
-# signature, on a canvas of at most a megapixel
+# what the authors of each pipeline call it with, by its class in diffusers; any other class gets the defaults of its
+# own signature, on a canvas of at most a megapixel
 RECIPES: dict[str, Recipe] = {
     # model card of black-forest-labs/FLUX.1-Kontext-dev
     "FluxKontextPipeline": Recipe(
@@ -172,7 +172,7 @@ def local_editor(
 def diffusers_editor(source: str, *, name: str | None = None, model: str | None = None, **settings: Any) -> Editor:
     """An editor from a folder or a hub id (`model`, if given, stands for `source`). `settings`: see Options.
 
-    EditError: it can't be had here.
+    EditError: it is not available on this machine.
     """
     source = model or source
     name = name or f"diffusers:{source}"

@@ -36,7 +36,7 @@ def icedit_editor(
     """ICEdit from a folder or hub id of FLUX.1-Fill, and from those of a LoRA for it ("": none).
 
     `lora_file`: its file, where a hub id has to be found without a network. `settings`: see Options.
-    EditError: it can't be had here.
+    EditError: it is not available on this machine.
     """
     options = Options.of("icedit", settings, "model", "lora", "lora_file")
     if options.canvas_pixels is not None:

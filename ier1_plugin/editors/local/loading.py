@@ -84,7 +84,8 @@ class Options:
         device = self.device or str(accelerator or "cpu")
         if self.offload != "none" and device.startswith("cpu"):
             raise EditError(
-                f"--offload {self.offload} moves weights between memory and a GPU, and there is no GPU here; leave it out"
+                f"--offload {self.offload} moves weights between memory and a GPU, and this machine has no GPU; "
+                "leave it out"
             )
         return device
 
@@ -105,7 +106,7 @@ def check_source(source: str, name: str) -> None:
 
 
 def is_offline() -> bool:
-    """True if the hub's client is told to fetch nothing (huggingface_hub.constants.HF_HUB_OFFLINE)."""
+    """True if the hub's client must fetch nothing (huggingface_hub.constants.HF_HUB_OFFLINE)."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 

@@ -1,7 +1,7 @@
 """From an instruction to exact edits: every word has to be accounted for, or the instruction is refused.
 
-    parse_instruction("Recoloring top half to blue tint", PLACES)    # [ExactEdit("Recoloring top half to blue tint", ...)]
-    parse_instruction("make the sofa navy", PLACES)                  # EditError: ... it does not know 'sofa' ...
+    parse_instruction("tint the top half blue", PLACES)    # [ExactEdit("tint the top half blue", ...)]
+    parse_instruction("make the sofa navy", PLACES)        # EditError: ... it does not know 'sofa' ...
 
 A request is cut down to its canonical words (no articles, no politeness, no "the photo"), and RULES say which edit they
 are. Refusing what is only half understood is the point: "crop out the man on the left" must not become a crop.

@@ -13,14 +13,12 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.chat.gemini import KEY_NAMES, GeminiClient
+from ier1_plugin.chat.gemini import GeminiClient
 from ier1_plugin.editors.base import EditError, Editor, OnWarning, failing_as, ignore_warning, on_canvas
 from ier1_plugin.editors.canvas import megapixel, within_ratio
 from ier1_plugin.editors.remote.http import RETRIES, TIMEOUT, address_of, check_limits, image_of
 from ier1_plugin.runs.errors import one_line
 from ier1_plugin.task.images import encode
-
-__all__ = ["KEY_NAMES", "nano_banana_editor"]
 
 MODEL = "gemini-3.1-flash-image"
 # the widest aspect ratio that the models paint (google.genai.types.ImageConfig)

@@ -10,7 +10,7 @@ import binascii
 
 from PIL import Image
 
-from ier1_plugin.chat.server import MAX_TIMEOUT, checked_address, checked_key, failure
+from ier1_plugin.chat.server import MAX_TIMEOUT, checked_address, checked_key
 from ier1_plugin.editors.base import EditError, number
 from ier1_plugin.task.images import ImageError, open_image
 
@@ -46,8 +46,3 @@ def image_of(data: bytes | str | None, name: str) -> Image.Image:
     except (binascii.Error, ValueError) as error:
         reason = error if isinstance(error, ImageError) else "no base64"
         raise EditError(f"{name}: sent no usable image: {reason}") from None
-
-
-def status_words(status: int, key_name: str, message: str) -> str:
-    """What an HTTP error status means for the user."""
-    return str(failure("Google", status, message, key_name, {}))
