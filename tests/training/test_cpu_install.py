@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from fakes import tiny_models
+from fakes.easyr1 import needs_no_gpu
 
 from ier1_plugin.chat import torchvision_ops
 from ier1_plugin.training import cpu
-from ier1_plugin.training.cpu import guard
 
-pytestmark = pytest.mark.skipif(guard.has_gpu(), reason="this machine has a GPU: the CPU stand-ins refuse to run")
+pytestmark = needs_no_gpu
 
 
 def run(script: str, **env: str) -> str:

@@ -72,6 +72,17 @@ def test_what_the_project_registers_exists():
     assert [filled.data[key] for key in ("prompt_key", "answer_key", "image_key")] == ["problem", "answer", "images"]
 
 
+def test_where_a_wheel_is_installed_the_packaged_reward_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(easyr1, "ROOT", tmp_path / "site-packages")
+    monkeypatch.setattr(easyr1, "PACKAGE", tmp_path / "site-packages" / "ier1_plugin")
+    packaged = tmp_path / "site-packages" / "ier1_plugin" / "reward_fns" / "decomposition.py"
+    packaged.parent.mkdir(parents=True)
+    packaged.touch()
+    for overrides in ((), ("worker.reward.reward_function=reward_fns/decomposition.py:compute_score",)):
+        assert given(*overrides).worker.reward.reward_function == f"{packaged}:compute_score"
+
+
 def test_a_missing_config_file_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]):
     assert easyr1.train(["config=nowhere.yaml"], check=True) == 1
     assert capsys.readouterr().err.startswith("config=nowhere.yaml: No such file")

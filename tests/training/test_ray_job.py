@@ -21,15 +21,10 @@ from pathlib import Path
 
 import pytest
 from fakes import tiny_models
+from fakes.easyr1 import ROOT, needs_no_gpu
 
-from ier1_plugin.training.cpu import guard
-
-ROOT = Path(__file__).resolve().parents[2]
 RAY = Path(sys.executable).with_name("ray")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(guard.has_gpu(), reason="this machine has a GPU: the CPU stand-ins refuse to run"),
-]
+pytestmark = [pytest.mark.slow, needs_no_gpu]
 TINY = (
     *(
         "data.max_prompt_length=640",
