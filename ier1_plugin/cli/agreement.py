@@ -114,8 +114,8 @@ def _export(folder: Path, out: Path, group_by: str) -> None:
     write_ratings(out, ratings)
     for note in notes:
         typer.echo(note, err=True)
-    raters = list(dict.fromkeys(rating.rater for rating in ratings))
-    typer.echo(f"{out}: {len(ratings):,} ratings by {', '.join(raters)}. Next: ier1 agreement {out}")
+    raters = ", ".join(dict.fromkeys(rating.rater for rating in ratings))
+    typer.echo(f"{out}: {len(ratings):,} ratings by {raters}. Next: ier1 agreement {out}")
 
 
 def _check_file(out: Path | None, flag: str) -> None:

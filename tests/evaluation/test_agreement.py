@@ -199,6 +199,7 @@ def test_the_ceiling_by_group_leaves_out_items_that_were_not_rated_twice():
     assert_inside(found["ceiling_spearman_by_group"])
 
 
+@pytest.mark.slow
 def test_resampling_whole_groups_widens_the_interval_where_items_of_a_group_are_alike():
     rng = np.random.default_rng(9)
     post = np.repeat(rng.integers(0, 5, 12), 10)

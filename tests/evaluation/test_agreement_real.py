@@ -99,6 +99,7 @@ def test_on_real_ratings_every_figure_is_that_of_the_library_called_directly(rea
 
 
 @needs_real_data
+@pytest.mark.slow
 def test_on_real_ratings_spearman_is_in_line_with_that_of_all_1432_rows(real_ratings):
     """Each of the twelve figures of all rows lies inside the 95 % bootstrap interval of its counterpart here.
 

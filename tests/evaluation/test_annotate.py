@@ -172,6 +172,7 @@ def test_an_impossible_time_is_kept_as_none(seconds, wanted):
     assert read_rating(body) == (Score(4, 2, 3), wanted, "")
 
 
+@pytest.mark.slow
 def test_ratings_of_an_edit_that_was_made_again_are_left_out_of_the_export_and_counted(folder, tmp_path):
     study = rate_all(folder, raters=2)
     pair = study.pairs[3]

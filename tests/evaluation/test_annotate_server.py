@@ -69,6 +69,7 @@ def test_neither_page_nor_pairs_nor_images_give_a_system_away(folder):
     assert "https://" not in page.text
 
 
+@pytest.mark.slow
 def test_each_place_shows_the_image_of_its_pair(folder):
     with annotating(folder, "--raters", "2") as (_, links):
         study = Study.read(folder)
