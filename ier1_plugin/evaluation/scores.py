@@ -87,6 +87,10 @@ class Scores:
         matrix = self._wide.loc[benchmark].reindex(index=list(self.items[benchmark]), columns=columns)
         return matrix.set_axis(list(systems), axis=1)
 
+    def is_given(self, benchmark: str, item: str, system: str) -> bool:
+        """Whether a judge was to look at the system's edit of the item."""
+        return (benchmark, item, system) in self._homes.index
+
     def batch(self, benchmark: str, item: str, system: str) -> Path:
         """The output folder of the batch that made the edit which was judged last."""
         return self.systems[system].folders[self._homes[benchmark, item, system]]

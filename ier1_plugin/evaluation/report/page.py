@@ -102,7 +102,7 @@ def sample_cases(scores: Scores, count: int, seed: int) -> list[Case]:
         order = np.random.default_rng(seeded(seed, benchmark)).permutation(len(items))
         for id in (list(items)[number] for number in order[:count]):
             cases.append(
-                Case(benchmark, id, tuple(name for name in scores.systems if _is_given(scores, benchmark, id, name)))
+                Case(benchmark, id, tuple(name for name in scores.systems if scores.is_given(benchmark, id, name)))
             )
     return cases
 
@@ -118,14 +118,10 @@ def extremes(scores: Scores, system: str, beside: str | None, count: int) -> tup
     worst, best = ranked[:count], ranked[count:][::-1][:count]
 
     def case(benchmark: str, item: str) -> Case:
-        is_shown = beside and beside != system and _is_given(scores, benchmark, item, beside)
+        is_shown = beside and beside != system and scores.is_given(benchmark, item, beside)
         return Case(benchmark, item, (system, str(beside)) if is_shown else (system,))
 
     return [case(*key) for key in best], [case(*key) for key in worst]
-
-
-def _is_given(scores: Scores, benchmark: str, item: str, system: str) -> bool:
-    return (benchmark, item, system) in scores.by_item.index.droplevel("judge")
 
 
 def case_contents(scores: Scores, case: Case) -> dict[str, Any]:
