@@ -1,17 +1,28 @@
-"""A folder of shards goes in, a Hugging Face folder comes out: weights, names, dtype, budget, prompt, card."""
+"""A folder of shards goes in, a Hugging Face folder comes out; what is refused is one line and leaves nothing."""
 
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.commands import ier1, refused
 from fakes.shards import BUDGET, CONFIG, actor_of, make_run, read_weights, save_shards, weights, write_json
+from pytest_httpserver import HTTPServer
+from werkzeug import Request
 
 from ier1_plugin import prompts
+from ier1_plugin.runs.folder import locked
 from ier1_plugin.task.decomposer import Decomposer
+
+LAYER = "base_model.model.model.language_model.layers.0.mlp.up_proj"
 
 
 @pytest.fixture
@@ -19,7 +30,22 @@ def run_folder(tmp_path: Path) -> Path:
     return make_run(tmp_path / "run")
 
 
+@pytest.fixture
+def actor(run_folder: Path) -> Path:
+    return actor_of(run_folder)
+
+
+def merge(run: Path, config: str = "", budget: tuple[str, ...] = BUDGET) -> Path:
+    """The merged folder of a run that was started with `config`, in YAML."""
+    if config:
+        (run / "ier1_config.yaml").write_text(config)
+    ier1("merge", run, *budget)
+    return run / "decomposer-step-4"
+
+
 def test_a_checkpoint_becomes_a_folder_with_everything_beside_the_weights(run_folder: Path):
+    # the next step was being written when the run was killed: EasyR1 notes a step after its files
+    (run_folder / "global_step_5" / "actor").mkdir(parents=True)
     done = ier1("merge", run_folder, *BUDGET, "--base-model", "Qwen/Qwen2.5-VL-3B-Instruct")
     out = run_folder / "decomposer-step-4"
     assert f"step 4 (best on validation: step 2) merged into {out}" in done.stdout
@@ -34,53 +60,45 @@ def test_a_checkpoint_becomes_a_folder_with_everything_beside_the_weights(run_fo
     card = (out / "README.md").read_text()
     assert card.startswith("---\nbase_model: Qwen/Qwen2.5-VL-3B-Instruct\n")
     assert "license_name: qwen-research" in card
+    # the base model's sampling is not for decoding
+    generation = json.loads((out / "generation_config.json").read_text())
+    assert generation == {"eos_token_id": [1, 2], "do_sample": False}
     assert list(run_folder.glob(".*")) == []
 
 
 def test_a_base_model_in_a_folder_is_named_as_seen_from_the_merged_one(run_folder: Path, tmp_path: Path):
-    (tmp_path / "models" / "warm").mkdir(parents=True)
-    base = str(tmp_path / "models" / "warm")
-    ier1("merge", run_folder, *BUDGET, "--base-model", base, "--out", str(tmp_path / "models" / "trained"))
-    decomposer = Decomposer.read(tmp_path / "models" / "trained")
-    assert decomposer.base_model == "../warm"
-    assert decomposer.base_hub_id is None
-    assert "base_model:" not in (tmp_path / "models" / "trained" / "README.md").read_text()
+    base, out = tmp_path / "models" / "warm", tmp_path / "models" / "trained"
+    base.mkdir(parents=True)
+    ier1("merge", run_folder, *BUDGET, "--base-model", base, "--out", out)
+    decomposer = Decomposer.read(out)
+    assert (decomposer.base_model, decomposer.base_hub_id) == ("../warm", None)
+    assert "base_model:" not in (out / "README.md").read_text()
 
 
 @pytest.mark.parametrize(("world_size", "copies"), [(1, 1), (2, 1), (4, 1), (4, 2), (6, 2)])
-def test_pieces_of_every_layout_make_the_weights(tmp_path: Path, run_folder: Path, world_size: int, copies: int):
-    actor = actor_of(run_folder)
+def test_pieces_of_every_layout_make_the_weights(tmp_path: Path, actor: Path, world_size: int, copies: int):
     for file in actor.glob("*.pt"):
         file.unlink()
     save_shards(actor, weights(), world_size, copies)
-    ier1("merge", actor, *BUDGET, "--out", str(tmp_path / "out"), "--dtype", "float32")
-    merged, whole = read_weights(tmp_path / "out"), weights()
+    ier1("merge", actor, *BUDGET, "--out", tmp_path / "out", "--dtype", "float32")
+    merged = read_weights(tmp_path / "out")
     # the names that the model has on the hub
-    assert merged.keys() == {
-        "model.embed_tokens.weight",
-        "visual.patch_embed.proj.weight",
-        "model.norm.weight",
-        "lm_head.weight",
-    }
-    assert merged["model.embed_tokens.weight"].equal(whole["model.language_model.embed_tokens.weight"])
-    assert merged["visual.patch_embed.proj.weight"].equal(whole["model.visual.patch_embed.proj.weight"])
-    assert merged["model.norm.weight"].equal(whole["model.language_model.norm.weight"])
-    assert merged["lm_head.weight"].equal(whole["lm_head.weight"])
+    hub = {"model.visual.": "visual.", "model.language_model.": "model."}
+    whole = {re.sub(r"^model\.\w+\.", lambda found: hub[found[0]], name): weight for name, weight in weights().items()}
+    assert merged.keys() == whole.keys()
+    assert all(merged[name].equal(weight) for name, weight in whole.items())
 
 
 def test_weights_larger_than_a_file_are_spread_over_several_with_an_index(run_folder: Path, monkeypatch: Any):
     monkeypatch.setattr("ier1_plugin.training.export.MAX_FILE_SIZE", 50)
-    ier1("merge", run_folder, *BUDGET)
-    out = run_folder / "decomposer-step-4"
+    out = merge(run_folder)
     index = json.loads((out / "model.safetensors.index.json").read_text())
     assert len(list(out.glob("model-*-of-*.safetensors"))) == len(set(index["weight_map"].values())) > 1
     assert index["weight_map"].keys() == read_weights(out).keys()
 
 
 def test_the_dtype_of_the_weights_is_that_of_the_rollouts(run_folder: Path):
-    (run_folder / "ier1_config.yaml").write_text("worker: {rollout: {dtype: fp32}}\n")
-    ier1("merge", run_folder, *BUDGET)
-    out = run_folder / "decomposer-step-4"
+    out = merge(run_folder, "worker: {rollout: {dtype: fp32}}")
     assert {str(weight.dtype) for weight in read_weights(out).values()} == {"torch.float32"}
     config = json.loads((out / "config.json").read_text())
     assert config["dtype"] == config["text_config"]["dtype"] == "float32"
@@ -91,9 +109,7 @@ def test_budget_prompt_and_names_come_from_the_config_that_the_launcher_leaves(r
     own_prompt.write_text("{{ content }} What is wanted?")
     lines = f"data: {{min_pixels: 784, max_pixels: 3136, max_response_length: 512, format_prompt: {own_prompt}}}\n"
     model = "worker: {actor: {model: {model_path: /models/Qwen2.5-VL-7B-Instruct}}}\n"
-    (run_folder / "ier1_config.yaml").write_text(f"{lines}{model}trainer: {{experiment_name: with_goal}}\n")
-    ier1("merge", run_folder)
-    out = run_folder / "decomposer-step-4"
+    out = merge(run_folder, f"{lines}{model}trainer: {{experiment_name: with_goal}}\n", budget=())
     decomposer = Decomposer.read(out)
     assert (decomposer.max_pixels, decomposer.max_response_length, decomposer.prompt) == (3136, 512, "own.jinja")
     assert (out / "own.jinja").read_bytes() == own_prompt.read_bytes()
@@ -105,57 +121,37 @@ def test_budget_prompt_and_names_come_from_the_config_that_the_launcher_leaves(r
 
 
 def test_a_run_elsewhere_with_the_shipped_prompt_needs_no_prompt_file(run_folder: Path):
-    (run_folder / "ier1_config.yaml").write_text(
-        "data: {format_prompt: /elsewhere/ier1_plugin/prompts/decompose.jinja}\n"
-    )
-    ier1("merge", run_folder, *BUDGET)
-    assert (run_folder / "decomposer-step-4" / "decompose.jinja").is_file()
+    config = "data: {format_prompt: /elsewhere/ier1_plugin/prompts/decompose.jinja}"
+    assert (merge(run_folder, config) / "decompose.jinja").is_file()
 
 
 def test_easyr1s_own_config_file_serves_as_well(run_folder: Path):
     write_json(run_folder / "experiment_config.json", {"data": {"min_pixels": 784, "max_pixels": 3136}})
-    ier1("merge", run_folder)
-    assert Decomposer.read(run_folder / "decomposer-step-4").max_pixels == 3136
+    assert Decomposer.read(merge(run_folder, budget=())).max_pixels == 3136
 
 
-def test_rollouts_by_the_cpu_standin_are_named_in_record_and_card(run_folder: Path):
-    write_json(actor_of(run_folder) / "huggingface" / "rollout.json", {"rollout": "cpu-standin"})
-    ier1("merge", run_folder, *BUDGET)
-    out = run_folder / "decomposer-step-4"
+def test_rollouts_by_the_cpu_standin_are_named_in_record_and_card(run_folder: Path, actor: Path):
+    write_json(actor / "huggingface" / "rollout.json", {"rollout": "cpu-standin"})
+    out = merge(run_folder)
     assert Decomposer.read(out).rollout == "cpu-standin"
     assert "rollout=cpu-standin" in (out / "README.md").read_text()
-
-
-def test_the_merged_model_decodes_without_the_base_models_sampling(run_folder: Path):
-    ier1("merge", run_folder, *BUDGET)
-    generation = json.loads((run_folder / "decomposer-step-4" / "generation_config.json").read_text())
-    assert generation == {"eos_token_id": [1, 2], "do_sample": False}
 
 
 def test_a_chat_template_that_replaced_the_models_own_is_kept(run_folder: Path, tmp_path: Path):
     template = tmp_path / "chat.jinja"
     template.write_text("{{ messages }}")
-    (run_folder / "ier1_config.yaml").write_text(f"data: {{override_chat_template: {template}}}\n")
-    ier1("merge", run_folder, *BUDGET)
-    assert (run_folder / "decomposer-step-4" / "chat_template.jinja").read_text() == "{{ messages }}"
+    out = merge(run_folder, f"data: {{override_chat_template: {template}}}")
+    assert (out / "chat_template.jinja").read_text() == "{{ messages }}"
     template.unlink()
     assert "chat template" in refused("merge", run_folder, *BUDGET, "--out", tmp_path / "other")
 
 
-def test_a_runs_folder_stands_for_the_last_step_that_was_saved_whole(run_folder: Path):
-    # the next step was being written when the run was killed: EasyR1 notes a step after its files
-    (run_folder / "global_step_5" / "actor").mkdir(parents=True)
-    assert "step 4 " in ier1("merge", run_folder, *BUDGET).stdout
-
-
-def test_a_tied_head_is_left_out_and_one_that_differs_is_refused(run_folder: Path, tmp_path: Path):
-    actor = actor_of(run_folder)
+def test_a_tied_head_is_left_out_and_one_that_differs_is_refused(run_folder: Path, actor: Path):
     write_json(actor / "huggingface" / "config.json", {**CONFIG, "text_config": {"tie_word_embeddings": True}})
-    assert "ties lm_head.weight to the embedding, but they differ" in refused("merge", run_folder, *BUDGET)
+    assert "ties lm_head.weight" in refused("merge", run_folder, *BUDGET)
     tensors = weights()
     save_shards(actor, tensors | {"lm_head.weight": tensors["model.language_model.embed_tokens.weight"]}, 2)
-    ier1("merge", run_folder, *BUDGET)
-    out = run_folder / "decomposer-step-4"
+    out = merge(run_folder)
     assert "lm_head.weight" not in read_weights(out)
     assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is True
 
@@ -163,48 +159,230 @@ def test_a_tied_head_is_left_out_and_one_that_differs_is_refused(run_folder: Pat
 def lora_weights() -> dict[str, Any]:
     import torch
 
-    layer = "base_model.model.model.language_model.layers.0.mlp.up_proj"
     return {
         "base_model.model.model.language_model.norm.weight": torch.ones(3).bfloat16(),
-        f"{layer}.base_layer.weight": torch.zeros(3, 4).bfloat16(),
-        f"{layer}.base_layer.bias": torch.ones(3).bfloat16(),
-        f"{layer}.lora_A.default.weight": torch.full((2, 4), 0.5),
-        f"{layer}.lora_B.default.weight": torch.full((3, 2), 3.0),
+        f"{LAYER}.base_layer.weight": torch.zeros(3, 4).bfloat16(),
+        f"{LAYER}.base_layer.bias": torch.ones(3).bfloat16(),
+        f"{LAYER}.lora_A.default.weight": torch.full((2, 4), 0.5),
+        f"{LAYER}.lora_B.default.weight": torch.full((3, 2), 3.0),
     }
 
 
-def test_lora_is_added_to_its_base(run_folder: Path):
-    actor = actor_of(run_folder)
+def test_lora_is_added_to_its_base(run_folder: Path, actor: Path):
     save_shards(actor, lora_weights(), 2)
     assert "adapter_config.json can't be read" in refused("merge", run_folder, *BUDGET)
     write_json(actor / "lora_adapter" / "adapter_config.json", {"r": 2, "lora_alpha": 4})
-    ier1("merge", run_folder, *BUDGET)
-    merged = read_weights(run_folder / "decomposer-step-4")
-    assert merged.keys() == {
-        f"model.{name}" for name in ("norm.weight", "layers.0.mlp.up_proj.weight", "layers.0.mlp.up_proj.bias")
-    }
+    merged = read_weights(merge(run_folder))
+    names = ("norm.weight", "layers.0.mlp.up_proj.weight", "layers.0.mlp.up_proj.bias")
+    assert merged.keys() == {f"model.{name}" for name in names}
     # 0 + 4 / 2 * (3 * 0.5 + 3 * 0.5)
     assert merged["model.layers.0.mlp.up_proj.weight"].unique().tolist() == [6.0]
 
 
-def test_adapters_that_are_more_than_plain_lora_are_refused(run_folder: Path):
+@pytest.mark.parametrize(
+    ("adapter", "changes", "message"),
+    [
+        ({"use_dora": True}, {}, "sets use_dora"),
+        ({}, {"lora_magnitude_vector": [1.0, 1.0, 1.0]}, "only plain LoRA"),
+        ({}, {"lora_B": None}, "without"),
+    ],
+)
+def test_adapters_that_are_not_plain_lora_are_refused(
+    run_folder: Path, actor: Path, adapter: dict[str, Any], changes: dict[str, Any], message: str
+):
     import torch
 
-    actor = actor_of(run_folder)
-    save_shards(actor, lora_weights(), 2)
-    write_json(actor / "lora_adapter" / "adapter_config.json", {"r": 2, "lora_alpha": 4, "use_dora": True})
-    assert "sets use_dora" in refused("merge", run_folder, *BUDGET)
-    layer = "base_model.model.model.language_model.layers.0.mlp.up_proj"
-    save_shards(actor, lora_weights() | {f"{layer}.lora_magnitude_vector.default.weight": torch.ones(3)}, 2)
-    assert "only plain LoRA" in refused("merge", run_folder, *BUDGET)
     tensors = lora_weights()
-    del tensors[f"{layer}.lora_B.default.weight"]
-    write_json(actor / "lora_adapter" / "adapter_config.json", {"r": 2, "lora_alpha": 4})
-    save_shards(actor, tensors, 2)
-    assert "without" in refused("merge", run_folder, *BUDGET)
+    for name, value in changes.items():
+        tensors[f"{LAYER}.{name}.default.weight"] = None if value is None else torch.tensor(value)
+    save_shards(actor, {name: weight for name, weight in tensors.items() if weight is not None}, 2)
+    write_json(actor / "lora_adapter" / "adapter_config.json", {"r": 2, "lora_alpha": 4, **adapter})
+    assert message in refused("merge", run_folder, *BUDGET)
 
 
-def test_an_actor_folder_that_was_moved_out_of_its_run_is_merged_beside_itself(tmp_path: Path, run_folder: Path):
-    actor_of(run_folder).rename(tmp_path / "kept")
+def test_an_actor_folder_that_was_moved_out_of_its_run_is_merged_beside_itself(tmp_path: Path, actor: Path):
+    actor.rename(tmp_path / "kept")
     ier1("merge", tmp_path / "kept", *BUDGET)
     assert Decomposer.read(tmp_path / "decomposer").global_step is None
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+def shard(actor: Path, rank: int, world_size: int = 2) -> Path:
+    return actor / f"model_world_size_{world_size}_rank_{rank}.pt"
+
+
+def save(actor: Path, contents: Any) -> None:
+    import torch
+
+    torch.save(contents, shard(actor, 1))
+
+
+def save_larger_world(actor: Path) -> None:
+    save_shards(actor / "other", weights(), 4)
+    for rank in (0, 1):
+        shard(actor / "other", rank, 4).replace(shard(actor, rank))
+
+
+def save_other_dtype(actor: Path) -> None:
+    save_shards(actor / "other", {name: weight.bfloat16() for name, weight in weights().items()}, 2)
+    shard(actor / "other", 1).replace(shard(actor, 1))
+
+
+def copy_rank(actor: Path) -> None:
+    shard(actor, 1).write_bytes(shard(actor, 0).read_bytes())
+
+
+def settings(actor: Path, name: str) -> Path:
+    return actor / "huggingface" / f"{name}.json"
+
+
+# what can be wrong with a checkpoint: how to break it, and what the line says
+BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a rank is missing": (lambda actor: shard(actor, 1).unlink(), "no shard of rank 1 of 2"),
+    "no rank is there": (lambda actor: [shard(actor, rank).unlink() for rank in (0, 1)], "no model_world_size_"),
+    "a rank too many": (lambda actor: shard(actor, 7).touch(), "rank 7 can't belong to a world of 2"),
+    "two runs in one folder": (lambda actor: shard(actor, 0, 4).touch(), "world sizes 2 and 4"),
+    "a shard is cut off": (lambda actor: os.truncate(shard(actor, 1), 700), "rank_1.pt can't be read, it is cut off"),
+    "a shard is empty": (lambda actor: os.truncate(shard(actor, 0), 0), "rank_0.pt can't be read, it is cut off"),
+    "a shard is no archive": (lambda actor: shard(actor, 0).write_text("hello"), "rank_0.pt can't be read"),
+    "a rank is there twice": (copy_rank, "do not make its shape"),
+    "a renamed shard of a larger world": (save_larger_world, "do not make its shape"),
+    "a list": (lambda actor: save(actor, [1]), "holds no weights by name"),
+    "other weights in one rank": (lambda actor: save(actor, {}), "do not hold the same weights"),
+    "a weight of another dtype": (save_other_dtype, "differs in kind between the shards"),
+    "no config": (lambda actor: settings(actor, "config").unlink(), "config.json can't be read"),
+    "a config that is no JSON": (lambda actor: settings(actor, "config").write_text("{"), "config.json is not JSON"),
+    "no processor": (lambda actor: settings(actor, "preprocessor_config").unlink(), "preprocessor_config.json can't"),
+    "a processor of another kind": (
+        lambda actor: write_json(settings(actor, "preprocessor_config"), {"size": {"height": 224}}),
+        "not that of a Qwen-VL model",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_broken_shards_are_named_in_one_line_and_leave_nothing_behind(run_folder: Path, actor: Path, what: str):
+    break_it, message = BROKEN[what]
+    break_it(actor)
+    assert message in refused("merge", run_folder / "global_step_4", *BUDGET)
+    assert list(run_folder.glob("*decomposer*")) == []
+
+
+def test_a_shard_is_data_and_runs_no_code(run_folder: Path, actor: Path, tmp_path: Path):
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    save(actor, {"weight": Bomb()})
+    assert "can't be read" in refused("merge", run_folder, *BUDGET)
+    shard(actor, 1).write_bytes(pickle.dumps(Bomb()))
+    assert "can't be read" in refused("merge", run_folder, *BUDGET)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere", *BUDGET), "no folder"),
+        (("run/global_step_4/actor/huggingface", *BUDGET), "no checkpoint in"),
+        (("run",), "pass --min-pixels and --max-pixels, or --config"),
+        (("run", *BUDGET[:3], 28), "min_pixels <= max_pixels, got 784 and 28"),
+        (("run", *BUDGET, "--prompt", "no.jinja"), "no prompt file"),
+        (("run", *BUDGET, "--config", "no.yaml"), "can't be read"),
+        (("run", *BUDGET, "--config", "bad.yaml"), "is not YAML"),
+        (("run", *BUDGET, "--config", "list.yaml"), "holds no keys"),
+        (("run", *BUDGET, "--config", "odd.yaml"), "worker.rollout.dtype is fp8"),
+    ],
+)
+@pytest.mark.usefixtures("run_folder")
+def test_wrong_options_are_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[Any, ...], message: str
+):
+    monkeypatch.chdir(tmp_path)
+    Path("bad.yaml").write_text("data: [")
+    Path("list.yaml").write_text("- 1\n")
+    Path("odd.yaml").write_text("worker: {rollout: {dtype: fp8}}")
+    assert message in refused("merge", *arguments)
+
+
+def test_an_existing_folder_is_never_written_into(run_folder: Path):
+    out = merge(run_folder)
+    before = {file: file.stat().st_mtime_ns for file in out.iterdir()}
+    assert "exists" in refused("merge", run_folder, *BUDGET)
+    assert before == {file: file.stat().st_mtime_ns for file in out.iterdir()}
+
+
+def test_a_merge_goes_on_where_a_killed_one_left_its_files_but_not_beside_a_running_one(run_folder: Path):
+    partial = run_folder / ".decomposer-step-4.partial"
+    partial.mkdir()
+    (partial / "model-00009-of-00009.safetensors").write_text("half")
+    with locked(partial):
+        assert f"another run is writing to {partial}" in refused("merge", run_folder, *BUDGET)
+    assert not (merge(run_folder) / "model-00009-of-00009.safetensors").exists()
+    assert not partial.exists()
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_leaves_nothing_behind(run_folder: Path, actor: Path):
+    import torch
+
+    save_shards(actor, {"model.embed_tokens.weight": torch.ones(512, 512)}, 2)
+    before = sorted(run_folder.iterdir())
+    command = f"ulimit -f 200; exec {sys.executable} -m ier1_plugin.cli merge {run_folder} {' '.join(BUDGET)}"
+    full = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert full.returncode == 1
+    assert re.match(r"error: .*model.safetensors", full.stderr.strip().splitlines()[-1])
+    assert "Traceback" not in full.stderr
+    assert sorted(run_folder.iterdir()) == before
+
+
+# --- on its way to the hub: a loopback server in the hub's place ----------------------------------------------------
+
+
+@pytest.mark.slow
+def test_upload_creates_a_private_repository_and_sends_the_whole_folder(
+    tmp_path: Path, run_folder: Path, httpserver: HTTPServer
+):
+    script = Path(__file__).parents[2] / "examples" / "merge_checkpoint.sh"
+
+    def upload(out: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", str(script), str(run_folder), "min_pixels=784", "max_pixels=4096"]
+        hub = {"HF_ENDPOINT": endpoint, "HF_TOKEN": "hf_secret", "HF_HUB_OFFLINE": "0"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable} | hub
+        command += [f"out={out}", "upload=me/decomposer"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    def answer(path: str | re.Pattern[str], value: dict[str, Any]) -> None:
+        httpserver.expect_request(path, method="POST").respond_with_json(value)
+
+    names = ["README.md", "config.json", "decompose.jinja", "decomposer.json", "generation_config.json"]
+    names += ["model.safetensors", "preprocessor_config.json"]
+    files = [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]
+    url = httpserver.url_for("/me/decomposer")
+    answer("/api/repos/create", {"url": url, "name": "me/decomposer"})
+    answer("/api/validate-yaml", {"errors": [], "warnings": []})
+    answer(re.compile("/api/models/me/decomposer/preupload/.*"), {"files": files})
+    commit = {"commitUrl": f"{url}/commit/1", "commitOid": "1", "success": True}
+    answer(re.compile("/api/models/me/decomposer/commit/.*"), commit)
+    done = upload(tmp_path / "out", httpserver.url_for("").rstrip("/"))
+    assert done.returncode == 0, done.stderr
+    assert "uploaded to" in done.stdout
+    assert "hf_secret" not in done.stdout + done.stderr
+
+    def posted(part: str) -> Request:
+        (request,) = [request for request, _ in httpserver.log if part in request.path]
+        return request
+
+    assert posted("/create").get_json()["private"] is True
+    sent = [json.loads(line) for line in posted("/commit/").get_data().splitlines()]
+    committed = sorted(line["value"]["path"] for line in sent if line["key"] == "file")
+    assert committed == sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+    # the hub is gone: the merged model stays, and the line says how to go on
+    failed = upload(tmp_path / "again", "http://127.0.0.1:9")
+    assert failed.returncode == 1
+    assert f"hf upload me/decomposer {tmp_path / 'again'}" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert (tmp_path / "again" / "model.safetensors").is_file()
