@@ -29,8 +29,6 @@ worker:
   ref: {fsdp: {enable_rank0_init: false}}
 trainer: {max_steps: 1, n_gpus_per_node: 1, logger: [console], save_checkpoint_path: checkpoints}
 """
-
-
 FILES = (
     "data.train_files=train.parquet@train[:4]",
     "data.val_files=val.parquet",
@@ -65,29 +63,6 @@ def test_the_launcher_loads_neither_torch_nor_easyr1_before_it_knows_what_to_do(
     assert python(code) == "[]\n"
 
 
-def test_what_the_project_registers_exists():
-    filled = OmegaConf.create(easyr1.defaults())
-    assert Path(filled.data.format_prompt).is_file()
-    assert Path(filled.worker.reward.reward_function.removesuffix(":compute_score")).is_file()
-    assert [filled.data[key] for key in ("prompt_key", "answer_key", "image_key")] == ["problem", "answer", "images"]
-
-
-def test_where_a_wheel_is_installed_the_packaged_reward_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(easyr1, "ROOT", tmp_path / "site-packages")
-    monkeypatch.setattr(easyr1, "PACKAGE", tmp_path / "site-packages" / "ier1_plugin")
-    packaged = tmp_path / "site-packages" / "ier1_plugin" / "reward_fns" / "decomposition.py"
-    packaged.parent.mkdir(parents=True)
-    packaged.touch()
-    for overrides in ((), ("worker.reward.reward_function=reward_fns/decomposition.py:compute_score",)):
-        assert given(*overrides).worker.reward.reward_function == f"{packaged}:compute_score"
-
-
-def test_a_missing_config_file_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]):
-    assert easyr1.train(["config=nowhere.yaml"], check=True) == 1
-    assert capsys.readouterr().err.startswith("config=nowhere.yaml: No such file")
-
-
 def given(*overrides: str) -> Any:
     raw, problems = configuration.read(list(overrides), easyr1.defaults())
     assert not problems
@@ -96,30 +71,50 @@ def given(*overrides: str) -> Any:
 
 
 def test_later_settings_win_over_the_file_and_the_file_over_what_is_filled_in(tmp_path: Path):
+    filled = given()
+    assert Path(filled.data.format_prompt).is_file()
+    assert Path(filled.worker.reward.reward_function.removesuffix(":compute_score")).is_file()
+    assert [filled.data[key] for key in ("prompt_key", "answer_key", "image_key")] == ["problem", "answer", "images"]
     (tmp_path / "run.yaml").write_text("data: {prompt_key: question, answer_key: gold}")
     raw = given(f"config={tmp_path}/run.yaml", "data.answer_key=label")
     assert (raw.data.prompt_key, raw.data.answer_key, raw.data.image_key) == ("question", "label", "images")
 
 
-def test_data_files_become_absolute_and_keep_their_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_config_file_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]):
+    assert easyr1.train(["config=nowhere.yaml"], check=True) == 1
+    assert capsys.readouterr().err.startswith("config=nowhere.yaml: No such file")
+
+
+REWARD = "reward_fns/decomposition.py:compute_score"
+
+
+def test_files_become_absolute_and_those_of_the_project_are_found_from_any_folder(tmp_path: Path, monkeypatch: Any):
     (tmp_path / "train.parquet").touch()
     monkeypatch.chdir(tmp_path)
-    raw = given("data.train_files=train.parquet@train[:4]", "data.val_files=none.parquet")
+    prompt, reward = "ier1_plugin/prompts/decompose.jinja", f"worker.reward.reward_function={REWARD}"
+    raw = given(
+        "data.train_files=train.parquet@train[:4]", "data.val_files=none", f"data.format_prompt={prompt}", reward
+    )
     assert raw.data.train_files == f"{tmp_path}/train.parquet@train[:4]"
-    assert raw.data.val_files == "none.parquet"
-
-
-def test_reward_and_prompt_of_the_project_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    keys = ["data.format_prompt", "worker.reward.reward_function"]
-    values = ["ier1_plugin/prompts/decompose.jinja", "reward_fns/decomposition.py:compute_score"]
-    raw = given(*(f"{key}={value}" for key, value in zip(keys, values, strict=True)))
-    assert [OmegaConf.select(raw, key) for key in keys] == [f"{ROOT}/{value}" for value in values]
+    assert raw.data.val_files == "none"
+    assert raw.data.format_prompt == f"{ROOT}/{prompt}"
+    assert raw.worker.reward.reward_function == f"{ROOT}/{REWARD}"
     # a file of the user's goes first
     (tmp_path / "reward_fns").mkdir()
     (tmp_path / "reward_fns" / "decomposition.py").touch()
-    own = given("worker.reward.reward_function=reward_fns/decomposition.py:compute_score")
-    assert own.worker.reward.reward_function == f"{tmp_path}/reward_fns/decomposition.py:compute_score"
+    assert given(reward).worker.reward.reward_function == f"{tmp_path}/{REWARD}"
+
+
+def test_where_a_wheel_is_installed_the_packaged_reward_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    site = tmp_path / "site-packages"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(easyr1, "ROOT", site)
+    monkeypatch.setattr(easyr1, "PACKAGE", site / "ier1_plugin")
+    packaged = site / "ier1_plugin" / "reward_fns" / "decomposition.py"
+    packaged.parent.mkdir(parents=True)
+    packaged.touch()
+    for overrides in ((), (f"worker.reward.reward_function={REWARD}",)):
+        assert given(*overrides).worker.reward.reward_function == f"{packaged}:compute_score"
 
 
 @pytest.mark.slow
@@ -135,22 +130,16 @@ def test_check_says_that_there_is_no_problem_and_starts_nothing(run_folder: Path
 @pytest.mark.slow
 @needs_no_gpu
 def test_check_lists_every_problem_one_a_line(run_folder: Path):
-    wrong = [
-        "data.val_files=gone.parquet",
-        "worker.rollout.n=1",
-        "trainer.logger=[consol]",
-        "data.rollout_batch_size=6",
-    ]
+    wrong = {
+        "data.val_files=gone.parquet": "gone.parquet: there is no such file",
+        "worker.rollout.n=1": "worker.rollout.n=1: grpo",
+        "trainer.logger=[consol]": "no logger 'consol'",
+        "data.rollout_batch_size=6": "data.rollout_batch_size = 6 is",
+    }
     done = start(run_folder, "--cpu", "config=run.yaml", *FILES, *wrong, "--check")
     lines = [line for line in done.stderr.splitlines() if line]
     assert done.returncode == 1
-    for told in (
-        "gone.parquet: there is no such file",
-        "worker.rollout.n=1: grpo",
-        "no logger 'consol'",
-        "data.rollout_batch_size = 6 is",
-    ):
-        assert sum(told in line for line in lines) == 1, done.stderr
+    assert [sum(told in line for line in lines) for told in wrong.values()] == [1] * 4, done.stderr
     assert all(line[0].isalpha() for line in lines)
 
 
@@ -182,24 +171,20 @@ def test_without_the_flag_the_stand_ins_are_never_imported(run_folder: Path):
 
 
 @pytest.mark.slow
-@needs_no_gpu
-def test_a_model_that_is_too_large_for_the_stand_ins_is_refused(
-    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        pytest.param("MAX_PARAMETERS", 1000, "the CPU stand-ins take models under 1,000", marks=needs_no_gpu),
+        ("has_gpu", lambda: True, "--cpu on a cluster with a GPU"),
+    ],
+)
+def test_the_stand_ins_are_refused_for_a_large_model_and_on_a_machine_with_a_gpu(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, name: str, value: Any, told: str
 ):
     monkeypatch.chdir(run_folder)
-    monkeypatch.setattr(guard, "MAX_PARAMETERS", 1000)
+    monkeypatch.setattr(guard, name, value)
     assert easyr1.train(["config=run.yaml", *FILES], cpu=True) == 1
-    assert "the CPU stand-ins take models under 1,000" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_machine_with_a_gpu_is_refused_with_the_stand_ins(
-    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.chdir(run_folder)
-    monkeypatch.setattr(guard, "has_gpu", lambda: True)
-    assert easyr1.train(["config=run.yaml", *FILES], cpu=True) == 1
-    assert "--cpu on a cluster with a GPU" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -21,7 +21,13 @@ from ier1_plugin.training.preflight.rows import PromptLength
 from ier1_plugin.training.preflight.run import JOB_CONFIG, Note, Run
 
 MICRO = "worker__actor__micro_batch_size_per_device_for"
-MODEL = "worker__actor__model__model_path"
+
+
+def on(model: object) -> dict[str, Any]:
+    """The setting that names the model to train."""
+    return {"worker__actor__model__model_path": str(model)}
+
+
 RELEASE = verl.__version__ == "0.3.2.dev2"
 
 
@@ -130,8 +136,8 @@ def test_a_name_that_easyr1_does_not_know_is_listed_with_those_that_it_knows(key
         (settings.pixels, {"data__min_pixels": 60000}, "min_pixels <= max_pixels"),
         (host.loggers, {"trainer__logger": ["console", "wandbb"]}, "no logger 'wandbb'"),
         (host.stand_ins, {"cpu": True, "worker__actor__use_torch_compile": True}, "worker.actor.use_torch_compile"),
-        (host.model, {MODEL: None}, "wanted a folder or a hub id"),
-        (host.model, {MODEL: "/nowhere"}, "no such folder"),
+        (host.model, {"worker__actor__model__model_path": None}, "wanted a folder or a hub id"),
+        (host.model, on("/nowhere"), "no such folder"),
         (places.resuming, {"trainer__load_checkpoint_path": "/nowhere/global_step_9"}, "does not exist"),
         (places.resuming, {"trainer__load_checkpoint_path": "/"}, "global_step_*"),
         (places.tensorboard, {"env": {JOB_CONFIG: "{}"}}, "absolute path under env_vars"),
@@ -212,7 +218,7 @@ def test_the_cluster_that_ray_start_left_on_this_machine_is_the_one_that_is_aske
 
 def test_a_model_that_can_not_be_had_or_trained_is_named(tmp_path: Path, model: Path):
     def of_model(path: Path, **changes: Any) -> list[str]:
-        return list(host.model(run(**{MODEL: str(path)}, **changes)))
+        return list(host.model(run(**on(path), **changes)))
 
     assert of_model(model) == []
     assert "no config.json" in one(of_model(tmp_path))
@@ -229,7 +235,7 @@ def test_a_hub_model_that_can_not_be_reached_is_one_line(monkeypatch: pytest.Mon
         raise ConnectionError("no route to host\nsecond line")
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
-    line = one(host.model(run(**{MODEL: "Qwen/No-Such-Model"})))
+    line = one(host.model(run(**on("Qwen/No-Such-Model"))))
     assert "no route to host)" in line
     assert "hf download Qwen/No-Such-Model" in line
 
@@ -244,7 +250,7 @@ def test_a_hub_model_that_can_not_be_reached_is_one_line(monkeypatch: pytest.Mon
     ],
 )
 def test_checkpoints_go_to_a_folder_that_can_be_written_and_found_again(in_job: bool, folder: str | None, told: str):
-    path = {"trainer__save_checkpoint_path": folder} if folder else {}
+    path: dict[str, Any] = {"trainer__save_checkpoint_path": folder} if folder else {}
     assert told in one(places.saving(run({JOB_CONFIG: "{}"} if in_job else {}, **path)))
 
 
@@ -283,7 +289,7 @@ def test_logs_of_an_earlier_part_are_kept_under_the_next_number(tmp_path: Path):
 
 def test_logs_stay_where_they_are_without_the_file_logger_or_a_checkpoint(tmp_path: Path):
     (tmp_path / "experiment_log.jsonl").write_text("first")
-    place = {"trainer__save_checkpoint_path": str(tmp_path)}
+    place: dict[str, Any] = {"trainer__save_checkpoint_path": str(tmp_path)}
     assert places.keep_earlier_logs(config(**place, trainer__logger=["file"])) == []
     checkpoint(tmp_path)
     assert places.keep_earlier_logs(config(**place)) == []
@@ -381,7 +387,7 @@ def test_a_run_without_a_problem_has_none(tmp_path: Path, model: Path):
     good = config(
         data__train_files=path,
         data__val_files=path,
-        **{MODEL: str(model)},
+        **on(model),
         trainer__save_checkpoint_path=str(tmp_path / "checkpoints"),
         worker__ref__fsdp__enable_cpu_offload=False,
     )
@@ -497,12 +503,12 @@ def test_json_lines_with_image_paths_are_read_from_the_image_folder(tmp_path: Pa
 
 def test_an_image_of_a_shape_that_the_model_refuses_is_named(tmp_path: Path, model: Path):
     records = many(4, images=[{"bytes": png(4000, 10), "path": None}])
-    assert "aspect ratio" in one(of_rows(tmp_path, records, **{MODEL: str(model)}))
+    assert "aspect ratio" in one(of_rows(tmp_path, records, **on(model)))
 
 
 def test_a_hub_dataset_is_a_note():
-    places = {"data__train_files": "hiyouga/geometry3k@train", "data__val_files": "hiyouga/geometry3k@test"}
-    line = list(rows.data(run(**places)))[1]
+    hub = "hiyouga/geometry3k"
+    line = list(rows.data(run(data__train_files=f"{hub}@train", data__val_files=f"{hub}@test")))[1]
     assert isinstance(line, Note)
     assert "on the hub" in line
 
@@ -518,7 +524,7 @@ LONG = "<image>" + "remove the lamp and " * 200
 def test_a_prompt_over_the_limit_is_named_with_the_length_that_is_needed(tmp_path: Path, model: Path):
     records = many(4)
     records[2]["problem"] = LONG
-    path = {MODEL: str(model)}
+    path = on(model)
     line = one(of_rows(tmp_path, records, **path))
     assert "1 of 4 rows have a prompt longer than data.max_prompt_length=640" in line
     needed = int(line.split("raise it to ")[1].split(",")[0])
@@ -527,8 +533,7 @@ def test_a_prompt_over_the_limit_is_named_with_the_length_that_is_needed(tmp_pat
 
 
 def test_rows_that_easyr1_filters_are_a_note_and_count_as_missing(tmp_path: Path, model: Path):
-    settings = {"data__filter_overlong_prompts": True, MODEL: str(model)}
-    note, line = of_rows(tmp_path, many(4, problem=LONG), **settings)
+    note, line = of_rows(tmp_path, many(4, problem=LONG), data__filter_overlong_prompts=True, **on(model))
     assert "4 of 4 rows have a prompt longer than data.max_prompt_length=640" in note
     assert isinstance(note, Note)
     assert "0 usable rows are less than a batch of 4" in line
