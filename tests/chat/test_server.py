@@ -8,12 +8,15 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from fakes.chain_helpers import ask, encoded, sent_image
-from fakes.chat_fakes import chat_server, completion, error, free_port, photo, reply, slow
-from PIL import Image, ImageChops
+from fakes.chat_fakes import ChatServer, chat_server, completion, error, free_port, photo, reply, slow
+from PIL import ImageChops
 from werkzeug import Response
 
 from ier1_plugin.chat import MAX_TOKENS, Chat, ChatError, ChatRequest, Completion, RequestRejected, TransientError
@@ -24,6 +27,7 @@ from ier1_plugin.task.rows import messages
 KEY = "sk-test-0123456789abcdef"
 QUICK: dict[str, Any] = {"backoff": 0.01, "timeout": 20.0}
 SCHEMA = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+Serve = Callable[..., tuple[ChatServer, Chat]]
 
 
 @pytest.fixture(autouse=True)
@@ -32,44 +36,51 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def chat_at(server: Any, **settings: Any) -> Chat:
-    return make(f"openai:{server.url}#m", **QUICK | settings)
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """serve(*answers): a server that gives them one after another, the last for ever, and a chat with its model m."""
+    with ExitStack() as servers:
+
+        def start(*answers: Any, **settings: Any) -> tuple[ChatServer, Chat]:
+            def answer(body: dict[str, Any], number: int) -> Any:
+                chosen = answers[min(number, len(answers) - 1)]
+                return chosen if isinstance(chosen, str | Response) else chosen(body, number)
+
+            server = servers.enter_context(chat_server(answer))
+            return server, make(f"openai:{server.url}#m", **QUICK | settings)
+
+        yield start
 
 
-def test_the_request_goes_over_the_wire_as_it_was_trained():
-    with chat_server(lambda body, number: reply()) as server:
-        assert chat_at(server)(ask()).text == reply()
-    body = server.bodies[0]
-    picture, text = body["messages"][0]["content"]
-    assert len(body["messages"]) == 1
-    assert body["messages"][0]["role"] == "user"
-    assert picture["type"] == "image_url"
+def body_of(message: dict[str, Any], finish: str = "stop", **more: Any) -> Response:
+    choice = {"index": 0, "finish_reason": finish, "message": message}
+    return Response(json.dumps({"choices": [choice], **more}), mimetype="application/json")
+
+
+def test_the_request_goes_over_the_wire_as_it_was_trained(serve: Serve):
+    server, chat = serve(reply())
+    assert chat(ask()).text == reply()
+    (body,) = server.bodies
+    (turn,) = body["messages"]
+    picture, text = turn["content"]
+    assert (turn["role"], picture["type"]) == ("user", "image_url")
     assert text == messages("remove the lamp")[0]["content"][1]
+    assert sent_image(body).format == "PNG"
     assert ImageChops.difference(sent_image(body), photo()).getbbox() is None
     assert (body["model"], body["temperature"], body["seed"]) == ("m", 0.0, 0)
     assert body["max_completion_tokens"] == MAX_TOKENS
     assert "response_format" not in body
 
 
-def test_an_encoded_image_is_sent_as_it_is():
-    file = encoded(photo(), "JPEG")
-    with chat_server(lambda body, number: "done") as server:
-        chat_at(server)(ChatRequest(messages("remove the lamp"), (file,)))
-    assert server.bodies[0]["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
-    assert sent_image(server.bodies[0]).format == "JPEG"
-
-
-def test_a_schema_becomes_structured_output():
-    with chat_server(lambda body, number: "{}") as server:
-        chat_at(server)(ask(schema=SCHEMA))
-    form = server.bodies[0]["response_format"]
+def test_an_encoded_image_is_sent_as_it_is_and_a_schema_as_structured_output(serve: Serve):
+    server, chat = serve("{}")
+    chat(ChatRequest(messages("remove the lamp"), (encoded(photo(), "JPEG"),), schema=SCHEMA))
+    (body,) = server.bodies
+    assert body["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    assert sent_image(body).format == "JPEG"
+    form = body["response_format"]
     assert (form["type"], form["json_schema"]["strict"]) == ("json_schema", True)
     assert form["json_schema"]["schema"] == SCHEMA
-
-
-def body_of(message: dict[str, Any], finish: str = "stop", **more: Any) -> Response:
-    choice = {"index": 0, "finish_reason": finish, "message": message}
-    return Response(json.dumps({"choices": [choice], **more}), mimetype="application/json")
 
 
 @pytest.mark.parametrize(
@@ -89,59 +100,49 @@ def body_of(message: dict[str, Any], finish: str = "stop", **more: Any) -> Respo
         (body_of({"content": "yes"}, usage=None, model=None), Completion("yes")),
     ],
 )
-def test_a_completion_says_how_it_ended_and_what_it_took(answer: Response, wanted: Completion):
-    with chat_server(lambda body, number: answer) as server:
-        found = chat_at(server)(ask())
+def test_a_completion_says_how_it_ended_and_what_it_took(serve: Serve, answer: Response, wanted: Completion):
+    found = serve(answer)[1](ask())
     assert found == wanted == Completion.from_dict(json.loads(json.dumps(found.as_dict())) | {"other": 1})
 
 
 def test_the_key_comes_from_the_environment_and_stays_out_of_messages_replies_and_logs(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     caplog.set_level(logging.DEBUG)
-    answers = [completion(f"Bearer {KEY}"), error(400, f"what do you want with {KEY}?"), error(401, f"no {KEY}")]
-    with chat_server(lambda body, number: answers[number]) as server:
-        chat = chat_at(server)
-        assert chat(ask()).text == "Bearer ***"
-        with pytest.raises(RequestRejected, match=r"what do you want with \*\*\*\?") as refused:
-            chat(ask())
-        with pytest.raises(ChatError, match=r"OPENAI_API_KEY.*HTTP 401") as wrong:
-            chat(ask())
+    server, chat = serve(completion(f"Bearer {KEY}"), error(400, f"why {KEY}?"), error(401, f"no {KEY}"))
+    assert chat(ask()).text == "Bearer ***"
+    with pytest.raises(RequestRejected, match=r"why \*\*\*\?") as refused:
+        chat(ask())
+    with pytest.raises(ChatError, match=r"OPENAI_API_KEY.*HTTP 401") as wrong:
+        chat(ask())
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
     own = [record.getMessage() for record in caplog.records if not record.name.startswith(("openai", "httpcore"))]
     assert KEY not in str(refused.value) + str(wrong.value) + "".join(own)
 
 
-def test_a_failing_server_is_asked_again():
-    troubles = [
-        error(500),
-        error(429, Retry_After="0"),
-        Response("<html>bad gateway</html>", 200, mimetype="text/html"),
-        *(Response(text, mimetype="application/json") for text in ('{"choices": []}', '{"choices": {}}', "[]", "1")),
-        Response('{"choices": ["text"]}', mimetype="application/json"),
-    ]
-    with chat_server(lambda body, number: [*troubles, completion("done")][number]) as server:
-        assert chat_at(server, attempts=9)(ask()).text == "done"
+def test_a_failing_server_is_asked_again(serve: Serve):
+    damaged = ('{"choices": []}', '{"choices": {}}', "[]", "1", '{"choices": ["text"]}', "<html>bad gateway</html>")
+    troubles = [error(500), error(429, Retry_After="0"), *(Response(text, mimetype="text/html") for text in damaged)]
+    server, chat = serve(*troubles, "done", attempts=9)
+    assert chat(ask()).text == "done"
     assert len(server.bodies) == 9
 
 
-def test_attempts_are_bounded_and_the_last_reason_is_told():
-    with (
-        chat_server(lambda body, number: Response("<html>bad gateway</html>", mimetype="text/html")) as server,
-        pytest.raises(TransientError, match=r"no answer in 3 attempts.*'<html>bad"),
-    ):
-        chat_at(server, attempts=3)(ask())
+def test_attempts_are_bounded_and_the_error_gives_the_last_reason(serve: Serve):
+    server, chat = serve(Response("<html>bad gateway</html>", mimetype="text/html"), attempts=3)
+    with pytest.raises(TransientError, match=r" 3 attempts.*'<html>bad"):
+        chat(ask())
     assert len(server.bodies) == 3
 
 
-def test_a_server_that_is_down_or_too_slow_gives_one_line():
+def test_a_server_that_is_down_or_too_slow_gives_one_line(serve: Serve):
     down = make(f"openai:http://127.0.0.1:{free_port()}/v1#m", attempts=2, **QUICK)
-    with pytest.raises(TransientError, match=r"no answer in 2 attempts.*Connection refused") as refused:
+    with pytest.raises(TransientError, match=r" 2 attempts.*Connection refused") as refused:
         down(ask())
     assert "\n" not in str(refused.value)
-    with chat_server(lambda body, number: slow(1.0)) as server, pytest.raises(TransientError, match="timed out"):
-        chat_at(server, attempts=1, timeout=0.2)(ask())
+    with pytest.raises(TransientError, match="timed out"):
+        serve(lambda body, number: slow(1.0), attempts=1, timeout=0.2)[1](ask())
 
 
 @pytest.mark.parametrize(
@@ -150,17 +151,18 @@ def test_a_server_that_is_down_or_too_slow_gives_one_line():
         *((error(status), ChatError, f"HTTP {status}") for status in (401, 402, 403, 404)),
         (error(429, "no credit", code="insufficient_quota"), ChatError, "no credit left"),
         (error(400, "maximum context length is 4096 tokens, max_tokens is 2048"), RequestRejected, "context length"),
+        (error(400, "the images are too odd"), RequestRejected, "too odd"),
         (error(413), RequestRejected, "too large"),
         (error(400, "flagged", code="content_filter"), RequestRejected, "flagged"),
         (error(400, "filtered due to Azure's content management policy"), RequestRejected, "policy"),
     ],
 )
-def test_what_another_attempt_cannot_mend_is_not_asked_again(answer: Response, kind: type[ChatError], words: str):
-    with (
-        chat_server(lambda body, number: answer) as server,
-        pytest.raises(ChatError, match=words) as failed,
-    ):
-        chat_at(server)(ask())
+def test_what_another_attempt_cannot_mend_is_not_asked_again(
+    serve: Serve, answer: Response, kind: type[ChatError], words: str
+):
+    server, chat = serve(answer)
+    with pytest.raises(ChatError, match=words) as failed:
+        chat(ask(schema=SCHEMA))
     assert type(failed.value) is kind
     assert getattr(failed.value, "filtered", False) == (words in ("flagged", "policy"))
     assert len(server.bodies) == 1
@@ -185,33 +187,29 @@ def test_the_errors_of_all_servers_are_read(body: str, message: str):
     assert " ".join(error_message(body).split()) == message
 
 
-def test_a_parameter_that_the_server_does_not_take_is_left_out_from_then_on():
+def test_a_parameter_that_the_server_does_not_take_is_left_out_from_then_on(serve: Serve):
     def picky(body: dict[str, Any], number: int) -> Any:
         unknown = next((name for name in ("temperature", "max_completion_tokens") if name in body), None)
         return error(400, f"Unsupported parameter: '{unknown}'") if unknown else "done"
 
     warnings: list[str] = []
-    with chat_server(picky) as server:
-        chat = chat_at(server, on_warning=warnings.append)
-        assert [chat(ask()).text, chat(ask()).text] == ["done", "done"]
+    server, chat = serve(picky, on_warning=warnings.append)
+    assert [chat(ask()).text, chat(ask()).text] == ["done", "done"]
     assert len(server.bodies) == 4
     assert server.bodies[-1]["max_tokens"] == MAX_TOKENS
-    assert [line.split()[1:3] for line in warnings] == [
-        ["refused", "temperature:"],
-        ["refused", "max_completion_tokens:"],
-    ]
+    first, second = warnings
+    assert "temperature" in first
+    assert "max_completion_tokens" in second
 
 
-def test_a_schema_that_the_server_does_not_take_is_spelled_out_in_the_text():
+def test_a_schema_that_the_server_does_not_take_is_spelled_out_in_the_text(serve: Serve):
     def picky(body: dict[str, Any], number: int) -> Any:
         return error(422, "guided decoding is off") if "response_format" in body else "{}"
 
     warnings: list[str] = []
-    with chat_server(picky) as server:
-        chat = chat_at(server, on_warning=warnings.append)
-        assert [chat(ask(schema=SCHEMA)).text, chat(ask(schema=SCHEMA)).text, chat(ask()).text] == ["{}"] * 3
-    assert len(server.bodies) == 4
-    assert len(warnings) == 1
+    server, chat = serve(picky, on_warning=warnings.append)
+    assert [chat(ask(schema=SCHEMA)).text, chat(ask(schema=SCHEMA)).text, chat(ask()).text] == ["{}"] * 3
+    assert (len(server.bodies), len(warnings)) == (4, 1)
     for body in server.bodies[1:3]:
         picture, question, form = body["messages"][0]["content"]
         assert picture["type"] == "image_url"
@@ -220,83 +218,70 @@ def test_a_schema_that_the_server_does_not_take_is_spelled_out_in_the_text():
     assert len(server.bodies[-1]["messages"][0]["content"]) == 2
 
 
-def test_a_refusal_that_names_no_parameter_leaves_everything_in():
-    with (
-        chat_server(lambda body, number: error(400, "the images are too odd")) as server,
-        pytest.raises(RequestRejected, match="too odd"),
-    ):
-        chat_at(server)(ask(schema=SCHEMA))
-    assert len(server.bodies) == 1
-
-
-def test_a_wait_that_a_person_would_wonder_about_is_reported():
+def test_a_wait_that_a_person_would_wonder_about_is_reported(serve: Serve):
     warnings: list[str] = []
-    busy = error(429, Retry_After="1")
-    with chat_server(lambda body, number: busy if number == 0 else completion("done")) as server:
-        assert chat_at(server, on_warning=warnings.append)(ask()).text == "done"
+    server, chat = serve(error(429, Retry_After="1"), "done", on_warning=warnings.append)
+    assert chat(ask()).text == "done"
     (line,) = warnings
     assert server.url in line
-    assert line.endswith("(HTTP 429); asking again in 1 s")
+    assert "HTTP 429" in line
+    assert line.endswith(" 1 s")
 
 
-def test_a_rest_that_the_server_asks_for_is_read_as_number_and_as_date():
-    assert retry_after({"retry-after": "7"}) == 7
-    assert retry_after({"retry-after": "86400"}) == MAX_RETRY_AFTER
-    assert retry_after({"retry-after": "Wed, 21 Oct 2099 07:28:00 GMT"}) == MAX_RETRY_AFTER
-    for value in ("soon", "-3", "nan", "Wed, 21 Oct 2015 07:28:00 GMT", ""):
-        assert retry_after({"retry-after": value}) == 0
-    assert retry_after({}) == 0
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7),
+        ("86400", MAX_RETRY_AFTER),
+        ("Wed, 21 Oct 2099 07:28:00 GMT", MAX_RETRY_AFTER),
+        *((value, 0) for value in ("soon", "-3", "nan", "Wed, 21 Oct 2015 07:28:00 GMT", "", None)),
+    ],
+)
+def test_a_rest_that_the_server_asks_for_is_read_as_number_and_as_date(value: str | None, seconds: float):
+    assert retry_after({} if value is None else {"retry-after": value}) == seconds
 
 
-def test_closing_ends_the_wait_for_another_attempt():
-    with chat_server(lambda body, number: error(503, Retry_After="250")) as server:
-        chat = make(f"openai:{server.url}#m")
-        reasons: list[str] = []
+def test_closing_ends_the_wait_for_another_attempt(serve: Serve):
+    server, chat = serve(error(503, Retry_After="250"))
+    reasons: list[str] = []
 
-        def wait() -> None:
-            try:
-                chat(ask())
-            except TransientError as error:
-                reasons.append(str(error))
+    def wait() -> None:
+        try:
+            chat(ask())
+        except TransientError as error:
+            reasons.append(str(error))
 
-        waiting = threading.Thread(target=wait)
-        waiting.start()
-        while not server.bodies:
-            pass
-        chat.close()
-        waiting.join(20)
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    while not server.bodies:
+        pass
+    chat.close()
+    waiting.join(20)
     assert len(reasons) == 1
 
 
-def test_many_threads_share_one_chat():
-    with chat_server(lambda body, number: error(503) if number % 3 == 0 else str(body["seed"])) as server:
-        chat, texts = chat_at(server, attempts=20), {}
-        threads = [
-            threading.Thread(target=lambda seed=seed: texts.setdefault(seed, chat(ask(seed=seed)).text))
-            for seed in range(12)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-    assert texts == {seed: str(seed) for seed in range(12)}
+def test_many_threads_share_one_chat(serve: Serve):
+    _, chat = serve(lambda body, number: error(503) if number % 3 == 0 else str(body["seed"]), attempts=20)
+    with ThreadPoolExecutor(12) as pool:
+        texts = list(pool.map(lambda seed: chat(ask(seed=seed)).text, range(12)))
+    assert texts == list(map(str, range(12)))
 
 
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ("", "names no model; wanted openai:BASE_URL"),
-        ("gpt-4o", "names no model; wanted openai:BASE_URL"),
-        ("claude:x", "names no model"),
-        ("openai:", "names no model"),
+        ("", "wanted openai:BASE_URL"),
+        ("gpt-4o", "wanted openai:BASE_URL"),
+        ("claude:x", "wanted openai:BASE_URL"),
+        ("openai:", "wanted openai:BASE_URL"),
         ("openai:http://me:secret@127.0.0.1:8000/v1", r"'openai:http://127\.0\.0\.1:8000/v1' names no model"),
         ("openai:http://127.0.0.1:8000/v1#", "names no model"),
-        ("openai:127.0.0.1#m", "'127.0.0.1' is no address; wanted one such as http"),
+        ("openai:127.0.0.1#m", "'127.0.0.1' is no address"),
         ("openai:http://127.0.0.1:1/v1,http://me:secret@h/v1#m", r"'http://127.0.0.1:1/v1,http://h/v1' names several"),
-        ("openai:#gpt-4o", "OPENAI_API_KEY is not set"),
-        ("openai:gpt-4o", "OPENAI_API_KEY is not set"),
+        ("openai:#gpt-4o", "OPENAI_API_KEY"),
+        ("openai:gpt-4o", "OPENAI_API_KEY"),
         ("local:", "names no model"),
-        ("local:/nowhere/at/all", "no model in /nowhere/at/all: config.json is missing"),
+        ("local:/nowhere/at/all", "/nowhere/at/all: config.json is missing"),
     ],
 )
 def test_a_spec_that_names_no_model_says_what_is_wanted(spec: str, reason: str):
@@ -308,12 +293,7 @@ def test_a_spec_that_names_no_model_says_what_is_wanted(spec: str, reason: str):
 @pytest.mark.parametrize(
     ("spec", "variable", "name", "address"),
     [
-        (
-            "openai:http://me:secret@h:1/v1#Qwen/Qwen2.5-VL-7B",
-            "",
-            "openai:http://h:1/v1#Qwen/Qwen2.5-VL-7B",
-            "http://h:1/v1",
-        ),
+        ("openai:http://me:secret@h:1/v1#Qwen/Q-7B", "", "openai:http://h:1/v1#Qwen/Q-7B", "http://h:1/v1"),
         ("openai:gpt-4o", "", "openai:gpt-4o", "api.openai.com"),
         ("openai:#gpt-4o", "", "openai:gpt-4o", "api.openai.com"),
         ("openai:https://api.openai.com/v1#gpt-4o", "", "openai:gpt-4o", "api.openai.com"),
@@ -326,27 +306,18 @@ def test_a_name_says_which_server_and_holds_no_password(
     spec: str, variable: str, name: str, address: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    if variable:
-        monkeypatch.setenv("OPENAI_BASE_URL", variable)
+    monkeypatch.setenv("OPENAI_BASE_URL", variable)
     chat: Any = make(spec)
     assert (chat.name, chat.address, chat.local) == (name, address, False)
 
 
 def test_a_key_that_cannot_be_sent_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "“sk-123”")
-    with pytest.raises(ChatError, match="OPENAI_API_KEY holds a character that no key has"):
+    with pytest.raises(ChatError, match="OPENAI_API_KEY"):
         make("openai:gpt-4o")
 
 
 def test_importing_the_chats_loads_no_client_and_no_image_library():
-    code = (
-        "import sys, ier1_plugin.chat; print([name for name in ('PIL', 'tenacity', 'openai') if name in sys.modules])"
-    )
+    code = "import sys, ier1_plugin.chat; print({'PIL', 'tenacity', 'openai'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
-    assert found.stdout.strip() == "[]"
-
-
-def test_pictures_of_any_kind_are_sent_as_png():
-    with chat_server(lambda body, number: "done") as server:
-        chat_at(server)(ChatRequest(messages("x"), (Image.new("RGB", (9, 9), "red"),)))
-    assert sent_image(server.bodies[0]).format == "PNG"
+    assert found.stdout.strip() == "set()"

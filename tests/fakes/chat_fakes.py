@@ -72,29 +72,15 @@ class FakeEditor:
         return edited
 
 
-Answer = str | Response | Callable[[], Any]
-
-
 class ChatServer:
     """A loopback server that speaks OpenAI's chat protocol; `answer(body, number)` is a reply's text or a Response."""
 
-    def __init__(self, answer: Callable[[dict[str, Any], int], Any]) -> None:
+    def __init__(self, http: HTTPServer, answer: Callable[[dict[str, Any], int], Any]) -> None:
         self.answer = answer
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self._http = HTTPServer(host="127.0.0.1", port=0, threaded=True)
-        self._http.expect_request("/v1/chat/completions").respond_with_handler(self._handle)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.port}/v1"
-
-    def start(self) -> None:
-        self._http.start()
-
-    def stop(self) -> None:
-        if self._http.is_running():
-            self._http.stop()
+        self.url = http.url_for("/v1")
+        http.expect_request("/v1/chat/completions").respond_with_handler(self._handle)
 
     def _handle(self, request: Request) -> Response:
         body = json.loads(request.get_data())
@@ -107,20 +93,14 @@ class ChatServer:
 
 @contextmanager
 def chat_server(answer: Callable[[dict[str, Any], int], Any]) -> Iterator[ChatServer]:
-    server = ChatServer(answer)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+    with HTTPServer(host="127.0.0.1", port=0, threaded=True) as http:
+        yield ChatServer(http, answer)
 
 
 def completion(text: str | None, refusal: str | None = None) -> Response:
     message = {"role": "assistant", "content": text, "refusal": refusal}
     choice = {"index": 0, "finish_reason": "stop", "message": message}
-    return Response(
-        json.dumps({"id": "x", "object": "chat.completion", "choices": [choice]}), mimetype="application/json"
-    )
+    return Response(json.dumps({"id": "x", "choices": [choice]}), mimetype="application/json")
 
 
 def error(status: int, message: str = "no luck", code: str = "", **headers: str) -> Response:

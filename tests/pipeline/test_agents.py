@@ -20,57 +20,44 @@ from ier1_plugin.task.schema import Decomposition
 ORDER = ("Delete lamp", "Recoloring sofa to navy")
 
 
-def test_the_decomposer_is_asked_exactly_as_in_training():
-    chat = FakeChat([reply()])
-    answer = decompose(photo(640, 480), "remove the lamp", chat=chat)
-    assert answer.value == GOLD
-    assert list(chat.asked[0].messages) == messages("remove the lamp")
-    assert chat.asked[0].temperature == 0.0
-    assert chat.asked[0].schema is None
-    assert answer.trace.replies == (reply(),)
-    assert answer.trace.fallback == ""
-
-
-def test_the_image_is_brought_into_the_budget_of_the_model():
+def test_the_decomposer_is_asked_exactly_as_in_training_within_the_budget_of_the_model():
     chat = FakeChat([reply()])
     chat.budget = (100, 4000)
-    decompose(photo(640, 480), "remove the lamp", chat=chat)
-    image: Any = chat.asked[0].images[0]
+    answer = decompose(photo(640, 480), "remove the lamp", chat=chat)
+    (question,) = chat.asked
+    image: Any = question.images[0]
     assert 3000 < image.width * image.height <= 4000
+    assert list(question.messages) == messages("remove the lamp")
+    assert (question.temperature, question.schema) == (0.0, None)
+    assert (answer.value, answer.trace.replies, answer.trace.fallback) == (GOLD, (reply(),), "")
 
 
-def test_a_refusal_is_an_unreadable_reply_that_the_trace_keeps():
-    answer = decompose(photo(), "remove the lamp", chat=FakeChat([Completion("", refusal="I won't."), reply()]))
-    assert answer.value == GOLD
-    assert answer.trace.replies == ("I won't.", reply())
+REFUSAL = Completion("", refusal="I won't.")
 
 
-@pytest.mark.parametrize("bad", ["", NONSENSE, reply()[:-9], reply().replace("action>", "actions>"), "<think> hm"])
-def test_an_unreadable_reply_is_asked_for_once_more_with_the_same_prompt(bad: str):
+@pytest.mark.parametrize(
+    "bad", ["", NONSENSE, reply()[:-9], reply().replace("action>", "actions>"), "<think> hm", REFUSAL]
+)
+def test_an_unreadable_reply_is_asked_for_once_more_with_the_same_prompt(bad: str | Completion):
     chat = FakeChat([bad, reply()])
     answer = decompose(photo(), "remove the lamp", chat=chat)
-    assert answer.value == GOLD
-    assert answer.trace.replies == (bad, reply())
-    assert answer.trace.fallback == ""
-    assert chat.asked[0].messages == chat.asked[1].messages
-    assert chat.asked[0].temperature == 0.0 < chat.asked[1].temperature
-    assert chat.asked[0].seed != chat.asked[1].seed
+    kept = "I won't." if bad is REFUSAL else bad
+    assert (answer.value, answer.trace.replies, answer.trace.fallback) == (GOLD, (kept, reply()), "")
+    first, second = chat.asked
+    assert first.messages == second.messages
+    assert first.temperature == 0.0 < second.temperature
+    assert first.seed != second.seed
 
 
-def test_two_unreadable_replies_give_no_decomposition_and_say_so():
-    chat = FakeChat([NONSENSE])
-    answer = decompose(photo(), "remove the lamp", chat=chat)
-    assert answer.value is None
-    assert len(chat.asked) == 2
-    assert answer.trace.replies == (NONSENSE, NONSENSE)
-    assert "no readable decomposition in 2 replies" in answer.trace.fallback
-    assert "in its place: the request, word for word" in answer.trace.fallback
-
-
-def test_a_decomposition_without_any_edit_counts_as_unreadable():
-    answer = decompose(photo(), "hello", chat=FakeChat([reply(Decomposition((" ",), (), ("",)))]))
-    assert answer.value is None
-    assert "names no edit" in answer.trace.fallback
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [(NONSENSE, "2 replies"), (reply(Decomposition((" ",), (), ("",))), "names no edit")],
+)
+def test_two_unreadable_replies_give_no_decomposition_and_say_so(bad: str, reason: str):
+    answer = decompose(photo(), "hello", chat=FakeChat([bad]))
+    assert (answer.value, answer.trace.replies) == (None, (bad, bad))
+    assert reason in answer.trace.fallback
+    assert "in its place: the request" in answer.trace.fallback
 
 
 @pytest.mark.parametrize("trouble", [ChatError("no key"), TransientError("down")])
@@ -98,27 +85,24 @@ def test_an_untrained_model_is_held_to_the_form_by_a_schema():
     assert "JSON object" in text
 
 
-def test_a_constrained_reply_that_is_no_such_object_is_unreadable():
-    for said in ("[]", '{"think": "x", "action": "Delete", "subjects": [], "goals": []}', reply(), "{"):
-        assert decompose(photo(), "remove the lamp", chat=FakeChat([said]), constrain=True).value is None
+@pytest.mark.parametrize(
+    "said", ["[]", '{"think": "x", "action": "Delete", "subjects": [], "goals": []}', reply(), "{"]
+)
+def test_a_constrained_reply_that_is_no_such_object_is_unreadable(said: str):
+    assert decompose(photo(), "remove the lamp", chat=FakeChat([said]), constrain=True).value is None
 
 
-def test_the_sequencer_sees_the_decomposition_alone():
+def test_the_sequencer_sees_the_decomposition_alone_and_image_and_request_where_that_is_asked_for():
     chat = FakeChat([json.dumps(ORDER)])
-    answer = sequence(GOLD, photo(), "remove the ugly lamp", chat=chat)
-    assert answer.value == ORDER
-    (part,) = chat.asked[0].messages[0]["content"]
-    assert chat.asked[0].images == ()
+    for sees in ((), ("image", "request")):
+        assert sequence(GOLD, photo(), "remove the <|im_end|> ugly lamp", chat=chat, sees=sees).value == ORDER
+    blind, seeing = chat.asked
+    (part,) = blind.messages[0]["content"]
+    assert blind.images == ()
     assert '["Delete", "Recoloring"]' in part["text"]
     assert "ugly" not in part["text"]
-
-
-def test_the_sequencer_sees_image_and_request_where_that_is_asked_for():
-    chat = FakeChat([json.dumps(ORDER)])
-    sequence(GOLD, photo(), "remove the <|im_end|> ugly lamp", chat=chat, sees=("image", "request"))
-    picture, part = chat.asked[0].messages[0]["content"]
-    assert picture == {"type": "image"}
-    assert len(chat.asked[0].images) == 1
+    picture, part = seeing.messages[0]["content"]
+    assert (picture, len(seeing.images)) == ({"type": "image"}, 1)
     assert "remove the ‹|im_end|› ugly lamp" in part["text"]
 
 
@@ -126,17 +110,14 @@ def test_the_sequencer_sees_image_and_request_where_that_is_asked_for():
     "said",
     [
         json.dumps(ORDER),
-        f"\n  {json.dumps(ORDER, indent=2)}\n",
         f"```json\n{json.dumps(ORDER)}\n```",
-        f"```\n{json.dumps(ORDER)}```",
         json.dumps({"sub_requests": ORDER}),
         json.dumps([f" {line} " for line in ORDER] + [""]),
     ],
 )
 def test_an_array_of_strings_is_read(said: str):
     answer = sequence(GOLD, chat=FakeChat([said]))
-    assert answer.value == ORDER
-    assert len(answer.trace.replies) == 1
+    assert (answer.value, answer.trace.replies) == (ORDER, (said,))
 
 
 @pytest.mark.parametrize(
@@ -158,9 +139,8 @@ def test_an_array_of_strings_is_read(said: str):
 )
 def test_another_reply_is_unreadable_and_the_rule_steps_in(said: str):
     answer = sequence(GOLD, chat=FakeChat([said]))
-    assert answer.value == ORDER
-    assert "no readable order of the edits in 2 replies" in answer.trace.fallback
-    assert answer.trace.replies == (said, said)
+    assert (answer.value, answer.trace.replies) == (ORDER, (said, said))
+    assert "in its place: that of the rule" in answer.trace.fallback
 
 
 def test_a_sub_request_cannot_bring_control_tokens_to_the_editor():

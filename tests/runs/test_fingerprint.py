@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,55 +16,59 @@ from ier1_plugin.runs.fingerprint import BLOCK_BYTES, fingerprint, sha256_of
 def model(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     (folder / "vae").mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    (folder / "decompose.jinja").write_text("{{ content }}")
+    for name in ("config.json", "decompose.jinja", "vae/config.json"):
+        (folder / name).write_text("{}")
     (folder / "model.safetensors").write_bytes(bytes(3 * BLOCK_BYTES + 7))
-    (folder / "vae" / "config.json").write_text("{}")
     return folder
 
 
-def test_a_copy_elsewhere_has_the_same_one(model: Path, tmp_path: Path):
+def test_the_same_content_elsewhere_has_the_same_one_whatever_is_beside_it(model: Path, tmp_path: Path):
+    before = fingerprint(model)
     shutil.copytree(model, tmp_path / "else" / "where")
-    assert fingerprint(tmp_path / "else" / "where") == fingerprint(model)
     (tmp_path / "link").symlink_to(model)
-    assert fingerprint(tmp_path / "link") == fingerprint(model)
-
-
-@pytest.mark.parametrize("at", [0, BLOCK_BYTES, 3 * BLOCK_BYTES + 6])
-def test_one_other_byte_of_the_weights_is_another_model(model: Path, at: int):
-    before = fingerprint(model)
-    with (model / "model.safetensors").open("r+b") as weights:
-        weights.seek(at)
-        weights.write(b"\1")
-    assert fingerprint(model) != before
-
-
-@pytest.mark.parametrize("name", ["config.json", "decompose.jinja", "vae/config.json", "tokenizer.json"])
-def test_so_is_any_other_file_that_is_there_or_says_something_else(model: Path, name: str):
-    before = fingerprint(model)
-    (model / name).write_text("other")
-    assert fingerprint(model) != before
-
-
-def test_so_is_the_same_content_under_another_name(model: Path):
-    before = fingerprint(model)
-    (model / "model.safetensors").rename(model / "model-00001-of-00001.safetensors")
-    assert fingerprint(model) != before
-
-
-def test_what_no_model_reads_does_not_count(model: Path):
-    before = fingerprint(model)
-    (model / "README.md").write_text("a card")
+    assert fingerprint(tmp_path / "else" / "where") == fingerprint(tmp_path / "link") == before
     (model / ".cache").mkdir()
-    (model / ".cache" / "when").write_text("now")
-    (model / ".lock").write_text("")
+    for name in ("README.md", ".cache/when", ".lock"):
+        (model / name).write_text("no model reads this")
     assert fingerprint(model) == before
 
 
-def test_weights_behind_links_count_as_in_the_caches_of_the_hub(model: Path, tmp_path: Path):
+def overwrite(at: int) -> Callable[[Path], Any]:
+    def change(model: Path) -> None:
+        with (model / "model.safetensors").open("r+b") as weights:
+            weights.seek(at)
+            weights.write(b"\1")
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(overwrite(at) for at in (0, BLOCK_BYTES, 3 * BLOCK_BYTES + 6)),
+        lambda model: (model / "config.json").write_text("other"),
+        lambda model: (model / "decompose.jinja").write_text("other"),
+        lambda model: (model / "vae" / "config.json").write_text("other"),
+        lambda model: (model / "tokenizer.json").write_text("new"),
+        lambda model: (model / "model.safetensors").rename(model / "model-00001-of-00001.safetensors"),
+    ],
+)
+def test_one_other_byte_or_name_is_another_model(model: Path, change: Callable[[Path], Any]):
     before = fingerprint(model)
+    change(model)
+    assert fingerprint(model) != before
+
+
+def test_links_count_as_what_they_lead_to_as_in_the_caches_of_the_hub(model: Path, tmp_path: Path):
+    shutil.copytree(model / "vae", model / "encoder")
+    before = fingerprint(model)
+    shutil.rmtree(model / "encoder")
+    (model / "encoder").symlink_to(model / "vae")
+    assert fingerprint(model) == before
     (model / "vae").rename(tmp_path / "blobs")
-    (model / "vae").symlink_to(tmp_path / "blobs")
+    for name in ("vae", "encoder"):
+        (model / name).unlink(missing_ok=True)
+        (model / name).symlink_to(tmp_path / "blobs")
     assert fingerprint(model) == before
     (tmp_path / "blobs" / "config.json").write_text("other")
     assert fingerprint(model) != before
@@ -71,14 +77,6 @@ def test_weights_behind_links_count_as_in_the_caches_of_the_hub(model: Path, tmp
 def test_a_folder_that_links_to_itself_comes_to_an_end(model: Path):
     (model / "vae" / "round").symlink_to(model)
     assert fingerprint(model) == fingerprint(model)
-
-
-def test_two_links_to_one_folder_count_as_two_folders(model: Path):
-    shutil.copytree(model / "vae", model / "encoder")
-    before = fingerprint(model)
-    shutil.rmtree(model / "encoder")
-    (model / "encoder").symlink_to(model / "vae")
-    assert fingerprint(model) == before
 
 
 def test_what_is_no_folder_or_cannot_be_read_is_an_error(model: Path, tmp_path: Path):

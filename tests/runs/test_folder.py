@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,37 +27,36 @@ from ier1_plugin.runs.folder import (
 SETTINGS = {"editor": "pillow", "seed": 0, "judge": {"model": "a", "temperature": 0.0}, "rows": (1, 2)}
 
 
-def test_a_second_run_is_refused_until_the_first_ends(tmp_path: Path):
+def child(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """A process that runs `code` after the imports that all need."""
+    imports = "import os, sys; from pathlib import Path; from ier1_plugin.runs.folder import locked, writing\n"
+    command = [sys.executable, "-c", imports + code, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_second_run_is_refused_until_the_first_ends_or_is_killed(tmp_path: Path):
     out = tmp_path / "new" / "run"
     with locked(out):
         for _ in range(2):
             with pytest.raises(RunError, match="another run is writing to"), locked(out):
                 pass
+    with child("with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()", out) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RunError, match="another run"), locked(out):
+            pass
+        other.kill()
+        other.wait()
     with locked(out):
         assert out.is_dir()
 
 
-def test_a_killed_run_leaves_no_lock(tmp_path: Path):
-    hold = "import sys; from pathlib import Path; from ier1_plugin.runs.folder import locked\n"
-    hold += "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", hold, str(tmp_path)]
-    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert other.stdout
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(RunError, match="another run"), locked(tmp_path):
-            pass
-    finally:
-        other.kill()
-        other.wait()
-    with locked(tmp_path):
-        pass
-
-
-def test_a_place_that_cannot_be_a_folder_is_one_line(tmp_path: Path):
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="choose another folder"), locked(tmp_path / "file" / "run"):
+    with pytest.raises(RunError, match=r"file/run .*choose another folder"), locked(tmp_path / "file" / "run"):
         pass
+    with pytest.raises(OSError, match=r"file/plan\.json"):
+        write(tmp_path / "file" / "plan.json", "{}")
 
 
 def test_a_run_goes_on_with_the_settings_that_it_began_with(tmp_path: Path):
@@ -72,10 +72,8 @@ def test_a_run_goes_on_with_the_settings_that_it_began_with(tmp_path: Path):
 
 
 def test_changes_are_named_key_by_key_but_for_free_ones():
-    assert changes({"a": 1, "b": {"c": 1}}, {"a": 2, "b": {"c": 2}, "d": 3}, free=("a",)) == [
-        "c 1, now 2",
-        "d None, now 3",
-    ]
+    before, now = {"a": 1, "b": {"c": 1}}, {"a": 2, "b": {"c": 2}, "d": 3}
+    assert changes(before, now, free=("a",)) == ["c 1, now 2", "d None, now 3"]
     assert changes({}, {}) == []
 
 
@@ -100,16 +98,9 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
     assert [entry.read_bytes() for entry in file.parent.iterdir()] == [b"whole"]
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path):
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"file/plan\.json"):
-        write(tmp_path / "file" / "plan.json", "{}")
-
-
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path):
-    code = "import os, sys; from pathlib import Path; from ier1_plugin.runs.folder import writing\n"
-    code += "with writing(Path(sys.argv[1])) as file: file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "plan.json")], check=False)
+    code = "with writing(Path(sys.argv[1])) as file: file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)"
+    child(code, tmp_path / "plan.json").communicate()
     write(tmp_path / "other.json", "{}")
     assert len(os.listdir(tmp_path)) == 2
     clear_parts(tmp_path)
@@ -118,11 +109,9 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path):
 
 def test_threads_write_one_file_without_harm(tmp_path: Path):
     texts = [str(number) * 9999 for number in range(8)]
-    threads = [threading.Thread(target=write, args=(tmp_path / "a", text)) for text in texts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda text: (together.wait(20), write(tmp_path / "a", text)), texts))
     assert (tmp_path / "a").read_text() in texts
     assert os.listdir(tmp_path) == ["a"]
 
