@@ -7,9 +7,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +15,8 @@ import typer
 
 from ier1_plugin.cli.options import with_settings
 from ier1_plugin.evaluation.config import EvaluationConfig
+from ier1_plugin.evaluation.records import EvaluationError
+from ier1_plugin.runs.errors import log
 
 
 @with_settings
@@ -31,45 +30,27 @@ def evaluate(
     """Edit a benchmark with systems and have judges score the edits; or score decompositions against gold rows."""
     config = replace(config, system=(*config.system, *(more or [])))
     config.check()
-    with missing_packages_named():
+    out = Path(config.out).resolve()
+    try:
         if config.decomposition:
             from ier1_plugin.evaluation.decomposition import score_all, table
 
             assert config.rows
-            out, models = Path(config.out).resolve(), config.decomposition
-            print(table(score_all(out, models, config.rows, config.sample, config.seed, config.jobs, say)))
+            models = config.decomposition
+            print(table(score_all(out, models, config.rows, config.sample, config.seed, config.jobs, log)))
             return
-
         from ier1_plugin.evaluation.costs import usage, usage_lines
         from ier1_plugin.evaluation.run import evaluate as run
 
-        out = Path(config.out).resolve()
-        try:
-            result = run(config, say)
-        except KeyboardInterrupt:
-            say("what is done is kept; the same command goes on from there")
-            raise
+        result = run(config, log)
         for line in usage_lines(usage(out, result)):
-            say(line)
-        if result["judges"] and result["systems"]:
-            say(f"tables and page: ier1 report {out}")
-        print(out)
-
-
-@contextmanager
-def missing_packages_named() -> Iterator[None]:
-    """A package that is not installed becomes an EvaluationError with the cure."""
-    from ier1_plugin.evaluation.records import EvaluationError
-
-    try:
-        yield
+            log(line)
     except ModuleNotFoundError as error:
         cure = "" if "pip install" in str(error) else "; pip install -e '.[evaluation]'"
         raise EvaluationError(f"{error}{cure}") from None
-
-
-def say(line: str) -> None:
-    """A line for the user that does not tear a bar."""
-    from tqdm import tqdm
-
-    tqdm.write(line, file=sys.stderr)
+    except KeyboardInterrupt:
+        log("what is done is kept; the same command goes on from there")
+        raise
+    if result["judges"] and result["systems"]:
+        log(f"tables and page: ier1 report {out}")
+    print(out)

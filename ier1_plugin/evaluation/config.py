@@ -1,4 +1,4 @@
-"""What shall be evaluated, and how: one record, whose fields are keys of a YAML file and options of `ier1 evaluate`.
+"""What to evaluate, and how: one record, whose fields are keys of a YAML file and options of `ier1 evaluate`.
 
 # psr.yaml
 out: evaluations/psr
