@@ -1,4 +1,4 @@
-"""`ier1 evaluate --decomposition` and the quickstart's table: responses against gold rows, by the scorer of the training."""
+"""`ier1 evaluate --decomposition` and the quickstart's table: responses scored against gold rows as in training."""
 
 from __future__ import annotations
 

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from fakes.annotator_server import completion
 from fakes.chain_helpers import BRIGHTER, ier1, no_settings_from_outside, one_line
 from fakes.chat_fakes import chat_server, photo, reply
 from fakes.evaluate_runs import (
@@ -19,13 +31,32 @@ from fakes.evaluate_runs import (
     scores,
     system,
 )
-from fakes.judge_server import JudgeServer
+from fakes.judge_server import JudgeServer, honest
+from PIL import Image
 
+from ier1_plugin.evaluation.costs import Usage, usage, usage_lines
 from ier1_plugin.evaluation.folder import read_items
 from ier1_plugin.evaluation.records import BenchmarkItem
+from ier1_plugin.pipeline.system import System, run_settings
 from ier1_plugin.runs.folder import locked
 
 __all__ = ["a_benchmark", "a_judge", "no_settings_from_outside"]
+
+
+@pytest.fixture
+def original(benchmark: str) -> tuple[str, ...]:
+    """Arguments: the benchmark, and a system that asks no model."""
+    return "--benchmark", benchmark, "--system", system("Original")
+
+
+@pytest.fixture
+def world() -> tuple[str, ...]:
+    """Arguments: four items whose edits are known, and a system that asks no model."""
+    return "--benchmark", "small-world:400-404", "--system", system("Original", editor="small-world")
+
+
+def lines_of(file: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
 
 
 def test_a_whole_evaluation_leaves_every_edit_and_judgement_as_plain_files(benchmark: str, judge: JudgeServer):
@@ -46,80 +77,75 @@ def test_a_whole_evaluation_leaves_every_edit_and_judgement_as_plain_files(bench
     assert "has no image for 'item 5'" in found["Finished", "item 5"]
     assert "nobody has edited item 0" in found["human", "item 0"]
     assert sum(isinstance(score, str) for score in found.values()) == 2
-    for name, count in zip(names, (6, 6, 5, 5), strict=True):
-        folder = Path("out", next(one["folder"] for one in facts()["systems"] if one["name"] == name))
-        assert len(list((folder / "images").glob("*.png"))) == count
-        assert len((folder / "results.jsonl").read_text().splitlines()) == ITEMS
+    for one, count in zip(facts()["systems"], (6, 6, 5, 5), strict=True):
+        assert len(list(Path("out", one["folder"], "images").glob("*.png"))) == count
+        assert len(lines_of(f"out/{one['folder']}/results.jsonl")) == ITEMS
     assert "Finished: 5 images, 1 failed" in result.stderr
     assert "22 scored, 2 unscored" in result.stderr
-    lines = Path("out/items.jsonl").read_text(encoding="utf-8").splitlines()
-    items = [BenchmarkItem.from_dict(json.loads(line)) for line in lines]
+    items = [BenchmarkItem.from_dict(line) for line in lines_of("out/items.jsonl")]
     assert sorted(item.id for item in items) == [f"item {number}" for number in range(ITEMS)]
     assert [item.id for item in items] == Path("out/sample.txt").read_text().splitlines()
 
 
-def test_a_second_run_edits_nothing_and_asks_for_nothing(benchmark: str, judge: JudgeServer):
-    asked = ("--benchmark", benchmark, "--system", system("Original"), *looked_at_by(judge), "--samples", 2)
-    assert evaluate(*asked).exit_code == 0
-    assert len(judge.log) == 2 * ITEMS
-    before = {file: file.stat().st_mtime_ns for file in Path("out").rglob("*.png")}
-    again = evaluate(*asked)
-    assert again.exit_code == 0, again.output
-    assert len(judge.log) == 2 * ITEMS
-    assert {file: file.stat().st_mtime_ns for file in Path("out").rglob("*.png")} == before
+def test_a_second_run_edits_nothing_and_asks_for_new_samples_only(original: tuple[str, ...], judge: JudgeServer):
+    before = {}
+    for samples, asked in ((2, 2), (2, 2), (3, 3)):
+        result = evaluate(*original, *looked_at_by(judge), "--samples", samples)
+        assert result.exit_code == 0, result.output
+        assert len(judge.log) == asked * ITEMS
+        made = {file: file.stat().st_mtime_ns for file in Path("out").rglob("*.png")}
+        before = before or made
+        assert made == before
+    assert [one["samples"] for one in facts()["judges"]] == [3]
 
 
-def test_further_systems_and_judges_join_what_is_there(benchmark: str, judge: JudgeServer):
-    sample = ("--benchmark", benchmark, "--sample", 3)
-    assert evaluate(*sample, "--system", system("Original"), *looked_at_by(judge)).exit_code == 0
-    other = ("--judge", f"openai:{judge.url}#other-vlm")
-    joined = evaluate(*sample, "--system", "Original.yaml", system("Two"), *looked_at_by(judge), *other)
+def test_further_systems_and_judges_join_what_is_there(original: tuple[str, ...], judge: JudgeServer):
+    sample = (*original, *looked_at_by(judge), "--sample", 3)
+    assert evaluate(*sample).exit_code == 0
+    joined = evaluate(*sample, "--system", system("Two"), "--judge", f"openai:{judge.url}#other-vlm")
     assert joined.exit_code == 0, joined.output
     assert [one["name"] for one in facts()["systems"]] == ["Original", "Two"]
-    assert [one["name"] for one in facts()["judges"]] == [
-        f"openai:{judge.url}#fake-vlm",
-        f"openai:{judge.url}#other-vlm",
-    ]
+    models = [f"openai:{judge.url}#{model}" for model in ("fake-vlm", "other-vlm")]
+    assert [one["name"] for one in facts()["judges"]] == models
     assert len(judgements()) == 12
     # equal edits of two systems are one question
     assert len(judge.log) == 6
 
 
-@pytest.mark.parametrize(
-    ("changed", "wanted"),
-    [
+def test_other_settings_are_refused_in_the_same_folder(original: tuple[str, ...]):
+    asked = (*original, "--sample", 3)
+    assert evaluate(*asked).exit_code == 0
+    for changed, wanted in (
         (("--seed", "5"), "seed 0, now 5"),
         (("--sample", "2"), "sample 3, now 2"),
         (("--where", "id=item 1"), "id None, now 'item 1'"),
-    ],
-)
-def test_other_settings_are_refused_in_the_same_folder(benchmark: str, changed: tuple[str, str], wanted: str):
-    asked = ("--benchmark", benchmark, "--system", system("Original"), "--sample", 3)
-    assert evaluate(*asked).exit_code == 0
-    line = one_line(evaluate(*asked, *changed))
-    assert "was begun with other settings" in line
-    assert wanted in line
-    assert "choose another --out" in line
+    ):
+        line = one_line(evaluate(*asked, *changed))
+        assert wanted in line
+        assert "choose another --out" in line
+    system("Original", seed=4)
+    assert "system Original: seed 0, now 4" in one_line(evaluate(*asked))
 
 
-def test_more_judgements_of_the_same_edits_may_follow(benchmark: str, judge: JudgeServer):
-    asked = ("--benchmark", benchmark, "--system", system("Original"), *looked_at_by(judge))
-    for samples in (2, 3):
-        assert evaluate(*asked, "--samples", samples).exit_code == 0
-    assert len(judge.log) == 3 * ITEMS
-    assert [one["samples"] for one in facts()["judges"]] == [3]
-
-
-def test_a_system_that_has_changed_is_refused_in_the_same_folder(benchmark: str):
-    assert evaluate("--benchmark", benchmark, "--system", system("Original")).exit_code == 0
-    line = one_line(evaluate("--benchmark", benchmark, "--system", system("Original", seed=4)))
-    assert "system Original: seed 0, now 4" in line
-
-
-def test_a_folder_takes_one_run_at_a_time(benchmark: str):
+def test_a_folder_that_cannot_be_gone_on_with_is_one_line(original: tuple[str, ...]):
     with locked(Path("out")):
-        line = one_line(evaluate("--benchmark", benchmark, "--system", system("Original")))
-    assert "another run is writing to" in line
+        assert "another run is writing to" in one_line(evaluate(*original))
+    assert evaluate(*original).exit_code == 0
+    Path("out/judgements").mkdir()
+    for line in (one_line(evaluate(*original)), one_line(ier1("report", "out"))):
+        assert "of an earlier version" in line
+    Path("out/judgements").rmdir()
+    for file in ("items.jsonl", "evaluation.json"):
+        Path("out", file).write_text('{"oops": [')
+        assert f"{file} is damaged" in one_line(evaluate(*original))
+
+
+def test_an_evaluation_goes_on_in_a_folder_that_was_moved(world: tuple[str, ...]):
+    assert evaluate(*world, "--judge", "pixel", out="here").exit_code == 0
+    before = scores("here")
+    Path("here").rename("there")
+    assert "4 images, 0 failed" in evaluate(*world, "--judge", "pixel", out="there").stderr
+    assert scores("there") == before
 
 
 def test_a_yaml_file_has_the_same_settings_and_the_command_line_wins(benchmark: str, judge: JudgeServer):
@@ -131,30 +157,20 @@ def test_a_yaml_file_has_the_same_settings_and_the_command_line_wins(benchmark: 
     assert [one["name"] for one in facts()["systems"]] == ["Original", "Two"]
     assert (facts()["benchmark"]["sample"], facts()["benchmark"]["where"]) == (3, {"id": "item 1"})
     assert [(one.item, one.sample) for one in judgements()] == [("item 1", 0)] * 2
-    # what was judged is there for people to read, too
-    assert len(Path("out/judgements.jsonl").read_text().splitlines()) == 2
+    assert len(lines_of("out/judgements.jsonl")) == 2
     Path("config.yaml").write_text("benchmarks: psr\n")
     assert "there is no benchmarks" in one_line(ier1("evaluate", "--config", "config.yaml"))
 
 
-def test_a_folder_of_an_earlier_version_is_refused(benchmark: str):
-    asked = ("--benchmark", benchmark, "--system", system("Original"))
-    assert evaluate(*asked).exit_code == 0
-    Path("out/judgements").mkdir()
-    for line in (one_line(evaluate(*asked)), one_line(ier1("report", "out"))):
-        assert "of an earlier version" in line
-
-
-def test_a_sample_is_random_and_its_ids_repeat_it(benchmark: str):
-    asked = ("--benchmark", benchmark, "--system", system("Original"))
+def test_a_sample_is_random_and_its_ids_repeat_it(original: tuple[str, ...]):
     samples = {}
     for seed in range(3):
-        assert evaluate(*asked, "--sample", 3, "--seed", seed, out=f"seed-{seed}").exit_code == 0
+        assert evaluate(*original, "--sample", 3, "--seed", seed, out=f"seed-{seed}").exit_code == 0
         samples[seed] = Path(f"seed-{seed}/sample.txt").read_text()
     assert len(set(samples.values())) > 1
-    assert evaluate(*asked, "--sample", 2, out="smaller").exit_code == 0
+    assert evaluate(*original, "--sample", 2, out="smaller").exit_code == 0
     assert samples[0].startswith(Path("smaller/sample.txt").read_text())
-    assert evaluate(*asked, "--ids", "seed-1/sample.txt", out="again").exit_code == 0
+    assert evaluate(*original, "--ids", "seed-1/sample.txt", out="again").exit_code == 0
     assert Path("again/sample.txt").read_text() == samples[1]
     assert Path("again/items.jsonl").read_text() == Path("seed-1/items.jsonl").read_text()
 
@@ -165,65 +181,274 @@ def test_a_request_with_a_line_separator_in_it_stays_one_request(tmp_path: Path)
     assert read_items(tmp_path) == [item]
 
 
-def test_rows_that_cannot_be_used_are_told_and_listed(benchmark: str, tmp_path: Path):
-    with (tmp_path / "tiny.jsonl").open("a") as lines:
+def test_rows_that_cannot_be_used_are_reported_and_listed(original: tuple[str, ...]):
+    with Path("tiny.jsonl").open("a") as lines:
         lines.write('{oops\n{"id": "gone", "image": "photos/gone.png", "request": "flip it"}\n')
         lines.write('{"id": "text", "image": "tiny.jsonl", "request": "flip it"}\n')
-    result = evaluate("--benchmark", benchmark, "--system", system("Original"))
+    result = evaluate(*original)
     assert result.exit_code == 0, result.output
     assert "left out of tiny: 3 (" in result.stderr
-    left_out = [json.loads(line) for line in Path("out/left_out.jsonl").read_text().splitlines()]
-    assert {line["id"] for line in left_out} == {"tiny-7", "gone", "text"}
-    assert len(Path("out/items.jsonl").read_text().splitlines()) == ITEMS
+    assert {line["id"] for line in lines_of("out/left_out.jsonl")} == {"tiny-7", "gone", "text"}
+    assert len(lines_of("out/items.jsonl")) == ITEMS
 
 
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        ((), "wanted one of --benchmark and --decomposition"),
-        (("--benchmark", "psr", "--decomposition", "x.jsonl"), "wanted one of --benchmark and --decomposition"),
-        (("--benchmark", "TINY"), "nothing to evaluate; name a --system, --human or --sanity"),
-        (("--benchmark", "TINY", "--sanity"), "--sanity tries judges; name one with --judge"),
-        (("--benchmark", "nothing", "--human"), "there is no benchmark 'nothing'"),
-        (("--benchmark", "TINY", "--system", "gone.yaml"), "gone.yaml can't be read"),
-        (("--benchmark", "TINY", "--human", "--ids", "gone.txt"), "--ids: gone.txt can't be read"),
-        (("--benchmark", "TINY", "--human", "--ids", "tiny.jsonl", "--sample", "2"), "wanted one of the two"),
-        (("--benchmark", "TINY", "--human", "--ids", "tiny.jsonl"), "is --ids of another one?"),
-        (("--benchmark", "TINY", "--human", "--columns", "request"), "wanted NAME=VALUE"),
-        (("--benchmark", "TINY", "--human", "--jobs", "0"), "jobs is 0; wanted 1 to 1024"),
-        (("--benchmark", "TINY", "--human", "--sample", "0"), "sample is 0; wanted 1 or more"),
-        (("--benchmark", "TINY", "--human", "--prices", "tiny.jsonl"), "--prices: "),
-        (("--benchmark", "TINY", "--human", "--judge", "gpt"), "gpt"),
-        (("--benchmark", "TINY", "--human", "--judge", "openai:gpt-4o"), "OPENAI_API_KEY is not set"),
-        (("--benchmark", "TINY", "--human", "--rows", "x.parquet"), "--rows can't be used with --benchmark"),
-        (("--decomposition", "x.jsonl", "--sanity", "--judge", "pixel"), "--judge, --sanity can't be used with"),
-        (("--decomposition", "x.jsonl"), "--decomposition needs --rows"),
-        (("--decomposition", "x.jsonl", "--rows", "gone.parquet"), "there is no file gone.parquet"),
+        ("", "wanted one of --benchmark and --decomposition"),
+        ("--benchmark psr --decomposition x.jsonl", "wanted one of --benchmark and --decomposition"),
+        ("--benchmark TINY", "name a --system, --human or --sanity"),
+        ("--benchmark TINY --sanity", "name one with --judge"),
+        ("--benchmark nothing --human", "there is no benchmark 'nothing'"),
+        ("--benchmark TINY --system gone.yaml", "gone.yaml can't be read"),
+        ("--benchmark TINY --human --ids gone.txt", "--ids: gone.txt can't be read"),
+        ("--benchmark TINY --human --ids tiny.jsonl --sample 2", "wanted one of the two"),
+        ("--benchmark TINY --human --ids tiny.jsonl", "is --ids of another one?"),
+        ("--benchmark TINY --human --columns request", "wanted NAME=VALUE"),
+        ("--benchmark TINY --human --jobs 0", "jobs is 0; wanted 1 to 1024"),
+        ("--benchmark TINY --human --sample 0", "sample is 0; wanted 1 or more"),
+        ("--benchmark TINY --human --prices tiny.jsonl", "--prices: "),
+        ("--benchmark TINY --human --judge gpt", "gpt"),
+        ("--benchmark TINY --human --judge openai:gpt-4o", "OPENAI_API_KEY is not set"),
+        ("--benchmark TINY --human --rows x.parquet", "--rows can't be used with --benchmark"),
+        ("--decomposition x.jsonl --sanity --judge pixel", "--judge, --sanity can't be used with"),
+        ("--decomposition x.jsonl", "--decomposition needs --rows"),
+        ("--decomposition x.jsonl --rows gone.parquet", "there is no file gone.parquet"),
     ],
 )
-def test_what_cannot_be_evaluated_is_one_line(benchmark: str, arguments: tuple[str, ...], wanted: str):
-    given = [benchmark if argument == "TINY" else argument for argument in arguments]
-    assert wanted in one_line(evaluate(*given))
+def test_what_cannot_be_evaluated_is_one_line(benchmark: str, arguments: str, wanted: str):
+    assert wanted in one_line(evaluate(*arguments.replace("TINY", benchmark).split()))
 
 
-def test_human_edits_that_nobody_made_are_one_line(tmp_path: Path, benchmark: str):
+def test_human_edits_that_nobody_made_are_one_line(benchmark: str):
     Path("tiny.jsonl").write_text(Path("tiny.jsonl").read_text().splitlines()[0] + "\n")
     line = one_line(evaluate("--benchmark", benchmark, "--human"))
-    assert "--human: none of the 1 items of tiny" in line
+    assert "none of the 1 items of tiny" in line
     assert "--columns human=NAME" in line
 
 
-def test_two_systems_of_one_name_are_refused(benchmark: str):
-    first = system("Original")
-    Path("other.yaml").write_text(Path(first).read_text())
-    assert "called 'Original' already" in one_line(evaluate("--benchmark", benchmark, "--system", first, "other.yaml"))
+def test_a_system_that_cannot_be_had_is_reported_before_another_one_is_paid_for(original: tuple[str, ...]):
+    Path("other.yaml").write_text(Path("Original.yaml").read_text())
+    assert "called 'Original' already" in one_line(evaluate(*original, "other.yaml"))
+    line = one_line(evaluate(*original, system("Bad", editor="folder:nowhere")))
+    assert "folder:nowhere is no folder" in line
+    assert os.listdir("out") == [".lock"]
+    Path("somewhere").mkdir()
+    again = evaluate(*original, system("Bad", editor="folder:somewhere"))
+    assert again.exit_code == 0, again.output
+    assert [one["name"] for one in facts()["systems"]] == ["Original", "Bad"]
 
 
-def test_an_editor_that_is_broken_ends_the_run_and_one_that_fails_item_by_item_does_not(benchmark: str):
-    # pillow refuses all of them, each for its own words
-    hopeless = system("Hopeless")
+def test_an_editor_that_fails_item_by_item_does_not_end_the_run(original: tuple[str, ...]):
+    # pillow refuses each item for its own words
     text = Path("tiny.jsonl").read_text().replace("flip it horizontally", "make the sofa navy")
     Path("tiny.jsonl").write_text(text * 3)
-    result = evaluate("--benchmark", benchmark, "--system", hopeless)
+    result = evaluate(*original)
     assert result.exit_code == 0, result.output
-    assert "Hopeless: 0 images, 18 failed" in result.stderr
+    assert "Original: 0 images, 18 failed" in result.stderr
+
+
+def test_a_package_that_is_missing_is_one_line_with_the_cure(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    line = one_line(evaluate("--benchmark", "psr", "--system", system("Original")))
+    assert "datasets" in line
+    assert "pip install -e '.[evaluation]'" in line
+
+
+def test_images_that_come_as_bytes_are_written_out_upright_and_once():
+    buffer, edit, broken = BytesIO(), BytesIO(), b"no image"
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    photo(64, 48).save(buffer, "JPEG", exif=turned)
+    photo(64, 48, seed=3).save(edit, "PNG")
+    row = {"post_id": "1aaa", "creativity_index": "low", "source_image": {"bytes": buffer.getvalue(), "path": None}}
+    rows = [
+        row | {"instruction": request, "human_edited_image": {"bytes": human, "path": None}}
+        for request, human in (
+            ("flip it horizontally", edit.getvalue()),
+            ("flip it horizontally", edit.getvalue()),
+            ("mirror it, please", broken),
+        )
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), "psr.parquet")
+    result = evaluate("--benchmark", "psr", "--data", "psr.parquet", "--system", system("Original"), "--human")
+    assert result.exit_code == 0, result.output
+    (item,) = read_items(Path("out"))
+    assert item.human_images == ("inputs/psr-1aaa.human-1.png",)
+    assert (item.cluster, item.difficulty) == ("1aaa", "low")
+    with Image.open(Path("out", item.image)) as source:
+        assert source.size == (48, 64)
+    assert "1 x a human edit: not an image" in result.stderr
+    assert "1 x a second request of one item: 'mirror it, please'" in result.stderr
+    assert os.listdir("out/systems/human/images") == ["psr-1aaa.png"]
+
+
+def test_a_decomposer_that_was_trained_anew_in_its_folder_is_another_system():
+    Path("decomposer").mkdir()
+    Path("decomposer/model.safetensors").write_bytes(b"first")
+    before = run_settings(System(decomposer="local:decomposer"))
+    Path("decomposer").rename("copy")
+    assert run_settings(System(decomposer="local:copy"))["decomposer_sha256"] == before["decomposer_sha256"]
+    Path("copy").rename("decomposer")
+    assert run_settings(System(decomposer="local:decomposer")) == before
+    Path("decomposer/model.safetensors").write_bytes(b"other")
+    assert run_settings(System(decomposer="local:decomposer"))["decomposer_sha256"] != before["decomposer_sha256"]
+
+
+@pytest.mark.full
+def test_an_evaluation_that_is_killed_at_twenty_moments_ends_like_an_undisturbed_one(
+    benchmark: str, judge: JudgeServer
+):
+    arguments = ["--benchmark", benchmark, "--system", system("Original"), "--samples", "4", "-j", "2"]
+    command = [sys.executable, "-m", "ier1_plugin.cli.main", "evaluate", *arguments, *looked_at_by(judge), "--out"]
+    judge.delay = 0.25
+    rows = Path("tiny.jsonl").read_text()
+    # other words each time, as equal questions are asked once
+    more = (rows.replace("horizontally", f"horizontally {'!' * 6 * copy}") for copy in range(1, 4))
+    Path("tiny.jsonl").write_text(rows + "".join(more))
+    subprocess.run([*command, "calm"], check=True, capture_output=True, timeout=300)
+    calm, draw, kills = len(judge.log), random.Random(7), 0
+    while kills < 20:
+        process = subprocess.Popen([*command, "torn"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        # some time after the run has written something, so that kills fall into every phase
+        before = bytes_written()
+        while process.poll() is None and bytes_written() == before:
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        if process.wait(60) == 0:
+            break
+        kills += 1
+    assert kills == 20
+    subprocess.run([*command, "torn"], check=True, capture_output=True, timeout=300)
+    # no more than what was under way is asked for again
+    assert len(judge.log) - calm <= calm + 2 * kills
+    torn, undisturbed = ({(one.item, one.sample): one.score for one in judgements(out)} for out in ("torn", "calm"))
+    assert torn == undisturbed
+    assert Path("torn/sample.txt").read_text() == Path("calm/sample.txt").read_text()
+    assert len(list(Path("torn/systems/Original/images").iterdir())) == 4 * ITEMS
+    assert not list(Path("torn").rglob("*.part"))
+
+
+def bytes_written() -> int:
+    files = [file for file in Path("torn").rglob("*") if file.suffix in (".png", ".json", ".jsonl")]
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+# what it costs
+
+
+def prices(**given: Any) -> tuple[str, str]:
+    Path("prices.json").write_text(json.dumps(given))
+    return "--prices", "prices.json"
+
+
+def of_judge() -> Usage:
+    return usage(Path("out"), facts())[-1]
+
+
+def test_what_an_evaluation_costs_is_reported_where_prices_are_given(original: tuple[str, ...], judge: JudgeServer):
+    name = f"openai:{judge.url}#fake-vlm"
+    paid = prices(editors={"pillow": 0.5}, judges={name: {"prompt": 1e6, "completion": 0}})
+    # a price without the settings of the judge counts for a judge with settings too
+    result = evaluate(*original, *looked_at_by(judge), "--samples", 2, *paid)
+    assert result.exit_code == 0, result.output
+    assert "Original: 6 images, 0 failed; 3.00" in result.stderr
+    tokens = sum(one.prompt_tokens or 0 for one in judgements())
+    assert tokens == 2 * ITEMS * 700
+    assert f"{3 + tokens:,.2f}" in result.stderr
+    assert (of_judge().name, of_judge().cost) == (f"{name} (temperature=1.0)", tokens)
+
+
+def test_a_price_of_something_that_is_not_here_is_refused(original: tuple[str, ...], judge: JudgeServer):
+    for given, wanted in (
+        ({"editors": {"pilow": 1}}, "editors has 'pilow', which is not here; here: pillow"),
+        ({"judges": {"gpt": {"prompt": 1, "completion": 1}}}, "judges has 'gpt', which is not here"),
+    ):
+        assert wanted in one_line(evaluate(*original, *looked_at_by(judge), *prices(**given)))
+    assert not judge.log
+
+
+def test_replies_without_a_count_of_tokens_have_no_known_cost(original: tuple[str, ...], judge: JudgeServer):
+    def uncounted(asked: Any) -> Any:
+        answer = honest(asked)
+        return replace(answer, body=json.dumps(json.loads(answer.body) | {"usage": None}).encode())
+
+    judge.respond = uncounted
+    paid = prices(judges={f"openai:{judge.url}#fake-vlm": {"prompt": 1, "completion": 1}})
+    assert f"{ITEMS} replies came without" in evaluate(*original, *looked_at_by(judge), *paid).stderr
+    assert of_judge().cost is None
+    assert not any(line.startswith("in all") for line in usage_lines(usage(Path("out"), facts())))
+
+
+def test_several_turns_are_priced_as_several_edits(tmp_path: Path):
+    folder = tmp_path / "systems/chain"
+    folder.mkdir(parents=True)
+    lines = [
+        {"id": "a", "status": "edited", "sub_requests": ["one", "two", "three"]},
+        {"id": "b", "status": "edited", "sub_requests": ["one"]},
+        {"id": "c", "status": "failed"},
+    ]
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = {"editor": "nano-banana", "mode": "multi-turn"}
+    one = {"name": "Chain", "folder": "systems/chain", "settings": settings}
+    run = {"systems": [one], "judges": [], "prices": {"editors": {"nano-banana": 0.25}}}
+    assert usage(tmp_path, run) == [Usage("Chain", "2 images, 1 failed; 4 edits", 1.0)]
+
+
+# what --sanity leaves behind
+
+
+@pytest.fixture
+def blind(judge: JudgeServer) -> JudgeServer:
+    """Says the same of every edit."""
+    judge.respond = lambda asked: completion('{"fulfilment": 3, "quality": 2, "preservation": 2}')
+    return judge
+
+
+def test_a_judge_that_passes_says_so_in_evaluation_json_and_one_that_was_not_tried_too(
+    world: tuple[str, ...], judge: JudgeServer
+):
+    assert evaluate(*world, *looked_at_by(judge)).exit_code == 0
+    assert [one["sanity"] for one in facts()["judges"]] == ["not tried"]
+    for sanity in (("--sanity",), ()):
+        tried = evaluate(*world, "--judge", "pixel", *sanity)
+        assert tried.exit_code == 0, tried.output
+        assert facts()["judges"][1]["sanity"].startswith("passed on 4 items, ")
+
+
+def test_a_judge_that_ignores_its_images_edits_nothing_and_keeps_no_other_one_out(
+    world: tuple[str, ...], blind: JudgeServer
+):
+    result = evaluate(*world, "--sanity", *looked_at_by(blind))
+    assert result.exit_code == 1
+    assert "not to be trusted: openai:" in result.stderr
+    assert not Path("out/systems").exists()
+    assert facts()["judges"] == []
+    assert len(facts()["failed_sanity"][f"openai:{blind.url}#fake-vlm"]["why"]) > 4
+    assert "failed its sanity check here on" in one_line(evaluate(*world, *looked_at_by(blind)))
+    result = evaluate(*world, "--sanity", "--judge", "pixel")
+    assert result.exit_code == 0, result.output
+    assert [one["name"] for one in facts()["judges"]] == ["pixel"]
+
+
+def test_a_judge_that_had_joined_before_it_failed_says_so_and_its_check_is_paid_for(
+    world: tuple[str, ...], blind: JudgeServer
+):
+    paid = prices(judges={f"openai:{blind.url}#fake-vlm": {"prompt": 1e6, "completion": 0}})
+    assert evaluate(*world, *looked_at_by(blind), *paid).exit_code == 0
+    assert evaluate(*world, *looked_at_by(blind), *paid, "--sanity").exit_code == 1
+    assert [one["sanity"].startswith("FAILED on 4 items") for one in facts()["judges"]] == [True]
+    assert len(blind.log) > 4
+    assert of_judge().cost == 700 * len(blind.log)
+
+
+def test_to_try_a_judge_alone_nothing_else_of_a_benchmark_is_written(world: tuple[str, ...]):
+    tried = evaluate("--benchmark", "small-world", "--judge", "pixel", "--sanity")
+    assert tried.exit_code == 0, tried.output
+    assert "pixel passed" in tried.stderr
+    assert not Path("out/items.jsonl").exists()
+    joined = evaluate("--benchmark", "small-world", "--judge", "pixel", "--sample", 2, "--system", world[-1])
+    assert joined.exit_code == 0, joined.output
+    assert facts()["benchmark"]["sampled"] == 2
+    assert facts()["judges"][0]["sanity"].startswith("passed on 12 items, ")

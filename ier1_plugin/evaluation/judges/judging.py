@@ -153,10 +153,11 @@ class _Worker:
         judgements = []
         for sample in range(self._samples):
             one = replace(blank, sample=sample, date=_now())
-            if not one.unscored:
-                with self._store.claim(one):
+            # kept before the claim ends, or else an equal question would be asked once more
+            with self._store.claim(one):
+                if not one.unscored:
                     one = self._judged(one, files, pair.item.request, prepared)
-            judgements.append(self._store.keep(one))
+                judgements.append(self._store.keep(one))
         return judgements
 
     def stop(self) -> None:
