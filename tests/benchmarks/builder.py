@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -24,8 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr
-from datetime import date
+from contextlib import redirect_stderr, suppress
 from functools import partial
 from io import BytesIO
 from itertools import islice
@@ -33,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from machine import machine
 from PIL import Image
 
 from data_prep.build import IN_FLIGHT, WORKERS, build
@@ -116,18 +115,12 @@ def peak_mib(source: Path, target: Path) -> tuple[float, float]:
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     # sampled, since the kernel's own maximum (ru_maxrss) counts what this process held when it forked
     while process.poll() is None:
-        peak = max(peak, _resident(process))
+        with suppress(psutil.NoSuchProcess):
+            peak = max(peak, process.memory_info().rss)
         time.sleep(0.02)
     if process.returncode:
         raise SystemExit(f"the builder failed: {' '.join(command)}")
     return peak / 2**20, time.perf_counter() - start
-
-
-def _resident(process: psutil.Process) -> int:
-    try:
-        return process.memory_info().rss
-    except psutil.NoSuchProcess:
-        return 0
 
 
 def main() -> None:
@@ -138,7 +131,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+        print(machine())
         speed(folder, options.photos, options.repeats)
         memory(folder, options.rows)
 

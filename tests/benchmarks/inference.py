@@ -3,8 +3,8 @@
     python tests/benchmarks/inference.py                 # all four; a minute and a half
     python tests/benchmarks/inference.py throughput      # or by name: start, overhead, throughput, memory
 
-Throughput: `ier1 batch` with four planner servers of 100 ms and four editor slots of 200 ms, each of which takes one
-request at a time; 20 edits a second is the most that such editors give. The servers run in a process of their own.
+Throughput: `ier1 batch` with a planner of 100 ms and an editor of 200 ms, each of which takes four requests at a time;
+20 edits a second is the most that such an editor gives. The servers run in a process of their own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -21,12 +19,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from datetime import date
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
 from typing import Any
+from urllib.request import urlopen
+
+from machine import Listener, best_seconds, machine, servers
 
 PLANNER_SECONDS, EDITOR_SECONDS, SLOTS = 0.1, 0.2, 4
 ITEMS, SIDE = 300, 256
@@ -70,102 +69,53 @@ def overhead() -> None:
         for mode in ("single-turn", "multi-turn"):
             edit = partial(agents.edit, image, "remove the lamp and make the sofa navy", mode=mode)
             result = edit()
-            print(f"{side} x {side}, {mode:<11}   {1000 * best(edit) / len(result.steps):6.2f} ms an edit")
-        print(
-            f"{side} x {side}, PNG           {1000 * best(partial(png_bytes, image, result.trace.to_json())):6.2f} ms"
-        )
+            print(f"{side} x {side}, {mode:<11}   {1000 * best_seconds(edit, 30) / len(result.steps):6.2f} ms an edit")
+        png = best_seconds(partial(png_bytes, image, result.trace.to_json()), 30)
+        print(f"{side} x {side}, PNG           {1000 * png:6.2f} ms")
 
 
 def throughput() -> None:
     """`ier1 batch` from the first request to the last answer, as the servers saw it."""
-    with tempfile.TemporaryDirectory() as folder:
-        servers = subprocess.Popen([sys.executable, __file__, "serve"], stdout=subprocess.PIPE, text=True)
-        assert servers.stdout
-        try:
-            planners, editor = json.loads(servers.stdout.readline())
-            began = time.perf_counter()
-            subprocess.run(
-                batch_command(Path(folder), planners, editor),
-                check=True,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            wall = time.perf_counter() - began
-            seconds, edits, plans = json.loads(fetch(f"{editor}/stats"))
-        finally:
-            servers.terminate()
-            servers.wait()
+    with tempfile.TemporaryDirectory() as folder, servers(__file__, "serve") as addresses:
+        planner, editor = json.loads(addresses)
+        command, silent = batch_command(Path(folder), planner, editor), subprocess.DEVNULL
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=silent, stderr=silent)
+        wall = time.perf_counter() - began
+        with urlopen(f"{editor}/stats") as response:
+            seconds, edits, plans = json.load(response)
     assert (edits, plans) == (ITEMS, ITEMS)
     most = SLOTS / EDITOR_SECONDS
-    print(f"{ITEMS} images of {SIDE} x {SIDE}; the editors give {most:.1f} a second at most, the planners 40.0")
+    limits = f"the editor gives {most:.1f} a second at most, the planner {SLOTS / PLANNER_SECONDS:.1f}"
+    print(f"{ITEMS} images of {SIDE} x {SIDE}; {limits}")
     for what, took in (("from first request to last answer", seconds), ("with the start of the command", wall)):
         print(f"{what:<34} {took:6.2f} s   {edits / took:5.2f} a second   {edits / took / most:.1%}")
 
 
-def batch_command(folder: Path, planners: list[str], editor: str) -> list[str]:
+def batch_command(folder: Path, planner: str, editor: str) -> list[str]:
     noise(SIDE).save(folder / "photo.jpg", quality=90)
     rows = ({"id": f"item-{number}", "image": "photo.jpg", "request": f"red coat {number}"} for number in range(ITEMS))
     (folder / "in.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    agents = ["--decomposer", f"openai:{','.join(planners)}#m", "--sequencer", "rule"]
+    agents = ["--decomposer", f"openai:{planner}#m", "--sequencer", "rule"]
     editing = ["--editor", f"images-api:{editor}#m", "--editor-settings", json.dumps({"canvas_pixels": SIDE**2})]
     place = [str(folder / "in.jsonl"), "--out", str(folder / "out"), "-j", "12"]
     return [sys.executable, "-m", "ier1_plugin.cli.main", "batch", *place, *agents, *editing]
 
 
 def serve() -> None:
-    """Four planners and an editor with four slots; prints their addresses."""
-    edited, planned = [], []
-    began: list[float] = []
+    """A planner and an editor of SLOTS slots each; prints their addresses."""
     png = io.BytesIO()
     noise(SIDE).save(png, "PNG", compress_level=1)
     image = json.dumps({"data": [{"b64_json": base64.b64encode(png.getvalue()).decode()}]}).encode()
     message = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": REPLY}}]}
-    chat = json.dumps(message).encode()
+    planner = Listener(PLANNER_SECONDS, SLOTS, json.dumps(message).encode())
 
     def stats() -> bytes:
-        return json.dumps([edited[-1] - began[0], len(edited), len(planned)]).encode()
+        return json.dumps([editor.ended[-1] - planner.began[0], len(editor.ended), len(planner.ended)]).encode()
 
-    planners = [listen(PLANNER_SECONDS, 1, chat, began, planned, stats) for _ in range(SLOTS)]
-    editor = listen(EDITOR_SECONDS, SLOTS, image, began, edited, stats)
-    print(json.dumps([planners, editor]), flush=True)
+    editor = Listener(EDITOR_SECONDS, SLOTS, image, stats)
+    print(json.dumps([planner.address, editor.address]), flush=True)
     threading.Event().wait()
-
-
-def listen(
-    seconds: float, slots: int, body: bytes, began: list[float], ended: list[float], stats: Callable[[], bytes]
-) -> str:
-    """A server that answers `slots` requests at a time, each after `seconds`; returns its address."""
-    free = threading.Semaphore(slots)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_GET(self) -> None:
-            self.send(stats())
-
-        def do_POST(self) -> None:
-            began.append(time.perf_counter())
-            self.rfile.read(int(self.headers["Content-Length"]))
-            with free:
-                time.sleep(seconds)
-            self.send(body)
-            ended.append(time.perf_counter())
-
-        def send(self, data: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"http://127.0.0.1:{server.server_address[1]}/v1"
 
 
 def memory() -> None:
@@ -210,22 +160,6 @@ def noise(side: int) -> Any:
     return Image.fromarray(values.astype(np.uint8))
 
 
-def best(call: Callable[[], Any]) -> float:
-    times = []
-    for _ in range(30):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
-def fetch(address: str) -> bytes:
-    from urllib.request import urlopen
-
-    with urlopen(address) as response:
-        return response.read()
-
-
 PARTS: dict[str, Callable[[], None]] = {part.__name__: part for part in (start, overhead, throughput, memory)}
 
 
@@ -236,8 +170,7 @@ def main() -> None:
         case ["memory-of", count]:
             memory_of(int(count))
         case names if set(names) <= set(PARTS):
-            machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.machine()}"
-            print(f"{date.today()}, {machine}, Python {platform.python_version()}")
+            print(machine())
             for name in names or PARTS:
                 print(f"\n{name}: {(PARTS[name].__doc__ or '').strip()}")
                 PARTS[name]()

@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
 import tempfile
+import threading
 import time
-from datetime import date
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from machine import Listener, machine, servers
 from PIL import Image
 
 from ier1_plugin.evaluation import folder as evaluation_folder
@@ -36,36 +32,6 @@ MOST = JOBS / SECONDS
 VERDICT = json.dumps({"reasoning": "The lamp is gone.", "fulfilment": 4, "quality": 2, "preservation": 3})
 MESSAGE = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": VERDICT}}]}
 REPLY = json.dumps(MESSAGE | {"model": "fake", "usage": {"prompt_tokens": 1700, "completion_tokens": 40}}).encode()
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers every request the same after SECONDS."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def do_POST(self) -> None:
-        due = time.perf_counter() + SECONDS
-        self.rfile.read(int(self.headers["Content-Length"]))
-        time.sleep(max(0.0, due - time.perf_counter()))
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(REPLY)))
-        self.end_headers()
-        self.wfile.write(REPLY)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-class Listener(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-
-def serve() -> None:
-    listener = Listener(("127.0.0.1", 0), Handler)
-    print(f"http://127.0.0.1:{listener.server_address[1]}/v1", flush=True)
-    listener.serve_forever()
 
 
 def make_pairs(folder: Path, side: int) -> list[Pair]:
@@ -100,18 +66,11 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve()
-        return
-    print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout
-        judge = make_judge(f"openai:{server.stdout.readline().strip()}#fake")
-        with tempfile.TemporaryDirectory() as name:
-            report(Path(name), judge, options.side)
-    finally:
-        server.terminate()
-        server.wait()
+        print(Listener(SECONDS, JOBS, REPLY).address, flush=True)
+        threading.Event().wait()
+    print(machine())
+    with servers(__file__, "--serve") as address, tempfile.TemporaryDirectory() as name:
+        report(Path(name), make_judge(f"openai:{address}#fake"), options.side)
 
 
 def report(folder: Path, judge: Judge, side: int) -> None:

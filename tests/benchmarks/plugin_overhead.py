@@ -12,21 +12,19 @@ the reward costs on well-formed responses is measured by `reward.py` beside this
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from copy import deepcopy
-from datetime import date
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fakes import easyr1_step, tiny_models
+from machine import machine
 
 # a thinking format and the right answer, as EasyR1's example for visual questions scores them, without its math parser
 BARE_REWARD = """
@@ -56,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         steps = measure(Path(folder), options)
     (wall, cpu), (our_wall, our_cpu) = (medians(steps[name]) for name in ("bare", "plugin"))
-    print(f"{date.today()}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+    print(machine())
     print(f"{options.steps} steps of {easyr1_step.PROMPTS} prompts x {easyr1_step.SAMPLES} responses each, in turns")
     print(f"bare EasyR1       {described(steps['bare'])}")
     ratios = f"{our_wall / wall:.2f} x bare, {our_cpu / cpu:.2f} x its CPU"

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +23,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from fakes.evaluation_folders import GEMINI, GPT, add_judgements, items, judgement, settings, write_evaluation  # noqa: E402
 from fakes.real_photos import real_photo  # noqa: E402
+from machine import machine  # noqa: E402
 
 from ier1_plugin.data.items import Item  # noqa: E402
 from ier1_plugin.evaluation.records import BenchmarkItem, Score  # noqa: E402
@@ -74,7 +73,7 @@ def measure(program: str, *arguments: str) -> tuple[float, float, float]:
 
 
 def main() -> int:
-    print(f"{date.today()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores")
+    print(machine())
     print(f"{SYSTEMS} systems x {ITEMS:,} items x 2 judges, pictures of {SIDE} pixels")
     with tempfile.TemporaryDirectory() as made:
         folder = make(Path(made) / "psr")

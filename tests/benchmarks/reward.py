@@ -13,13 +13,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import platform
 import random
 import re
-import time
 from collections.abc import Callable
-from datetime import date
+from functools import partial
 from pathlib import Path
+
+from machine import best_seconds, machine
 
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.parsing import render_response
@@ -27,21 +27,8 @@ from ier1_plugin.task.schema import Decomposition
 from reward_fns.decomposition import compute_score
 
 RESPONSES, ROLLOUTS, BYTES, REPEATS = 4096, 8, 1024, 7
-WORDS = [
-    "coat",
-    "hair",
-    "sky",
-    "lamp",
-    "sofa",
-    "window",
-    "scarlet",
-    "navy",
-    "warm",
-    "brighter",
-    "larger",
-    "left",
-    "wall",
-]
+WORDS = ["coat", "hair", "sky", "lamp", "sofa", "window", "scarlet", "navy"]
+WORDS += ["warm", "brighter", "larger", "left", "wall"]
 PATTERN = re.compile(
     r"<think>(.*?)</think>\s*<action>(.*?)</action>\s*<subjects>(.*?)</subjects>\s*<goals>(.*?)</goals>", re.S
 )
@@ -87,15 +74,6 @@ def r1v() -> Callable[[list[dict]], list] | None:
     return lambda inputs: [module.compute_score(item) for item in inputs]
 
 
-def best_seconds(call: Callable[[list[dict]], list], inputs: list[dict]) -> float:
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        call(inputs)
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def cold(inputs: list[dict]) -> list[dict]:
     """Ours with empty caches: every batch of a training run is new to it."""
     from ier1_plugin.task import rows, scoring
@@ -109,16 +87,16 @@ def main() -> None:
     inputs = batch()
     size = sum(len(item["response"]) for item in inputs) / len(inputs)
     print(f"{len(inputs)} responses of {size:.0f} bytes, {ROLLOUTS} rollouts a prompt")
-    print(f"{date.today()}, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
-    base = best_seconds(floor, inputs)
+    print(machine())
+    base = best_seconds(partial(floor, inputs), REPEATS)
     print(f"floor (regex + JSON + sets)   {base:.3f} s")
-    ours = best_seconds(cold, inputs)
+    ours = best_seconds(partial(cold, inputs), REPEATS)
     print(f"ours                          {ours:.3f} s   {ours / base:.2f} x floor")
     peer = r1v()
     if peer is None:
         print("EasyR1's r1v example          not run: EASYR1_SOURCE is not set")
         return
-    seconds = best_seconds(peer, inputs)
+    seconds = best_seconds(partial(peer, inputs), REPEATS)
     print(f"EasyR1's r1v example          {seconds:.3f} s   ours takes {ours / seconds:.2f} of its time")
 
 

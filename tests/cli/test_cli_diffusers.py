@@ -29,13 +29,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(autouse=True)
 def small_canvas(weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Qwen's pipelines fix a megapixel in their code, which takes seconds an edit here."""
-    from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
+    from fakes.tiny_pipelines import shrink_qwen
 
     monkeypatch.chdir(tmp_path)
-    for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus):
-        own = module.calculate_dimensions
-        monkeypatch.setattr(module, "calculate_dimensions", lambda area, ratio, own=own: own(4096, ratio))
+    shrink_qwen(monkeypatch)
 
 
 def edited(

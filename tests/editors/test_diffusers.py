@@ -1,51 +1,44 @@
-"""Real diffusers pipelines with tiny random weights, saved to disk and loaded by name."""
+"""Real diffusers pipelines with tiny random weights, saved to disk and loaded by name, and every preset."""
 
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+from importlib.util import find_spec
 
 import pytest
 from fakes.real_photos import real_photo
-from fakes.tiny_pipelines import build
+from fakes.tiny_pipelines import SMALL, lora
 from PIL import Image
 
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.editors.canvas import KONTEXT_SIZES, kontext, megapixel
-from ier1_plugin.editors.local.loading import Options, load
+from ier1_plugin.editors.local.loading import Options, build, load
+from ier1_plugin.pipeline.system import PRESET, System, read_yaml, shipped
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("pipelines")]
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 
 KINDS = ("flux-kontext", "qwen-image-edit", "qwen-image-edit-plus")
-SMALL = 64 * 64
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pipelines")
-    return {kind: build(folder / kind, kind) for kind in (*KINDS, "flux")}
 
 
 @pytest.fixture
-def small_qwen(monkeypatch):
-    """Qwen's pipelines fix a megapixel in their code; a test of random weights needs fewer."""
-    from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
+def editor_of(pipelines):
+    """(kind, **settings) -> the editor of that tiny pipeline, on a small canvas with few steps."""
 
-    for module in (pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus):
-        own = module.calculate_dimensions
-        monkeypatch.setattr(module, "calculate_dimensions", lambda area, ratio, own=own: own(SMALL, ratio))
+    def make(kind, **settings):
+        small = {"canvas_pixels": SMALL} if kind == "flux-kontext" else {}
+        return make_editor(f"{kind}:{pipelines(kind)}", **{"steps": 2, **small, **settings})
+
+    return make
 
 
-def editor_of(folders, kind, **settings):
-    small = {"canvas_pixels": SMALL} if kind == "flux-kontext" else {}
-    return make_editor(f"{kind}:{folders[kind]}", **{"steps": 2, **small, **settings})
+@pytest.fixture
+def small():
+    return real_photo(size=(64, 64))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_prompt_seed_and_picture_alone_decide_the_result(folders, small_qwen, kind):
-    editor, photo = editor_of(folders, kind), real_photo(size=(64, 48))
+def test_prompt_seed_and_picture_alone_decide_the_result(editor_of, small_qwen, kind):
+    editor, photo = editor_of(kind), real_photo(size=(64, 48))
     first = editor(photo, "add a red hat to the dog", 0).tobytes()
     assert editor(photo, "remove the car", 0).tobytes() != first
     assert editor(photo, "add a red hat to the dog", 1).tobytes() != first
@@ -59,13 +52,13 @@ def test_prompt_seed_and_picture_alone_decide_the_result(folders, small_qwen, ki
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(64, 48), (1, 1), (3000, 1000), (333, 777)])
-def test_a_picture_comes_back_at_the_size_that_it_went_in(folders, small_qwen, kind, size):
-    assert editor_of(folders, kind, steps=1)(real_photo(size=size), "make it brighter", 0).size == size
+def test_a_picture_comes_back_at_the_size_that_it_went_in(editor_of, small_qwen, kind, size):
+    assert editor_of(kind, steps=1)(real_photo(size=size), "make it brighter", 0).size == size
 
 
-def test_kontext_returns_the_canvas_that_it_was_given(folders, monkeypatch):
+def test_kontext_returns_the_canvas_that_it_was_given(pipelines, monkeypatch):
     """Left to itself it returns 656 x 1552 here, and 1024 x 1024 without a size."""
-    editor = make_editor(f"flux-kontext:{folders['flux-kontext']}", steps=1)
+    editor = make_editor(f"flux-kontext:{pipelines('flux-kontext')}", steps=1)
     assert editor.canvas((300, 700)) == (672, 1568)
     photo, changes = real_photo(size=(672, 1568)), []
 
@@ -81,7 +74,7 @@ def test_kontext_returns_the_canvas_that_it_was_given(folders, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_the_model_reads_has_the_size_of_what_it_paints(folders, small_qwen, monkeypatch, kind):
+def test_what_the_model_reads_has_the_size_of_what_it_paints(editor_of, small_qwen, monkeypatch, kind):
     import diffusers
 
     read = []
@@ -93,7 +86,7 @@ def test_what_the_model_reads_has_the_size_of_what_it_paints(folders, small_qwen
         return own(self, pixels, *args, **kwargs)
 
     monkeypatch.setattr(vae, "encode", encode)
-    editor = editor_of(folders, kind, steps=1)
+    editor = editor_of(kind, steps=1)
     editor(real_photo(size=(300, 120)), "add a hat", 0)
     assert read == [editor.canvas((300, 120))]
 
@@ -108,84 +101,77 @@ def test_the_table_of_trained_sizes_is_that_of_diffusers():
         assert kontext(size) == theirs[1:]
 
 
-def test_qwen_works_at_the_size_that_it_resizes_its_input_to_anyway(folders):
+def test_qwen_works_at_the_size_that_it_resizes_its_input_to_anyway(pipelines):
     from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit import calculate_dimensions
 
-    editor = make_editor(f"qwen-image-edit:{folders['qwen-image-edit']}")
+    editor = make_editor(f"qwen-image-edit:{pipelines('qwen-image-edit')}")
     for size in [(1600, 1200), (64, 48), (1080, 1920), (3000, 1000)]:
         canvas = editor.canvas(size)
         assert tuple(calculate_dimensions(1024 * 1024, canvas[0] / canvas[1])[:2]) == canvas
     assert editor.canvas((1600, 1200)) == megapixel(32)((1600, 1200))
     with pytest.raises(EditError, match="always works on about a megapixel"):
-        make_editor(f"qwen-image-edit:{folders['qwen-image-edit']}", canvas_pixels=SMALL).canvas((64, 48))
+        make_editor(f"qwen-image-edit:{pipelines('qwen-image-edit')}", canvas_pixels=SMALL).canvas((64, 48))
 
 
 @pytest.mark.parametrize(("kind", "usual", "other"), [(KINDS[0], 2.5, 7.0), (KINDS[1], 4.0, 1.0), (KINDS[2], 4.0, 1.0)])
 def test_steps_and_guidance_reach_the_pipeline_and_guidance_is_on_without_being_asked_for(
-    folders, small_qwen, kind, usual, other
+    editor_of, small_qwen, small, kind, usual, other
 ):
     """Without a negative prompt Qwen's pipelines leave guidance out and only log it."""
 
     def edited(**settings):
-        return editor_of(folders, kind, **settings)(real_photo(size=(64, 64)), "add a hat", 0).tobytes()
+        return editor_of(kind, **settings)(small, "add a hat", 0).tobytes()
 
     assert edited(guidance=usual) == edited()
     assert edited(guidance=other) != edited()
     assert edited(steps=3) != edited()
 
 
-def test_any_folder_is_loaded_by_the_class_that_it_names(folders):
-    photo = real_photo(size=(64, 64))
-    named = make_editor(f"diffusers:{folders['flux-kontext']}", steps=2, canvas_pixels=SMALL)
-    assert named(photo, "add a hat", 0) == editor_of(folders, "flux-kontext")(photo, "add a hat", 0)
-    assert str(folders["flux-kontext"]) in named.settings["model"]
+def test_any_folder_is_loaded_by_the_class_that_it_names(editor_of, pipelines, small):
+    named = make_editor(f"diffusers:{pipelines('flux-kontext')}", steps=2, canvas_pixels=SMALL)
+    assert named(small, "add a hat", 0) == editor_of("flux-kontext")(small, "add a hat", 0)
+    assert str(pipelines("flux-kontext")) in named.settings["model"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "instruction", ["add a hat <|im_end|><|image_pad|><|vision_start|> {} {0} </s>", "把外套变成红色 أضف قطة 🎩"]
 )
-def test_control_tokens_and_other_scripts_are_harmless(folders, small_qwen, kind, instruction):
-    assert editor_of(folders, kind, steps=1)(real_photo(size=(64, 64)), instruction, 0).size == (64, 64)
+def test_control_tokens_and_other_scripts_are_harmless(editor_of, small_qwen, small, kind, instruction):
+    assert editor_of(kind, steps=1)(small, instruction, 0).size == (64, 64)
 
 
-def test_an_instruction_that_would_be_cut_off_in_silence_is_refused(folders):
-    editor = editor_of(folders, "flux-kontext")
+def test_an_instruction_that_would_be_cut_off_in_silence_is_refused(editor_of, small):
+    editor = editor_of("flux-kontext")
     with pytest.raises(EditError, match=r"reads 512 tokens .* has \d+; shorten it"):
-        editor(real_photo(size=(64, 64)), "add a hat " * 200, 0)
+        editor(small, "add a hat " * 200, 0)
 
 
-def test_threads_get_what_they_would_get_alone(folders):
-    editor, photo = editor_of(folders, "flux-kontext"), real_photo(size=(64, 64))
-    alone = [editor(photo, f"add hat {seed}", seed).tobytes() for seed in range(6)]
+def test_threads_get_what_they_would_get_alone(editor_of, small):
+    editor = editor_of("flux-kontext")
+
+    def edited(seed):
+        return editor(small, f"add hat {seed}", seed).tobytes()
+
+    alone = [edited(seed) for seed in range(6)]
     with ThreadPoolExecutor(6) as pool:
-        together = list(pool.map(lambda seed: editor(photo, f"add hat {seed}", seed).tobytes(), range(6)))
-    assert together == alone
+        assert list(pool.map(edited, range(6))) == alone
 
 
-def test_bfloat16_is_what_it_says(folders):
+def test_bfloat16_is_what_it_says(editor_of, pipelines, small):
     import torch
 
-    pipe = load(str(folders["flux-kontext"]), Options(dtype="bfloat16"))
+    pipe = load(str(pipelines("flux-kontext")), Options(dtype="bfloat16"))
     assert pipe.transformer.dtype == pipe.vae.dtype == pipe.text_encoder_2.dtype == torch.bfloat16
-    assert load(str(folders["flux-kontext"])).transformer.dtype == torch.float32
-    photo = real_photo(size=(64, 64))
-    assert editor_of(folders, "flux-kontext", dtype="bfloat16")(photo, "add a hat", 0).size == (64, 64)
-
-
-@pytest.mark.parametrize("offload", ["model", "group"])
-def test_offloading_without_a_gpu_is_refused_before_anything_is_loaded(folders, offload):
-    import torch
-
-    if torch.accelerator.is_available():
-        pytest.skip("this machine has a GPU to offload from")
-    with pytest.raises(EditError, match=f"--offload {offload} .* there is no GPU here; leave it out"):
-        editor_of(folders, "flux-kontext", offload=offload)
+    assert load(str(pipelines("flux-kontext"))).transformer.dtype == torch.float32
+    assert editor_of("flux-kontext", dtype="bfloat16")(small, "add a hat", 0).size == (64, 64)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"offload": "model"}, "--offload model .* no GPU"),
+        ({"offload": "group"}, "--offload group .* no GPU"),
         ({"offload": "disk"}, "offload is 'disk'; wanted none, model, group"),
         ({"dtype": "int4"}, "dtype is 'int4'; wanted auto"),
         ({"steps": 0}, "steps is 0; wanted a whole number from 1 to 1000"),
@@ -194,15 +180,19 @@ def test_offloading_without_a_gpu_is_refused_before_anything_is_loaded(folders, 
         ({"canvas_pixels": 1}, "canvas_pixels is 1"),
     ],
 )
-def test_settings_out_of_range_are_refused(folders, settings, message):
+def test_settings_out_of_range_are_refused_before_anything_is_loaded(editor_of, settings, message):
+    import torch
+
+    if settings.get("offload") in ("model", "group") and torch.accelerator.is_available():
+        pytest.skip("this machine has a GPU to offload from")
     with pytest.raises(EditError, match=message):
-        editor_of(folders, "flux-kontext", **settings)
+        editor_of("flux-kontext", **settings)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 1.5, True])
-def test_a_seed_that_is_none_is_refused(folders, seed):
+def test_a_seed_that_is_none_is_refused(editor_of, small, seed):
     with pytest.raises(EditError, match="seed is"):
-        editor_of(folders, "flux-kontext")(real_photo(size=(64, 64)), "add a hat", seed)
+        editor_of("flux-kontext")(small, "add a hat", seed)
 
 
 @pytest.mark.parametrize(
@@ -223,49 +213,143 @@ def test_a_seed_that_is_none_is_refused(folders, seed):
         ({"load_kwargs": {"torch_dtype": "torch.nonsense"}}, "no dtype of torch"),
     ],
 )
-def test_misspelt_arguments_are_errors_and_not_lost(folders, settings, message):
+def test_misspelt_arguments_are_errors_and_not_lost(editor_of, small, settings, message):
     with pytest.raises(EditError, match=message) as caught:
-        editor_of(folders, "flux-kontext", **settings)(real_photo(size=(64, 64)), "add a hat", 0)
+        editor_of("flux-kontext", **settings)(small, "add a hat", 0)
     assert "\n" not in str(caught.value)
 
 
-def test_a_pipeline_that_edits_nothing_is_refused(folders):
-    editor = make_editor(f"diffusers:{folders['flux']}")
-    with pytest.raises(EditError, match="FluxPipeline takes no image and prompt, so it edits nothing"):
-        editor(real_photo(size=(64, 64)), "add a hat", 0)
+@pytest.mark.parametrize("source", ["./missing", "/nowhere/at/all", "a-word", "too/many/parts", ""])
+def test_a_source_that_is_neither_a_folder_nor_a_hub_id_is_refused_at_once(source):
+    with pytest.raises(EditError, match="neither a folder nor a hub id"):
+        make_editor(f"diffusers:{source}")
 
 
-def test_folders_that_hold_no_pipeline_are_refused_at_once(tmp_path):
-    for source in ("./missing", "/nowhere/at/all", "a-word", "too/many/parts", ""):
-        with pytest.raises(EditError, match="neither a folder nor a hub id"):
-            make_editor(f"diffusers:{source}")
-    with pytest.raises(EditError, match=r"no diffusers pipeline: it has no readable model_index\.json"):
-        make_editor(f"diffusers:{tmp_path}")
-    (tmp_path / "model_index.json").write_text("{]")
-    with pytest.raises(EditError, match="no readable model_index"):
-        make_editor(f"flux-kontext:{tmp_path}")
-
-
-def test_damaged_weights_are_one_clear_line(folders, tmp_path):
-    copy = shutil.copytree(folders["flux-kontext"], tmp_path / "damaged")
-    weights = copy / "transformer" / "diffusion_pytorch_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:2000])
-    with pytest.raises(EditError) as caught:
-        make_editor(f"flux-kontext:{copy}")(real_photo(size=(64, 64)), "add a hat", 0)
-    assert str(copy) in str(caught.value)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("kind", ["diffusers", "flux-kontext"])
+def test_a_folder_that_holds_no_pipeline_is_refused_at_once(tmp_path, kind):
+    for text in ("", "{]"):
+        with pytest.raises(EditError, match=r"model_index\.json"):
+            make_editor(f"{kind}:{tmp_path}")
+        (tmp_path / "model_index.json").write_text(text)
 
 
 def test_weights_that_may_not_be_fetched_are_missed_at_once(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(EditError, match=r"HF_HUB_OFFLINE forbids to fetch them \(nobody/no-such-editor\)"):
+    with pytest.raises(EditError, match=r"HF_HUB_OFFLINE .* \(nobody/no-such-editor\)"):
         make_editor("diffusers:nobody/no-such-editor")
 
 
-def test_weights_that_are_nowhere_are_one_clear_line(monkeypatch):
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("damaged", "damaged"),
+        ("flux", "FluxPipeline takes no image and prompt"),
+        ("nobody/no-such-editor", "^nobody/no-such-editor: "),
+    ],
+)
+def test_weights_that_are_damaged_edit_nothing_or_are_nowhere_are_one_line(
+    pipelines, small, tmp_path, monkeypatch, source, message
+):
     # the hub's client was told at its import to stay offline, so this finds nothing wherever it runs
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    editor = make_editor("diffusers:nobody/no-such-editor")
-    with pytest.raises(EditError, match=r"^nobody/no-such-editor: ") as caught:
-        editor(real_photo(size=(64, 64)), "add a hat", 0)
+    if source == "flux":
+        source = pipelines("flux")
+    elif source == "damaged":
+        source = shutil.copytree(pipelines("flux-kontext"), tmp_path / "damaged")
+        weights = source / "transformer" / "diffusion_pytorch_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(EditError, match=message) as caught:
+        make_editor(f"diffusers:{source}")(small, "add a hat", 0)
     assert "\n" not in str(caught.value)
+
+
+def preset(name):
+    return read_yaml(shipped(PRESET)[name])
+
+
+@pytest.mark.parametrize("name", shipped(PRESET))
+def test_every_preset_names_an_editor_that_takes_its_settings(name, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    system = System.of(preset(name))
+    assert system.make_editor().name == system.editor
+
+
+def test_the_fp8_preset_stores_8_bits(editor_of, pipelines, small):
+    import torch
+
+    settings = {"dtype": "bfloat16", "load_kwargs": preset("fp8-storage")["load_kwargs"]}
+    pipe = load(str(pipelines("flux-kontext")), Options(**settings))
+    weights = {parameter.dtype for parameter in pipe.transformer.transformer_blocks.parameters()}
+    assert torch.float8_e4m3fn in weights
+    assert pipe.vae.use_tiling
+    usual = editor_of("flux-kontext", dtype="bfloat16")(small, "add a hat", 0)
+    stored = editor_of("flux-kontext", **settings)(small, "add a hat", 0)
+    assert stored.size == usual.size
+    assert stored.tobytes() != usual.tobytes()
+
+
+def test_the_step_cache_preset_skips_steps_and_leaves_nothing_behind(editor_of, small):
+    settings = preset("step-cache")["load_kwargs"]
+    # random weights change more from step to step than trained ones
+    settings["after_load"][0]["transformer.enable_cache"]["config"]["threshold"] = 10.0
+    cached = editor_of("flux-kontext", steps=4, load_kwargs=settings)
+    first = cached(small, "add a hat", 0)
+    assert first.tobytes() != editor_of("flux-kontext", steps=4)(small, "add a hat", 0).tobytes()
+    cached(small, "remove the car", 1)
+    assert cached(small, "add a hat", 0).tobytes() == first.tobytes()
+
+
+def test_a_step_cache_goes_with_guidance_in_qwen_and_not_with_a_negative_prompt_in_flux(editor_of, small_qwen, small):
+    settings = preset("step-cache")["load_kwargs"]
+    editor_of("qwen-image-edit-plus", steps=3, load_kwargs=settings)(small, "add a hat", 0)
+    guided = {"negative_prompt": " ", "true_cfg_scale": 4.0}
+    with pytest.raises(EditError, match="step cache and a negative prompt"):
+        editor_of("flux-kontext", call_kwargs=guided, load_kwargs=settings)(small, "add a hat", 0)
+
+
+def test_the_lightning_preset_brings_its_lora_and_its_scheduler(editor_of, pipelines, small, tmp_path, small_qwen):
+    values, folder = preset("lora-lightning"), pipelines("qwen-image-edit-plus")
+    weights = lora(tmp_path / "lora", folder)
+    call = values["load_kwargs"]["after_load"][0]["load_lora_weights"]
+    call.update(pretrained_model_name_or_path_or_dict=str(weights), weight_name=next(weights.glob("*")).name)
+    pipe = load(str(folder), Options(load_kwargs=values["load_kwargs"]))
+    assert pipe.scheduler.config.max_image_seq_len == 8192
+    assert pipe.get_active_adapters()
+    assert values["editor"] == "qwen-image-edit-plus"
+    settings = {"steps": values["steps"], "guidance": values["guidance"]}
+    scheduled = {"scheduler": values["load_kwargs"]["scheduler"]}
+    images = [
+        editor_of("qwen-image-edit-plus", load_kwargs=load_kwargs, **settings)(small, "add a hat", 0)
+        for load_kwargs in ({}, scheduled, values["load_kwargs"])
+    ]
+    assert len({image.tobytes() for image in images}) == 3
+
+
+@pytest.mark.full
+def test_the_compiled_preset_edits_like_the_plain_pipeline(editor_of, small):
+    values = preset("compiled")
+    plain, compiled = (
+        editor_of("flux-kontext", call_kwargs=values["call_kwargs"], load_kwargs=load_kwargs)(small, "add a hat", 0)
+        for load_kwargs in ({}, values["load_kwargs"])
+    )
+    differences = [abs(one - other) for one, other in zip(plain.tobytes(), compiled.tobytes(), strict=True)]
+    assert max(differences) <= 2
+
+
+def test_the_quantised_preset_is_a_config_of_diffusers_and_says_what_it_needs(editor_of, small):
+    settings = preset("quantised-4bit")["load_kwargs"]
+    config = build(settings)["quantization_config"]
+    assert config.components_to_quantize == ["transformer", "text_encoder"]
+    if find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is installed: nothing is missing here")
+    with pytest.raises(EditError, match=r"(?i)bitsandbytes") as caught:
+        editor_of("qwen-image-edit-plus", load_kwargs=settings)(small, "add a hat", 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_dtypes_lists_and_nested_objects_are_built():
+    import torch
+
+    built = build({"a": ["torch.bfloat16", 1, "torchless"], "b": {"_class": "diffusers.FirstBlockCacheConfig"}})
+    assert built["a"] == [torch.bfloat16, 1, "torchless"]
+    assert built["b"].threshold == 0.05

@@ -1,5 +1,7 @@
 """Finished images of another system, found by the id of the item."""
 
+import re
+
 import pytest
 from fakes.real_photos import real_photo
 
@@ -34,16 +36,14 @@ def test_the_image_of_an_item_is_returned_as_it_is_and_an_id_may_hold_folders_an
     assert len(editor.turns(["remove the lamp", "add a cat"])) == 1
 
 
-def test_an_item_without_an_image_is_one_clear_line(outputs):
-    with pytest.raises(EditError, match=r"has no image for 'object_removal_6'; wanted object_removal_6\.png"):
-        edited(outputs, "object_removal_6")
-
-
-@pytest.mark.parametrize("id", ["../secret", "full/../../secret", "/etc/passwd", "", "\0", ".", "full/set", "link"])
-def test_no_id_reaches_outside_the_folder(outputs, id):
+@pytest.mark.parametrize(
+    "id", ["object_removal_6", "../secret", "full/../../secret", "/etc/passwd", "", "\0", ".", "full/set", "link"]
+)
+def test_an_id_without_an_image_or_outside_the_folder_is_one_line(outputs, id):
     (outputs / "link.png").symlink_to(outputs.parent / "secret.png")
-    with pytest.raises(EditError, match="has no image for"):
+    with pytest.raises(EditError, match=f"no image for {re.escape(repr(id))}") as caught:
         edited(outputs, id)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,5 @@ def test_damaged_images_are_one_clear_line(outputs, id, message):
 
 
 def test_without_an_id_nothing_is_found(outputs):
-    with pytest.raises(EditError, match="finds images by the id of an item"):
+    with pytest.raises(EditError, match="by the id of an item"):
         make_editor(f"folder:{outputs}")(real_photo(), "remove the lamp", 0)
-
-
-@pytest.mark.parametrize("spec", ["folder:", "folder:/nowhere/at/all", "folder"])
-def test_a_folder_that_is_none_is_refused(spec):
-    with pytest.raises(EditError, match="wanted folder:DIR"):
-        make_editor(spec)

@@ -1,31 +1,27 @@
 """ICEdit: a diptych, a mask, one sentence, and the right half of what FLUX.1-Fill paints."""
 
 import functools
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from fakes.real_photos import real_photo
-from fakes.tiny_pipelines import build, lora
+from fakes.tiny_pipelines import lora
 from PIL import Image
 
 from ier1_plugin.editors import EditError, make_editor
-from ier1_plugin.editors.local.icedit import diptych, half_diptych
+from ier1_plugin.editors.local.icedit import diptych
 from ier1_plugin.editors.local.loading import load
 
 pytest.importorskip("diffusers", reason="diffusers is not installed")
 
 
-@pytest.fixture(scope="module")
-def fill(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("icedit")
-    return build(folder / "fill", "flux-fill")
+@pytest.fixture
+def fill(pipelines):
+    return pipelines("flux-fill")
 
 
 @pytest.fixture(scope="module")
-def weights(fill):
-    return lora(fill.parent / "lora", fill)
+def weights(pipelines, tmp_path_factory):
+    return lora(tmp_path_factory.mktemp("lora"), pipelines("flux-fill"))
 
 
 def test_the_photo_stands_on_both_sides_and_only_the_right_one_is_painted():
@@ -35,14 +31,6 @@ def test_the_photo_stands_on_both_sides_and_only_the_right_one_is_painted():
     assert pair.crop((0, 0, 512, 384)).tobytes() == pair.crop((512, 0, 1024, 384)).tobytes() == photo.tobytes()
     assert mask.crop((0, 0, 512, 384)).getextrema() == (0, 0)
     assert mask.crop((512, 0, 1024, 384)).getextrema() == (255, 255)
-
-
-@pytest.mark.parametrize(
-    ("size", "canvas"),
-    [((1600, 1200), (512, 384)), ((64, 48), (512, 384)), ((3000, 1000), (512, 160)), ((100, 9000), (512, 2048))],
-)
-def test_the_canvas_is_512_wide(size, canvas):
-    assert half_diptych(size) == canvas
 
 
 @pytest.mark.slow
@@ -82,9 +70,7 @@ def test_the_whole_sentence_is_measured_and_not_the_instruction_alone(fill):
     photo = real_photo(size=(512, 64))
     for limit in (tokens, 2 * tokens):
         editor = make_editor(f"icedit:{fill}", lora="", steps=1, call_kwargs={"max_sequence_length": limit})
-        with pytest.raises(
-            EditError, match=rf"reads {limit} tokens of an instruction and this one has \d+; shorten it"
-        ):
+        with pytest.raises(EditError, match=rf"reads {limit} tokens .* has \d+"):
             editor(photo, instruction, 0)
 
 
@@ -100,18 +86,18 @@ def test_seed_instruction_and_lora_change_the_pixels_and_nothing_else_does(fill,
 
 
 @pytest.mark.slow
-def test_a_lora_that_is_not_there_is_one_clear_line(fill, tmp_path):
-    for lora_folder, message in (
-        (tmp_path / "none", "after_load: load_lora_weights: "),
-        (tmp_path, r"holds 0 \.safetensors files; set lora_file"),
-    ):
-        with pytest.raises(EditError, match=message) as caught:
-            make_editor(f"icedit:{fill}", lora=str(lora_folder), steps=1)(real_photo(size=(512, 64)), "add a hat", 0)
-        assert "\n" not in str(caught.value)
-
-
-@pytest.mark.slow
-def test_a_pipeline_that_fills_nothing_in_is_refused(tmp_path):
-    editor = make_editor(f"icedit:{build(tmp_path / 'kontext', 'flux-kontext')}", lora="", steps=1)
-    with pytest.raises(EditError, match="FluxKontextPipeline paints no masked part"):
-        editor(real_photo(size=(512, 64)), "make the coat red", 0)
+@pytest.mark.parametrize(
+    ("kind", "folder", "message"),
+    [
+        ("flux-fill", "none", "after_load: load_lora_weights: "),
+        ("flux-fill", ".", r"holds 0 \.safetensors files; set lora_file"),
+        ("flux-kontext", "", "FluxKontextPipeline paints no masked part"),
+    ],
+)
+def test_a_lora_that_is_not_there_and_a_pipeline_that_fills_nothing_in_are_refused(
+    pipelines, tmp_path, kind, folder, message
+):
+    source = f"icedit:{pipelines(kind)}"
+    with pytest.raises(EditError, match=message) as caught:
+        make_editor(source, lora=folder and str(tmp_path / folder), steps=1)(real_photo(size=(512, 64)), "add a hat", 0)
+    assert "\n" not in str(caught.value)

@@ -39,15 +39,13 @@ def half(photo):
 
 
 @pytest.mark.parametrize("key", [key for key, operation in OPERATIONS.items() if operation.scope != PART])
-def test_the_small_worlds_edits_of_a_whole_photo_are_made_as_it_makes_them(key):
-    photo, operation = real_photo(), OPERATIONS[key]
-    for instruction in (
-        f"{operation.action} photo to {operation.goal}",
-        f"{operation.action} photo: {operation.goal}",
-        f"{operation.action} {operation.goal}",
-        f"Change photo to {operation.goal}",
-    ):
-        assert same(edited(photo, instruction), operation.apply(photo, None)), instruction
+@pytest.mark.parametrize(
+    "words",
+    ["{0.action} photo to {0.goal}", "{0.action} photo: {0.goal}", "{0.action} {0.goal}", "Change photo to {0.goal}"],
+)
+def test_the_small_worlds_edits_of_a_whole_photo_are_made_as_it_makes_them(key, words):
+    photo, operation = real_photo(size=(64, 48)), OPERATIONS[key]
+    assert same(edited(photo, words.format(operation)), operation.apply(photo, None))
 
 
 @pytest.mark.parametrize("key", [key for key, operation in OPERATIONS.items() if operation.scope != WHOLE])
@@ -135,17 +133,27 @@ def test_gamma_and_hue_change_what_they_should():
     assert same(edited(photo, "shift the hue by 360 degrees"), edited(photo, "shift the hue by 0 degrees"))
 
 
-def test_several_edits_are_made_in_their_order():
-    photo = real_photo()
-    request = "Crop it to the left half and make it black and white, then rotate it to the right and add a red border."
-    expected = photo
+@pytest.mark.parametrize(
+    "instruction",
+    [
+        "Crop it to the left half and make it black and white, then rotate it to the right and add a red border.",
+        "Crop photo to left half only.\nApply photo to black and white.\nTransform photo to rotated clockwise.\n"
+        "Add photo to red border.",
+    ],
+)
+def test_several_edits_are_made_in_their_order(instruction):
+    expected = photo = real_photo()
     for key in ("cropleft", "grey", "rotate", "borderred"):
         expected = OPERATIONS[key].apply(expected, None)
-    assert same(edited(photo, request), expected)
-    sub_requests = (
-        "Crop photo to left half only.\nApply photo to black and white.\nTransform photo to rotated clockwise"
-    )
-    assert same(edited(photo, sub_requests + ".\nAdd photo to red border."), expected)
+    assert same(edited(photo, instruction), expected)
+
+
+@pytest.mark.parametrize(
+    "parts", itertools.permutations(("crop it to the left half", "make it black and white", "add a red border"))
+)
+def test_every_order_of_three_edits_is_understood(parts):
+    instruction = f"{parts[0]}, {parts[1]} and {parts[2]}"
+    assert tuple(edit.words for edit in parse_instruction(instruction, PLACES)) == parts
 
 
 @pytest.mark.parametrize(
@@ -179,35 +187,32 @@ def test_several_edits_are_made_in_their_order():
     ],
 )
 def test_what_is_not_wholly_understood_is_refused(instruction):
-    with pytest.raises(EditError, match=r"^pillow can't do .*; it does crop, flip, rotate, .* caption") as caught:
+    with pytest.raises(EditError, match=r"^pillow can't do .* crop, flip, rotate, .* caption") as caught:
         edited(real_photo(), instruction)
     assert ("it does not know 'sofa'" in str(caught.value)) == (instruction == "make the sofa navy")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("instruction", ["", "   ", "\n\n", "...", "x" * 50_000, "crop " * 20_000])
-def test_instructions_that_are_empty_or_endless_are_refused(instruction):
-    with pytest.raises(EditError, match=r"^pillow"):
-        edited(real_photo(), instruction)
-
-
 @pytest.mark.parametrize(
     ("instruction", "message"),
     [
-        ("crop (300, 200, 10, 20)", "has no pixel of a 512 x 512 image"),
-        ("crop (600, 600, 700, 700)", "has no pixel"),
-        ("crop 50% off each side", "would leave nothing of a 512 x 512 image"),
-        ("resize to 99999x99999", "the result would be 99999 x 99999 pixels"),
-        ("resize to 0x10", "the result would be 0 x 10 pixels"),
-        ("upscale 999x", "the result would be"),
+        *((empty, "^pillow") for empty in ("", "   ", "\n\n", "...")),
+        *((endless, "^pillow") for endless in ("x" * 50_000, "crop " * 20_000)),
+        ("crop (300, 200, 10, 20)", "no pixel of a 512 x 512 image"),
+        ("crop (600, 600, 700, 700)", "no pixel"),
+        ("crop 50% off each side", "nothing of a 512 x 512 image"),
+        ("resize to 99999x99999", "99999 x 99999 pixels"),
+        ("resize to 0x10", "0 x 10 pixels"),
+        ("upscale 999x", "511488 x 511488 pixels"),
         ("zoom in x1000", "a zoom of 1000 is out of range"),
         ("gamma 0", "a gamma of 0 is out of range"),
-        ("brightness -200%", "can't be multiplied by -1"),
-        ("add a red border of 99999 pixels", "the result would be"),
+        ("brightness -200%", "multiplied by -1"),
+        ("add a red border of 99999 pixels", "200510 x 200510 pixels"),
         ('add the caption "你好"', "built-in font can't write '你好'"),
     ],
+    ids=lambda text: text[:30],
 )
-def test_edits_that_can_not_be_made_say_why(instruction, message):
+def test_edits_that_can_not_be_made_say_why_in_one_line(instruction, message):
     with pytest.raises(EditError, match=message) as caught:
         edited(real_photo(), instruction)
     assert "\n" not in str(caught.value)
@@ -234,7 +239,7 @@ def test_captions_are_written_as_they_are_asked_for():
     assert changed[2] < photo.width
 
 
-def test_places_that_are_told_are_found():
+def test_named_places_are_found():
     photo = real_photo("coffee.png")
     editor = make_editor("pillow", places={"the cup of coffee": (0.1, 0.0, 0.8, 1.0)})
     box = (60, 0, 480, 400)
@@ -243,9 +248,13 @@ def test_places_that_are_told_are_found():
         edited(photo, "Delete cup of coffee")
 
 
-def test_the_picture_may_have_any_mode():
-    for mode in ("L", "RGBA", "P", "CMYK"):
-        assert edited(real_photo().convert(mode), "flip it horizontally").mode == "RGB"
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
+def test_the_picture_may_have_any_mode_and_is_not_changed(mode):
+    photo = real_photo().convert(mode)
+    before = photo.tobytes()
+    instruction = "make it black and white, add a red border and the caption HELLO"
+    assert edited(photo, instruction).mode == "RGB"
+    assert photo.tobytes() == before
 
 
 WORDS = st.sampled_from(
@@ -266,11 +275,3 @@ def test_whatever_is_asked_ends_in_a_picture_or_in_one_line(instruction):
     else:
         assert "not" not in instruction.split()
         assert all(result.size)
-
-
-def test_every_order_of_three_edits_is_understood():
-    parts = ("crop it to the left half", "make it black and white", "add a red border")
-    for order in itertools.permutations(parts):
-        assert [edit.words for edit in parse_instruction(f"{order[0]}, {order[1]} and {order[2]}", PLACES)] == list(
-            order
-        )

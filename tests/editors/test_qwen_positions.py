@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,9 +19,7 @@ OTHER_PYTHON = "IER1_TRANSFORMERS5_PYTHON"
 def probe(python, folder):
     places = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     environment = {**os.environ, "PYTHONPATH": places, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [python, str(PROBE), str(folder)], capture_output=True, text=True, env=environment, check=False
-    )
+    done = subprocess.run([python, str(PROBE), str(folder)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -50,47 +49,35 @@ def test_where_transformers_wants_to_be_told_the_repair_makes_the_embedding_righ
     assert found["after"] == found["offloaded"] == 0.0
 
 
-def encoder_class(with_token_types):
-    """A module that records what its forward gets, in the form of either generation of transformers."""
+def encoder(forward):
+    """A module with this `forward` in place of an encoder's."""
     import torch
 
-    class Encoder(torch.nn.Module):
-        class config:
-            image_token_id, video_token_id = 7, 8
-
-        def forward(self, input_ids=None, image_grid_thw=None, mm_token_type_ids=None):
-            return mm_token_type_ids
-
-    class OlderEncoder(Encoder):
-        def forward(self, input_ids=None, image_grid_thw=None):
-            return None
-
-    return Encoder if with_token_types else OlderEncoder
-
-
-class Pipe:
-    def __init__(self, encoder):
-        self.text_encoder = encoder
+    config = SimpleNamespace(image_token_id=7, video_token_id=8)
+    return type("Encoder", (torch.nn.Module,), {"config": config, "forward": forward})()
 
 
 @pytest.mark.slow
 def test_image_and_video_tokens_are_named_and_what_is_given_is_left_alone():
     import torch
 
-    encoder = encoder_class(True)()
-    assert repair_positions(Pipe(encoder))
-    assert repair_positions(Pipe(encoder))
+    def forward(self, input_ids=None, image_grid_thw=None, mm_token_type_ids=None):
+        return mm_token_type_ids
+
+    repaired = encoder(forward)
+    for _ in range(2):
+        assert repair_positions(SimpleNamespace(text_encoder=repaired))
     ids, grid = torch.tensor([[1, 7, 7, 8, 2]]), torch.tensor([[1, 2, 2]])
-    assert encoder(input_ids=ids, image_grid_thw=grid).tolist() == [[0, 1, 1, 2, 0]]
-    assert encoder(ids, image_grid_thw=grid).tolist() == [[0, 1, 1, 2, 0]]
+    assert repaired(input_ids=ids, image_grid_thw=grid).tolist() == [[0, 1, 1, 2, 0]]
+    assert repaired(ids, image_grid_thw=grid).tolist() == [[0, 1, 1, 2, 0]]
     given = torch.zeros_like(ids)
-    assert encoder(input_ids=ids, image_grid_thw=grid, **{TOKEN_TYPES: given}) is given
+    assert repaired(input_ids=ids, image_grid_thw=grid, **{TOKEN_TYPES: given}) is given
     # text alone has text's positions
-    assert encoder(input_ids=ids) is None
+    assert repaired(input_ids=ids) is None
 
 
 @pytest.mark.slow
 def test_other_encoders_are_left_alone():
-    assert not repair_positions(Pipe(encoder_class(False)()))
-    assert not repair_positions(Pipe(None))
-    assert not repair_positions(object())
+    older = encoder(lambda self, input_ids=None, image_grid_thw=None: None)
+    for pipe in (SimpleNamespace(text_encoder=older), SimpleNamespace(text_encoder=None), object()):
+        assert not repair_positions(pipe)

@@ -1,0 +1,86 @@
+"""What the benchmarks share: the line about the machine, times of a call, and a server of fixed speed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+def machine() -> str:
+    """The day, the machine and its Python, to stand above the figures."""
+    load = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    return f"{date.today()}, {platform.machine()}, {load}, Python {platform.python_version()}"
+
+
+def best_seconds(call: Callable[[], Any], repeats: int) -> float:
+    """Of the fastest of several calls."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+class Listener(ThreadingHTTPServer):
+    """Answers each POST with `body` after `seconds`, `slots` of them at a time, and each GET with `stats()`."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, seconds: float, slots: int, body: bytes, stats: Callable[[], bytes] = bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.seconds, self.free, self.body, self.stats = seconds, threading.Semaphore(slots), body, stats
+        self.began: list[float] = []
+        self.ended: list[float] = []
+        self.address = f"http://127.0.0.1:{self.server_address[1]}/v1"
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Listener
+
+    def do_GET(self) -> None:
+        self.reply(self.server.stats())
+
+    def do_POST(self) -> None:
+        self.server.began.append(time.perf_counter())
+        with self.server.free:
+            due = time.perf_counter() + self.server.seconds
+            self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(max(0.0, due - time.perf_counter()))
+        self.reply(self.server.body)
+        self.server.ended.append(time.perf_counter())
+
+    def reply(self, data: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def servers(*command: str) -> Iterator[str]:
+    """Runs a script that prints one line about its servers and goes on serving; the line."""
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.wait()

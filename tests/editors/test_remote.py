@@ -1,0 +1,411 @@
+"""Editors behind OpenAI's images API and Google's: the real clients against a loopback server."""
+
+import base64
+import json
+import logging
+import re
+import time
+from io import BytesIO
+
+import pytest
+from fakes.chain_helpers import ier1
+from fakes.real_photos import real_photo
+from PIL import Image
+from werkzeug import Request, Response
+
+from ier1_plugin.editors import EditError, make_editor
+from ier1_plugin.pipeline.trace import read_trace
+from ier1_plugin.task.images import encode, open_image
+
+pytest.importorskip("openai", reason="the openai client is not installed")
+pytest.importorskip("google.genai", reason="google-genai is not installed")
+pytest.importorskip("pytest_httpserver", reason="pytest-httpserver is not installed")
+
+KEY = "sk-very-s3cret-key-0123456789"
+KEY_NAMES = ("OPENAI_API_KEY", "ARK_API_KEY", "GEMINI_API_KEY")
+EDITS, GENERATIONS = "/v1/images/edits", "/v1/images/generations"
+# v1 or v1beta: versions of the client differ
+GOOGLE = re.compile(r"/v1\w*/models/gemini-3\.1-flash-image:generateContent")
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch):
+    for name in KEY_NAMES:
+        monkeypatch.setenv(name, KEY)
+    for name in ("OPENAI_BASE_URL", "GOOGLE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def small():
+    return real_photo(size=(64, 64))
+
+
+def editor_at(httpserver, name="images-api", **settings):
+    """The editor `name`, or of a longer spec, of this server, without further attempts."""
+    if name == "images-api":
+        name = f"images-api:{httpserver.url_for('/v1')}#{settings.pop('model', 'x')}"
+    else:
+        path = "/" if name.startswith("nano-banana") else "/v1"
+        settings = {"base_url": httpserver.url_for(path), **settings}
+    return make_editor(name, **{"retries": 0, **settings})
+
+
+def recorded(httpserver, path, reply):
+    """Answers with `reply(fields)`; the result lists the (fields, image file, headers) of each request."""
+    requests = []
+
+    def answer(request: Request) -> Response:
+        image = request.files["image"].read() if request.files else b""
+        fields = request.form.to_dict() or request.get_json()
+        requests.append((fields, image, {name.casefold(): value for name, value in request.headers.items()}))
+        return reply(fields)
+
+    httpserver.expect_request(path, method="POST").respond_with_handler(answer)
+    return requests
+
+
+@pytest.fixture
+def asked(httpserver):
+    """What arrives at /images/edits, with a grey picture of the asked size as the answer."""
+
+    def grey(fields):
+        width, _, height = fields.get("size", "64x64").partition("x")
+        return image_reply(Image.new("RGB", (int(width), int(height)), "grey"))
+
+    return recorded(httpserver, EDITS, grey)
+
+
+def json_reply(body, status=200):
+    return Response(json.dumps(body), status, mimetype="application/json")
+
+
+def in_base64(image):
+    return base64.b64encode(encode(image, lossless=True)).decode()
+
+
+def image_reply(image):
+    return json_reply({"created": 1, "data": [{"b64_json": in_base64(image)}]})
+
+
+def data_reply(**entry):
+    return json_reply({"data": [entry]})
+
+
+def openai_error(status, message="no luck", code=None):
+    return json_reply({"error": {"message": message, "type": "x", "param": None, "code": code}}, status)
+
+
+def google_reply(*parts, finish="STOP"):
+    candidate = {"content": {"role": "model", "parts": list(parts)}, "finishReason": finish}
+    return json_reply({"candidates": [candidate]})
+
+
+def google_image(image):
+    return {"inlineData": {"mimeType": "image/png", "data": in_base64(image)}}
+
+
+def google_error(status, message, name="INVALID_ARGUMENT"):
+    return json_reply({"error": {"code": status, "message": message, "status": name}}, status)
+
+
+def html_reply(text, status=200):
+    return Response(text, status, mimetype="text/html")
+
+
+def truncated():
+    return base64.b64encode(encode(real_photo(size=(64, 64)), lossless=True)[:200]).decode()
+
+
+def bomb():
+    buffer = BytesIO()
+    Image.new("1", (20_000, 20_000)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_a_server_gets_picture_prompt_size_and_seed(httpserver, asked):
+    editor, photo = editor_at(httpserver, model="Qwen/Qwen-Image-Edit-2511"), real_photo(size=(1184, 896))
+    result = editor(photo, "Recoloring coat to scarlet.\nDelete lamp.", 17)
+    fields, image, _ = asked[0]
+    assert fields == {
+        "model": "Qwen/Qwen-Image-Edit-2511",
+        "prompt": "Recoloring coat to scarlet.\nDelete lamp.",
+        "size": "1184x896",
+        "n": "1",
+        "response_format": "b64_json",
+        "seed": "17",
+    }
+    # the picture is sent without a loss
+    assert open_image(image).tobytes() == photo.tobytes()
+    assert result.size == photo.size
+    assert result.getpixel((0, 0)) == (128, 128, 128)
+    assert not editor.local
+
+
+def test_steps_guidance_and_further_fields_are_form_fields_and_null_takes_one_out(httpserver, asked, small):
+    more = {"true_cfg_scale": 4.0, "negative_prompt": " ", "seed": None}
+    editor_at(httpserver, steps=4, guidance=2.5, call_kwargs=more)(small, "x", 0)
+    fields = asked[0][0]
+    assert (fields["num_inference_steps"], fields["guidance_scale"]) == ("4", "2.5")
+    assert (fields["true_cfg_scale"], fields["negative_prompt"]) == ("4.0", " ")
+    assert "seed" not in fields
+
+
+@pytest.mark.parametrize("size", [(64, 48), (3000, 1000), (1, 1)])
+def test_a_picture_goes_to_the_canvas_and_comes_back(httpserver, asked, size):
+    editor = editor_at(httpserver)
+    assert editor(real_photo(size=size), "x", 0).size == size
+    width, height = editor.canvas(size)
+    assert asked[0][0]["size"] == f"{width}x{height}"
+    assert open_image(asked[0][1]).size == (width, height)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "size", "canvas"),
+    [
+        ("images-api", {"model": "black-forest-labs/FLUX.1-Kontext-dev"}, (1600, 1200), (1184, 880)),
+        ("images-api", {"canvas_pixels": 512 * 512}, (100, 100), (512, 512)),
+        ("gpt-image:gpt-image-2", {}, (4000, 3000), (1184, 880)),
+        ("gpt-image:gpt-image-2.5-flare", {}, (4000, 1000), (1776, 592)),
+        ("gpt-image:gpt-image-1.5", {}, (4000, 3000), (1536, 1024)),
+        ("gpt-image:chatgpt-image-latest", {}, (3000, 4000), (1024, 1536)),
+        ("nano-banana", {}, (4000, 3000), (1184, 880)),
+        ("nano-banana", {}, (64, 48), (1184, 880)),
+        ("nano-banana", {}, (3000, 1000), (1568, 672)),
+    ],
+)
+def test_models_get_the_sizes_that_they_take(httpserver, name, settings, size, canvas):
+    assert editor_at(httpserver, name, **settings).canvas(size) == canvas
+
+
+def test_a_picture_of_another_size_is_noted_and_the_result_has_the_size_of_the_photo(httpserver, tmp_path):
+    httpserver.expect_request(EDITS).respond_with_handler(lambda _: image_reply(Image.new("RGB", (333, 77), "red")))
+    real_photo(size=(64, 48)).save(tmp_path / "photo.png")
+    editor = f"images-api:{httpserver.url_for('/v1')}#x"
+    options = ("--method", "original", "--editor", editor, "-o", tmp_path / "edited.png")
+    done = ier1("edit", tmp_path / "photo.png", "make it red", *options)
+    assert done.exit_code == 0, done.output
+    trace = read_trace(tmp_path / "edited.png")
+    (note,) = trace["notes"]
+    assert "333 x 77" in note
+    assert "1184 x 896" in note
+    assert note in done.stderr
+    assert trace["steps"][0]["size"] == [333, 77]
+    assert open_image(tmp_path / "edited.png").size == (64, 48)
+
+
+def test_openai_gets_no_seed_which_it_refuses(httpserver, asked):
+    editor = editor_at(httpserver, "gpt-image:gpt-image-1.5")
+    editor(real_photo(size=(1536, 1024)), "x", 3)
+    fields, _, headers = asked[0]
+    assert fields == {"model": "gpt-image-1.5", "prompt": "x", "size": "1536x1024", "n": "1", "output_format": "png"}
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert editor.settings["seeded"] is False
+
+
+def test_the_model_is_a_setting(httpserver, asked, small):
+    editor_at(httpserver, "gpt-image", model="gpt-image-9", call_kwargs={"quality": "low"})(small, "x", 0)
+    editor_at(httpserver, "gpt-image")(small, "x", 0)
+    assert [fields["model"] for fields, _, _ in asked] == ["gpt-image-9", "gpt-image-2"]
+    assert asked[0][0]["quality"] == "low"
+
+
+def test_seededit_is_asked_through_generations_with_the_picture_as_a_data_url(httpserver):
+    asked = recorded(httpserver, GENERATIONS, lambda _: image_reply(Image.new("RGB", (100, 100), "red")))
+    photo = real_photo(size=(1184, 880))
+    assert editor_at(httpserver, "seededit")(photo, "make the coat red", 2**31 + 5).size == (100, 100)
+    body = asked[0][0]
+    kind, _, data = body.pop("image").partition(",")
+    assert kind == "data:image/png;base64"
+    assert open_image(base64.b64decode(data)).tobytes() == photo.tobytes()
+    assert body == {
+        "model": "doubao-seededit-3-0-i2i-250628",
+        "prompt": "make the coat red",
+        "size": "adaptive",
+        "seed": 5,
+        "guidance_scale": 5.5,
+        "watermark": False,
+        "response_format": "b64_json",
+    }
+
+
+def test_googles_model_gets_picture_and_instruction_and_its_picture_comes_back(httpserver):
+    parts = {"text": "Here you are."}, google_image(Image.new("RGB", (1200, 896), "red"))
+    asked = recorded(httpserver, GOOGLE, lambda _: google_reply(*parts))
+    photo = real_photo(size=(1184, 880))
+    result = editor_at(httpserver, "nano-banana")(photo, "Recoloring coat to scarlet.", 0)
+    # Google has sizes of its own; the chain brings them back
+    assert result.size == (1200, 896)
+    assert result.getpixel((5, 5)) == (255, 0, 0)
+    body, _, headers = asked[0]
+    picture, text = body["contents"][0]["parts"]
+    assert open_image(base64.urlsafe_b64decode(picture["inlineData"]["data"])).tobytes() == photo.tobytes()
+    assert text == {"text": "Recoloring coat to scarlet."}
+    assert body["generationConfig"] == {"responseModalities": ["TEXT", "IMAGE"]}
+    assert headers["x-goog-api-key"] == KEY
+
+
+def test_googles_model_and_further_settings_reach_the_wire(httpserver):
+    path = re.compile(r"/v1\w*/models/gemini-9:generateContent")
+    asked = recorded(httpserver, path, lambda _: google_reply(google_image(Image.new("RGB", (1184, 880)))))
+    more = {"image_config": {"image_size": "2K", "aspect_ratio": "4:3"}}
+    editor = editor_at(httpserver, "nano-banana:gemini-9", call_kwargs=more)
+    assert editor(real_photo(size=(64, 48)), "x", 0).size == (64, 48)
+    assert asked[0][0]["generationConfig"]["imageConfig"] == {"imageSize": "2K", "aspectRatio": "4:3"}
+    assert editor.settings["model"] == "gemini-9"
+    assert not editor.local
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "busy", "done"),
+    [
+        ("images-api", EDITS, lambda: openai_error(503), lambda: image_reply(Image.new("RGB", (32, 32)))),
+        (
+            "nano-banana",
+            GOOGLE,
+            lambda: google_error(503, "busy", "UNAVAILABLE"),
+            lambda: google_reply(google_image(Image.new("RGB", (32, 32)))),
+        ),
+    ],
+)
+def test_a_transient_error_is_asked_again(httpserver, small, name, path, busy, done):
+    for reply in (busy, done):
+        httpserver.expect_ordered_request(path).respond_with_handler(lambda _, reply=reply: reply())
+    assert editor_at(httpserver, name, retries=1)(small, "x", 0).size == (32, 32)
+    assert len(httpserver.log) == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (lambda: openai_error(401, f"Incorrect API key provided: {KEY}"), "OPENAI_API_KEY"),
+        (lambda: openai_error(400, f"bad\n key {KEY}"), r"HTTP 400\): bad key \*\*\*"),
+        (lambda: openai_error(429, "pay", "insufficient_quota"), "no credit"),
+        (lambda: html_reply("<html><h1>Bad gateway</h1></html>", 502), "HTTP 502"),
+        (lambda: html_reply("<html><h1>Login</h1></html>"), "no image but '<html>"),
+        (lambda: Response("", 200), "no image but ''"),
+        (lambda: json_reply({"created": 1, "data": []}), "no image but"),
+        (lambda: json_reply([1]), "no image but"),
+        (lambda: data_reply(url="http://example.org/x.png"), "b64_json"),
+        (lambda: data_reply(b64_json="%%%"), "no base64"),
+        (lambda: data_reply(b64_json="aGVsbG8="), "not an image"),
+        (lambda: data_reply(b64_json=None), "image is empty"),
+        (lambda: data_reply(b64_json=truncated()), "image is damaged"),
+        (lambda: data_reply(b64_json=bomb()), "image is too large"),
+    ],
+)
+def test_every_failure_of_an_images_server_is_one_line_without_the_key(httpserver, small, caplog, reply, message):
+    httpserver.expect_request(EDITS).respond_with_handler(lambda _: reply())
+    fails_in_one_line(editor_at(httpserver), small, f"images-api:http.*{message}", caplog)
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (lambda: google_reply(finish="IMAGE_SAFETY"), r"\(IMAGE_SAFETY\)"),
+        (lambda: google_reply(finish="NO_IMAGE"), r"\(NO_IMAGE\)"),
+        (lambda: google_reply(finish="IMAGE_PROHIBITED_CONTENT"), "IMAGE_PROHIBITED_CONTENT"),
+        (
+            lambda: json_reply({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}),
+            r"blocked \(PROHIBITED_CONTENT\)",
+        ),
+        (lambda: google_reply({"text": "I can't do\nthat."}), "no image came back.*: I can't do that"),
+        (lambda: google_reply(), "no image came back"),
+        (lambda: json_reply({}), "no image came back"),
+        (lambda: google_reply({"inlineData": {"mimeType": "image/png", "data": "aGVsbG8="}}), "not an image"),
+        (lambda: google_error(500, "oops", "INTERNAL"), "HTTP 500"),
+        (lambda: google_error(400, "API key not valid."), "GEMINI_API_KEY or GOOGLE_API_KEY"),
+        (lambda: google_error(400, f"odd\nkey {KEY}"), r"HTTP 400\): odd key \*\*\*"),
+        (lambda: html_reply("<html>Login</html>"), "Expecting value"),
+    ],
+)
+def test_blocked_empty_and_failed_answers_of_google_are_one_line_without_the_key(
+    httpserver, small, caplog, reply, message
+):
+    httpserver.expect_request(GOOGLE).respond_with_handler(lambda _: reply())
+    fails_in_one_line(editor_at(httpserver, "nano-banana"), small, f"nano-banana.*{message}", caplog)
+
+
+@pytest.mark.parametrize(
+    ("name", "down", "settings"),
+    [
+        ("images-api", "images-api:http://127.0.0.1:9/v1#x", {}),
+        ("nano-banana", "nano-banana", {"base_url": "http://127.0.0.1:9"}),
+    ],
+)
+def test_a_server_that_is_slow_or_down_is_one_line(httpserver, small, caplog, name, down, settings):
+    httpserver.expect_request(re.compile(".*")).respond_with_handler(lambda _: time.sleep(0.5) or Response(""))
+    fails_in_one_line(editor_at(httpserver, name, timeout=0.1), small, f"{name}.*timed out", caplog)
+    fails_in_one_line(make_editor(down, retries=0, **settings), small, f"{name}.*Connection refused", caplog)
+
+
+def fails_in_one_line(editor, photo, message, caplog):
+    caplog.set_level(logging.INFO)
+    with pytest.raises(EditError, match=message) as caught:
+        editor(photo, "x", 0)
+    assert "\n" not in str(caught.value)
+    assert KEY not in str(caught.value) + caplog.text
+
+
+def test_a_server_needs_no_key_and_a_password_in_its_address_is_not_shown(httpserver, asked, small, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    address = httpserver.url_for("/v1").replace("http://", "http://user:hunter2@")
+    editor = make_editor(f"images-api:{address}#x")
+    assert "hunter2" not in editor.name + str(editor.settings)
+    editor(small, "x", 0)
+    monkeypatch.setenv("OTHER_KEY", "abc")
+    editor_at(httpserver, key_name="OTHER_KEY")(small, "x", 0)
+    assert asked[1][2]["authorization"] == "Bearer abc"
+
+
+@pytest.mark.parametrize(
+    ("spec", "variable", "needed"),
+    [
+        ("gpt-image", "OPENAI_API_KEY", "OPENAI_API_KEY"),
+        ("images-api:http://127.0.0.1:9/v1#m", "OPENAI_API_KEY", ""),
+        ("seededit", "ARK_API_KEY", "ARK_API_KEY"),
+        ("nano-banana", "GEMINI_API_KEY", "GEMINI_API_KEY or GOOGLE_API_KEY"),
+    ],
+)
+def test_a_key_that_is_missing_or_copied_with_its_quotes_is_refused_before_it_is_sent(
+    monkeypatch, spec, variable, needed
+):
+    monkeypatch.setenv(variable, "sk-“aa")
+    with pytest.raises(EditError, match=f"^{variable} ") as caught:
+        make_editor(spec)
+    assert "aa" not in str(caught.value)
+    monkeypatch.delenv(variable)
+    if needed:
+        with pytest.raises(EditError, match=f"{needed} is not set"):
+            make_editor(spec)
+
+
+def test_either_of_googles_variables_may_hold_the_key(monkeypatch):
+    monkeypatch.delenv("GEMINI_API_KEY")
+    monkeypatch.setenv("GOOGLE_API_KEY", "abc")
+    assert make_editor("nano-banana").name == "nano-banana"
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "message"),
+    [
+        ("images-api:", {}, "images-api:http://HOST:PORT/v1#MODEL"),
+        ("images-api:http://127.0.0.1:1/v1", {}, "no server and model"),
+        ("images-api:http://user:hunter2@host/v1", {}, "^images-api:http://host/v1 "),
+        ("images-api:#model", {}, "no server and model"),
+        ("images-api:localhost#model", {}, "'localhost' is no address"),
+        ("images-api:http://x#model", {"timeout": 0}, "timeout is 0"),
+        ("images-api:http://x#model", {"retries": -1}, "retries is -1"),
+        ("images-api:http://x#model", {"on_warning": 5}, "has no on_warning"),
+        ("images-api:http://x#model", {"key_name": 5}, "^the editor images-api: "),
+        ("gpt-image", {"steps": 4}, "the editor gpt-image has no steps"),
+        ("gpt-image", {"base_url": 5}, "^5 is no address"),
+        ("gpt-image", {"call_kwargs": 5}, "^the editor gpt-image: "),
+        ("nano-banana", {"base_url": 5}, "^5 is no address"),
+        ("nano-banana", {"call_kwargs": {"image_confg": {}}}, "call_kwargs of nano-banana: "),
+    ],
+)
+def test_settings_that_make_no_client_are_one_line(spec, settings, message):
+    with pytest.raises(EditError, match=message) as caught:
+        make_editor(spec, **settings)
+    assert "\n" not in str(caught.value)
