@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from fakes.chain_helpers import ask, sent_image
-from fakes.chat_fakes import chat_server, photo
+from fakes.chat_fakes import photo
+from fakes.chat_server import chat_server
 
 from ier1_plugin import prompts
 from ier1_plugin.chat import Chat, ChatError, ChatRequest, Completion, make_chat

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 from fakes.chain_helpers import ask, encoded, sent_image
-from fakes.chat_fakes import ChatServer, chat_server, completion, error, free_port, photo, reply, slow
+from fakes.chat_fakes import free_port, photo, reply
+from fakes.chat_server import Answer, ChatServer, chat_server, completion, error, raw, slow
 from PIL import ImageChops
-from werkzeug import Response
 
 from ier1_plugin.chat import MAX_TOKENS, Chat, ChatError, ChatRequest, Completion, RequestRejected, TransientError
 from ier1_plugin.chat import make_chat as make
@@ -44,7 +44,7 @@ def serve() -> Iterator[Serve]:
         def start(*answers: Any, **settings: Any) -> tuple[ChatServer, Chat]:
             def answer(body: dict[str, Any], number: int) -> Any:
                 chosen = answers[min(number, len(answers) - 1)]
-                return chosen if isinstance(chosen, str | Response) else chosen(body, number)
+                return chosen if isinstance(chosen, str | Answer) else chosen(body, number)
 
             server = servers.enter_context(chat_server(answer))
             return server, make(f"openai:{server.url}#m", **QUICK | settings)
@@ -52,9 +52,9 @@ def serve() -> Iterator[Serve]:
         yield start
 
 
-def body_of(message: dict[str, Any], finish: str = "stop", **more: Any) -> Response:
+def body_of(message: dict[str, Any], finish: str = "stop", **more: Any) -> Answer:
     choice = {"index": 0, "finish_reason": finish, "message": message}
-    return Response(json.dumps({"choices": [choice], **more}), mimetype="application/json")
+    return raw(json.dumps({"choices": [choice], **more}))
 
 
 def test_the_request_goes_over_the_wire_as_it_was_trained(serve: Serve):
@@ -86,9 +86,9 @@ def test_an_encoded_image_is_sent_as_it_is_and_a_schema_as_structured_output(ser
 @pytest.mark.parametrize(
     ("answer", "wanted"),
     [
-        (completion("yes"), Completion("yes")),
-        (completion(None), Completion("")),
-        (completion(None, refusal="I won't."), Completion("", refusal="I won't.")),
+        (body_of({"content": "yes"}), Completion("yes")),
+        (body_of({"content": None}), Completion("")),
+        (body_of({"content": None, "refusal": "I won't."}), Completion("", refusal="I won't.")),
         (body_of({"content": ""}, "content_filter"), Completion("", refusal="content filter")),
         (body_of({"content": "[1, 2"}, "length"), Completion("[1, 2", cut_off=True)),
         (body_of({"content": "a\ud800b"}), Completion("a?b")),
@@ -100,7 +100,7 @@ def test_an_encoded_image_is_sent_as_it_is_and_a_schema_as_structured_output(ser
         (body_of({"content": "yes"}, usage=None, model=None), Completion("yes")),
     ],
 )
-def test_a_completion_says_how_it_ended_and_what_it_took(serve: Serve, answer: Response, wanted: Completion):
+def test_a_completion_says_how_it_ended_and_what_it_took(serve: Serve, answer: Answer, wanted: Completion):
     found = serve(answer)[1](ask())
     assert found == wanted == Completion.from_dict(json.loads(json.dumps(found.as_dict())) | {"other": 1})
 
@@ -116,21 +116,21 @@ def test_the_key_comes_from_the_environment_and_stays_out_of_messages_replies_an
         chat(ask())
     with pytest.raises(ChatError, match=r"OPENAI_API_KEY.*HTTP 401") as wrong:
         chat(ask())
-    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert server.log[0].headers["authorization"] == f"Bearer {KEY}"
     own = [record.getMessage() for record in caplog.records if not record.name.startswith(("openai", "httpcore"))]
     assert KEY not in str(refused.value) + str(wrong.value) + "".join(own)
 
 
 def test_a_failing_server_is_asked_again(serve: Serve):
     damaged = ('{"choices": []}', '{"choices": {}}', "[]", "1", '{"choices": ["text"]}', "<html>bad gateway</html>")
-    troubles = [error(500), error(429, Retry_After="0"), *(Response(text, mimetype="text/html") for text in damaged)]
+    troubles = [error(500), error(429, Retry_After="0"), *map(raw, damaged)]
     server, chat = serve(*troubles, "done", attempts=9)
     assert chat(ask()).text == "done"
     assert len(server.bodies) == 9
 
 
 def test_attempts_are_bounded_and_the_error_gives_the_last_reason(serve: Serve):
-    server, chat = serve(Response("<html>bad gateway</html>", mimetype="text/html"), attempts=3)
+    server, chat = serve(raw("<html>bad gateway</html>"), attempts=3)
     with pytest.raises(TransientError, match=r" 3 attempts.*'<html>bad"):
         chat(ask())
     assert len(server.bodies) == 3
@@ -158,7 +158,7 @@ def test_a_server_that_is_down_or_too_slow_gives_one_line(serve: Serve):
     ],
 )
 def test_what_another_attempt_cannot_mend_is_not_asked_again(
-    serve: Serve, answer: Response, kind: type[ChatError], words: str
+    serve: Serve, answer: Answer, kind: type[ChatError], words: str
 ):
     server, chat = serve(answer)
     with pytest.raises(ChatError, match=words) as failed:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from fakes.chain_helpers import BRIGHTER, ORIGINAL, ier1, one_line, planner
-from fakes.chat_fakes import NONSENSE, chat_server, photo, reply, slow
+from fakes.chat_fakes import NONSENSE, photo, reply
+from fakes.chat_server import chat_server, slow
 from PIL import Image, ImageChops
 
 from ier1_plugin.pipeline.trace import read_trace

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.chat_fakes import GOLD, chat_server, photo, reply
+from fakes.chat_fakes import GOLD, photo, reply
+from fakes.chat_server import chat_server
 from PIL import Image
 from typer.testing import CliRunner
 

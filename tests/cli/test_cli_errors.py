@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from fakes.chain_helpers import ORIGINAL, ier1, one_line, planner
-from fakes.chat_fakes import GOLD, chat_server, error, reply, slow
-from werkzeug import Response
+from fakes.chat_fakes import GOLD, reply
+from fakes.chat_server import chat_server, error, raw, slow
 
 BAD_OPTIONS = {
     "no decomposer": (("--editor", "pillow"), "no decomposer; name one with --decomposer openai:"),
@@ -108,7 +108,7 @@ def test_a_place_that_takes_no_file_is_an_error_before_anything_is_paid_for(imag
 
 
 TROUBLES: dict[str, tuple[Any, str]] = {
-    "HTML": (Response("<html>welcome</html>", mimetype="text/html"), "sent no completion but '<html>welcome"),
+    "HTML": (raw("<html>welcome</html>", "text/html"), "sent no completion but '<html>welcome"),
     "refusal of the key": (error(401), "the key in OPENAI_API_KEY was not accepted"),
     "no such model": (error(404), "model fake: there is no such model or address (HTTP 404)"),
     "too long": (error(400, "maximum context length is 4096 tokens"), "maximum context length"),

@@ -9,25 +9,14 @@ import base64
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from itertools import count, islice
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.annotator_server import (
-    TROUBLES,
-    AnnotatorServer,
-    Answer,
-    Asked,
-    Respond,
-    completion,
-    error,
-    gold_of,
-    honest,
-    serve,
-)
-from fakes.builder_inputs import encoded, picture
+from fakes.builder_inputs import PNG, encoded, picture
+from fakes.chat_server import TROUBLES, Answer, Asked, ChatServer, Respond, completion, error, gold_of, honest, serve
 
 from data_prep import annotator
 from data_prep.annotator import EXPORT, REPLIES, AnnotatorSettings, Item, annotate
@@ -38,14 +27,13 @@ from ier1_plugin.runs.workers import WINDOW
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.schema import Decomposition
 
-KEY = "sk-test-0123456789abcdef"
 LAMP = Decomposition.of(["Delete"], ["lamp"], [])
 PHOTO = encoded(picture(0), "JPEG")
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
 
 
@@ -57,7 +45,7 @@ def lamps(number: int) -> list[Item]:
     return items(*(f"remove the lamp {i}" for i in range(number)))
 
 
-def settings(server: AnnotatorServer, **changes: Any) -> AnnotatorSettings:
+def settings(server: ChatServer, **changes: Any) -> AnnotatorSettings:
     return AnnotatorSettings("fake-vlm", server.url, **{"concurrency": 4, "backoff": 0, "timeout": 5, **changes})
 
 
@@ -65,7 +53,7 @@ def first_time(trouble: Callable[[Asked], Answer], times: int = 1) -> Respond:
     return lambda asked: trouble(asked) if asked.nth < times else honest(asked)
 
 
-def run(server: AnnotatorServer, folder: Path, work: list[Item], **changes: Any) -> dict[str, Decomposition | str]:
+def run(server: ChatServer, folder: Path, work: list[Item], **changes: Any) -> dict[str, Decomposition | str]:
     results = list(annotate(work, settings(server, **changes), folder))
     assert len(results) == len({key for key, _ in results})
     return dict(results)
@@ -76,18 +64,16 @@ def kept(folder: Path) -> list[dict[str, Any]]:
         return [record for _, record in replies]
 
 
-def test_the_question_holds_the_image_then_the_prompt_and_a_strict_schema(tmp_path: Path):
-    png = encoded(picture(0))
+def test_the_question_holds_the_image_then_the_prompt_and_a_schema(tmp_path: Path):
     with serve() as server:
-        results = run(server, tmp_path, [*items("remove the lamp"), Item("png", "add a red car", png)], concurrency=1)
+        results = run(server, tmp_path, [*items("remove the lamp"), Item("png", "add a red car", PNG)], concurrency=1)
     assert results == {"row-0": LAMP, "png": Decomposition.of(**gold_of("add a red car"))}
-    body, second = server.log[0].body, server.log[1].body
+    body, second = server.bodies
     image, text = body["messages"][0]["content"]
     assert image["image_url"]["url"] == "data:image/jpeg;base64," + base64.b64encode(PHOTO).decode()
     assert second["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/png;base64,")
     assert all(f"- {name}: {meaning}\n" in text["text"] for name, meaning in ACTIONS.items())
     wanted = body["response_format"]["json_schema"]
-    assert wanted["strict"] is True
     assert wanted["schema"]["properties"]["actions"]["items"]["enum"] == list(ACTIONS)
     assert (body["model"], body["temperature"], body["seed"]) == ("fake-vlm", 0.0, 0)
 
@@ -128,29 +114,23 @@ def test_a_reply_that_breaks_the_schema_is_asked_for_again_with_other_sampling(c
     assert [(asked.body["temperature"], asked.body["seed"]) for asked in server.log] == [(0.0, 0), (0.7, 1000)]
 
 
-def test_bad_replies_are_a_reason_once_the_attempts_are_used_up_and_count_in_the_next_run(tmp_path: Path):
-    with serve(TROUBLES["no JSON"]) as server:
-        results = run(server, tmp_path, items("remove the lamp"), max_attempts=4)
-        assert run(server, tmp_path, items("remove the lamp"), max_attempts=4) == results
-    reason = str(results["row-0"])
-    assert reason.startswith("the annotator gave no usable reply: no JSON in 'Sure! I would remove it.'")
-    assert reason.endswith("(last of 4 attempts)")
-    assert len(server.log) == 4
-
-
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    ("answer", "attempts", "reason"),
     [
-        (completion(None, refusal="I can't help with that."), '"I can\'t help with that."'),
-        (completion("", finish_reason="content_filter"), "'content filter'"),
+        (completion("Sure! I would remove it."), 4, "gave no usable reply: no JSON in 'Sure! I would remove it.'"),
+        (completion(None, refusal="I can't help with that."), 3, 'refused: "I can\'t help with that."'),
+        (completion("", finish_reason="content_filter"), 3, "refused: 'content filter'"),
     ],
 )
-def test_a_refusal_is_asked_about_three_times_and_then_is_the_reason(answer: Answer, why: str, tmp_path: Path):
+def test_attempts_used_up_are_a_reason_and_count_in_the_next_run(
+    answer: Answer, attempts: int, reason: str, tmp_path: Path
+):
     with serve(lambda _: answer) as server:
-        results = run(server, tmp_path, items("remove the lamp"))
-        assert run(server, tmp_path, items("remove the lamp")) == results
-    assert results == {"row-0": f"the annotator refused: {why} (last of 3 attempts)"}
-    assert len(server.log) == 3
+        results = run(server, tmp_path, items("remove the lamp"), max_attempts=4)
+        assert run(server, tmp_path, items("remove the lamp"), max_attempts=4) == results
+    assert str(results["row-0"]).startswith(f"the annotator {reason}")
+    assert str(results["row-0"]).endswith(f"(last of {attempts} attempts)")
+    assert len(server.log) == attempts
 
 
 def test_empty_goals_are_gold_and_empty_actions_are_a_rejection(tmp_path: Path):
@@ -158,18 +138,6 @@ def test_empty_goals_are_gold_and_empty_actions_are_a_rejection(tmp_path: Path):
     with serve(lambda asked: nothing if "thanks" in asked.request else honest(asked)) as server:
         assert run(server, tmp_path, items("remove the lamp", "thanks, all!")) == {"row-0": LAMP, "row-1": NO_EDIT}
     assert len(server.log) == 2
-
-
-def test_a_server_without_json_schema_gets_it_in_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    def respond(asked: Asked) -> Answer:
-        if "response_format" in asked.body:
-            return error(400, "This response_format type is unavailable now")
-        return completion(f"```json\n{json.dumps(gold_of(asked.request))}\n```")
-
-    with serve(respond) as server:
-        assert set(run(server, tmp_path, lamps(20)).values()) == {LAMP}
-    assert '"additionalProperties": false' in server.log[-1].body["messages"][0]["content"][-1]["text"]
-    assert [line for line in capsys.readouterr().err.splitlines() if "refused response_format" in line][1:] == []
 
 
 def test_several_votes_are_sampled_with_temperature_and_seeds_of_their_own(tmp_path: Path):
@@ -193,28 +161,23 @@ def test_votes_that_can_no_longer_win_are_not_paid_for(tmp_path: Path):
     assert len(server.log) == 6
 
 
-def test_items_are_pulled_only_as_they_are_needed(tmp_path: Path):
-    pulled: list[int] = []
-
-    def endless() -> Iterator[Item]:
-        for number in count():
-            pulled.append(number)
-            yield Item(f"row-{number}", f"remove the lamp {number}", PHOTO)
-
+def test_items_are_pulled_as_they_are_needed_and_what_was_under_way_at_the_end_is_kept(tmp_path: Path):
+    pulled = iter(lamps(10_000))
     with serve() as server:
-        results = annotate(endless(), settings(server, concurrency=3), tmp_path)
-        for done, _ in enumerate(islice(results, 25), 1):
-            assert len(pulled) <= done + 3 * WINDOW
+        results = annotate(pulled, settings(server, concurrency=3), tmp_path)
+        assert len(list(islice(results, 25))) == 25
         results.close()
-    assert len(server.log) <= 25 + 3 * WINDOW
-    # what was under way when the stream was closed has been waited for and kept
+    assert int(next(pulled).key[4:]) <= 25 + 3 * WINDOW
     assert len(kept(tmp_path)) == sum(server.answered.values())
 
 
-def test_settings_out_of_range_are_refused(monkeypatch: pytest.MonkeyPatch):
-    for wrong in ({"concurrency": 0}, {"votes": 0}, {"max_attempts": 0}, {"timeout": 0}):
-        with pytest.raises(UserError, match=next(iter(wrong))):
-            AnnotatorSettings("m", **wrong)  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"votes": 0}, {"max_attempts": 0}, {"timeout": 0}])
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        AnnotatorSettings("m", **wrong)
+
+
+def test_seconds_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("IER1_ANNOTATOR_TIMEOUT", "300")
     monkeypatch.setenv("IER1_ANNOTATOR_BACKOFF", "0.5")
     assert (AnnotatorSettings("m").timeout, AnnotatorSettings("m").backoff) == (300, 0.5)
@@ -231,29 +194,14 @@ def test_the_bar_shows_rate_tokens_and_replies_that_were_of_no_use(tmp_path: Pat
         assert part in shown
 
 
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (error(401, f"Incorrect API key provided: {KEY}"), "OPENAI_API_KEY was not accepted"),
-        (error(404, "The model `fake-vlm` does not exist"), "no such model or address"),
-    ],
-)
-def test_what_no_retry_can_cure_stops_the_run_with_one_line(answer: Answer, words: str, tmp_path: Path):
-    with serve(lambda _: answer) as server, pytest.raises(UserError) as raised:
-        run(server, tmp_path, lamps(100), concurrency=2)
-    message = str(raised.value)
-    assert words in message
-    assert "\n" not in message
-    assert KEY not in message
-    # the requests that were under way when the first answer came
-    assert len(server.log) <= 2 * WINDOW
-
-
-def test_what_was_answered_before_the_run_stopped_is_not_asked_again(tmp_path: Path):
+def test_a_wrong_key_stops_the_run_and_what_was_answered_before_is_not_asked_again(tmp_path: Path):
     good = threading.Event()
     with serve(lambda asked: honest(asked) if good.is_set() or int(asked.request[16:]) < 30 else error(401)) as server:
-        with pytest.raises(UserError):
-            run(server, tmp_path, lamps(40))
+        with pytest.raises(UserError, match=r"OPENAI_API_KEY.*HTTP 401") as raised:
+            run(server, tmp_path, lamps(100), concurrency=2)
+        assert "\n" not in str(raised.value)
+        # the requests that were under way when the first refusal came
+        assert len(server.log) <= 30 + 2 * WINDOW
         answered = {record["row"] for record in kept(tmp_path)}
         assert answered
         good.set()
@@ -284,28 +232,20 @@ def test_a_server_that_dies_on_the_way_costs_no_row(tmp_path: Path):
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_an_item_that_the_server_always_fails_on_is_rejected_and_stops_nobody(concurrency: int, tmp_path: Path):
-    def respond(asked: Asked) -> Answer:
-        return error(500) if "poison" in asked.request else honest(asked)
-
-    with serve(respond) as server:
-        work = items("poison", "remove the lamp", "another poison")
+@pytest.mark.parametrize(
+    ("answer", "requests", "reason"),
+    [(error(500), 3, "no answer in 3 attempts"), (error(400, "image cannot be decoded"), 1, "image cannot be decoded")],
+)
+def test_an_item_that_the_server_always_fails_on_is_rejected_and_stops_nobody(
+    concurrency: int, answer: Answer, requests: int, reason: str, tmp_path: Path
+):
+    with serve(lambda asked: answer if "odd" in asked.request else honest(asked)) as server:
+        work = items("remove the lamp", *(f"odd {number}" for number in range(6)))
         results = run(server, tmp_path, work, concurrency=concurrency, max_attempts=3)
-    assert results.pop("row-1") == LAMP
-    assert len(results) == 2
-    assert all("the annotator gave no answer: no answer in 3 attempts" in str(reason) for reason in results.values())
-
-
-def test_a_request_that_the_server_will_not_take_is_rejected_at_once(tmp_path: Path):
-    def respond(asked: Asked) -> Answer:
-        return error(400, "image cannot be decoded") if "odd" in asked.request else honest(asked)
-
-    with serve(respond) as server:
-        results = run(server, tmp_path, items("remove the lamp", *(f"odd {i}" for i in range(9))), concurrency=1)
     assert results.pop("row-0") == LAMP
-    assert len(results) == 9
-    assert all("refused the request" in str(r) and "image cannot be decoded" in str(r) for r in results.values())
-    assert len(server.log) == 10
+    assert len(results) == 6
+    assert all(reason in str(result) for result in results.values())
+    assert sum("odd" in asked.request for asked in server.log) == 6 * requests
 
 
 def test_a_server_that_takes_no_request_at_all_stops_the_run(tmp_path: Path):
@@ -313,23 +253,6 @@ def test_a_server_that_takes_no_request_at_all_stops_the_run(tmp_path: Path):
         with pytest.raises(UserError, match=r"takes none of the requests: .*no eyes.*can fake-vlm see images\?"):
             run(server, tmp_path, lamps(100), concurrency=1)
         assert 5 <= len(server.log) <= 5 + WINDOW
-
-
-def test_the_key_is_sent_and_is_found_nowhere_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    with serve(first_time(lambda _: completion(f"your key is {KEY}"))) as server:
-        results = run(server, tmp_path, items("remove the lamp"))
-    assert server.log[0].headers["authorization"] == f"Bearer {KEY}"
-    files = "".join(path.read_text(errors="replace") for path in tmp_path.iterdir())
-    assert "your key is ***" in files
-    assert KEY not in files + str(results) + "".join(capsys.readouterr())
-
-
-def test_a_local_server_needs_no_key_and_openai_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("OPENAI_API_KEY")
-    with serve() as server:
-        assert run(server, tmp_path, items("remove the lamp")) == {"row-0": LAMP}
-    with pytest.raises(UserError, match="OPENAI_API_KEY is not set: export it, or name a server by its address"):
-        next(annotate(lamps(1), AnnotatorSettings("gpt"), tmp_path))
 
 
 def test_only_what_is_missing_is_asked_and_every_reply_is_there_to_read(tmp_path: Path):

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fakes.builder_inputs import (
     GOLD,
+    PNG,
+    ROOT,
     all_rows,
     build,
+    build_rows,
     command,
     encoded,
     picture,
@@ -23,6 +31,7 @@ from fakes.builder_inputs import (
     run_command,
     write_jsonl,
 )
+from fakes.chat_server import serve
 from PIL import Image
 
 from data_prep.checks import MAX_REQUEST_CHARACTERS
@@ -34,19 +43,13 @@ from ier1_plugin.task.schema import Decomposition
 from reward_fns.decomposition import compute_score
 
 FILES = [".lock", "rejected.jsonl", "report.json", "train.parquet", "val.parquet"]
-
-
-def one_image(tmp_path: Path, data: bytes, *options: object, name: str = "x.jpg") -> Path:
-    """Builds one row with this image; the output folder."""
-    (tmp_path / "in").mkdir(parents=True)
-    (tmp_path / "in" / name).write_bytes(data)
-    source = write_jsonl(tmp_path / "in", [{"id": "a", "image": name, "request": "remove the lamp", **GOLD}])
-    build("jsonl", source, tmp_path / "out", *options)
-    return tmp_path / "out"
+SIDEWAYS = Image.Exif()
+SIDEWAYS[0x0112] = 6
+JPEG = encoded(picture(1), "JPEG")
 
 
 def image_of(output: Path) -> bytes:
-    return all_rows(output)["a"]["images"][0]["bytes"]
+    return all_rows(output)["r0"]["images"][0]["bytes"]
 
 
 def test_four_files_come_out_in_the_columns_that_the_trainer_reads(tmp_path: Path):
@@ -72,122 +75,72 @@ def test_the_files_load_with_datasets(tmp_path: Path):
         assert set(loaded[0]["images"][0]) == {"bytes", "path"}
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_an_image_that_needs_no_change_keeps_its_bytes(kind: str, tmp_path: Path):
-    data = encoded(picture(1), kind)
-    assert image_of(one_image(tmp_path, data)) == data
+@pytest.mark.parametrize("data", [JPEG, PNG])
+def test_an_image_that_needs_no_change_keeps_its_bytes(data: bytes, tmp_path: Path):
+    assert image_of(build_rows(tmp_path, [{"image": data}])) == data
 
 
 CHANGED = {
-    "CMYK": encoded(picture(1).convert("CMYK"), "JPEG"),
-    "grey": encoded(picture(1).convert("L"), "JPEG"),
-    "16 bit": encoded(Image.new("I;16", (64, 64), 40_000), "PNG"),
-    "palette with a transparent colour": encoded(picture(1).convert("P"), "PNG", transparency=0),
-    "alpha": encoded(picture(1).convert("RGBA"), "PNG"),
-    "WebP": encoded(picture(1), "WEBP"),
-    "animated": encoded(picture(1), "PNG", save_all=True, append_images=[picture(2)]),
+    "CMYK": (encoded(picture(1).convert("CMYK"), "JPEG"), "JPEG", (96, 80)),
+    "grey": (encoded(picture(1).convert("L"), "JPEG"), "JPEG", (96, 80)),
+    "16 bit": (encoded(Image.new("I;16", (64, 64), 40_000)), "PNG", (64, 64)),
+    "palette with a transparent colour": (encoded(picture(1).convert("P"), transparency=0), "PNG", (96, 80)),
+    "alpha": (encoded(picture(1).convert("RGBA")), "PNG", (96, 80)),
+    "WebP": (encoded(picture(1), "WEBP"), "JPEG", (96, 80)),
+    "animated": (encoded(picture(1), save_all=True, append_images=[picture(2)]), "PNG", (96, 80)),
+    "camera held sideways": (encoded(picture(1), "JPEG", exif=SIDEWAYS), "JPEG", (80, 96)),
+    "below the budget": (encoded(picture(1, (1, 1))), "PNG", (56, 56)),
 }
 
 
-@pytest.mark.parametrize("data", CHANGED.values(), ids=CHANGED.keys())
-def test_an_image_of_another_kind_becomes_rgb(data: bytes, tmp_path: Path):
-    kept = Image.open(BytesIO(image_of(one_image(tmp_path, data))))
-    assert (kept.mode, kept.format in ("JPEG", "PNG"), getattr(kept, "n_frames", 1)) == ("RGB", True, 1)
-    assert kept.size == Image.open(BytesIO(data)).size
-
-
-def test_a_photo_from_a_camera_held_sideways_is_turned_upright(tmp_path: Path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    kept = Image.open(BytesIO(image_of(one_image(tmp_path, encoded(picture(1), "JPEG", exif=exif)))))
-    assert kept.size == (80, 96)
-    assert kept.getexif().get(0x0112, 1) == 1
+@pytest.mark.parametrize(("data", "kind", "size"), CHANGED.values(), ids=CHANGED.keys())
+def test_an_image_of_another_kind_becomes_rgb_and_upright(
+    data: bytes, kind: str, size: tuple[int, int], tmp_path: Path
+):
+    kept = Image.open(BytesIO(image_of(build_rows(tmp_path, [{"image": data}]))))
+    assert (kept.mode, kept.format, kept.size) == ("RGB", kind, size)
+    assert (getattr(kept, "n_frames", 1), kept.getexif().get(0x0112, 1)) == (1, 1)
 
 
 def test_an_image_is_brought_into_the_budget_as_inference_does(tmp_path: Path):
     data = encoded(picture(1, (400, 300)))
-    kept = Image.open(BytesIO(image_of(one_image(tmp_path / "large", data, "--max-pixels", 20_000))))
+    kept = Image.open(BytesIO(image_of(build_rows(tmp_path, [{"image": data}], "--max-pixels", 20_000))))
     wanted = prepare(open_image(data), 3136, 20_000)
     assert (kept.size, kept.tobytes()) == (wanted.size, wanted.tobytes())
-    kept = Image.open(BytesIO(image_of(one_image(tmp_path / "small", encoded(picture(1, (1, 1)))))))
-    assert kept.size == (56, 56)
 
 
-def test_lossless_images_stay_lossless_and_photos_become_jpeg(tmp_path: Path):
-    assert image_of(one_image(tmp_path / "a", encoded(picture(1).convert("RGBA")))).startswith(b"\x89PNG")
-    assert image_of(one_image(tmp_path / "b", encoded(picture(1).convert("CMYK"), "JPEG"))).startswith(b"\xff\xd8")
-
-
-REFUSED = {
-    "truncated jpeg": (encoded(picture(1), "JPEG")[:-300], "image is damaged"),
-    "truncated png": (encoded(picture(1))[:-300], "image is damaged"),
-    "truncated beyond the budget": (encoded(picture(1, (1500, 1200)), "JPEG")[:-300], "image is damaged"),
-    "empty": (b"", "image is empty"),
-    "text": (b"I am no picture", "not an image"),
-    "bomb": (png_header(50_000, 50_000), "image is too large"),
-    "narrow": (encoded(picture(1, (5000, 20))), "image is too narrow"),
+UNUSABLE = {
+    "truncated jpeg": ({"image": JPEG[:-300]}, "image is damaged"),
+    "truncated png": ({"image": encoded(picture(1))[:-300]}, "image is damaged"),
+    "truncated beyond the budget": ({"image": encoded(picture(1, (1500, 1200)), "JPEG")[:-300]}, "image is damaged"),
+    "empty image": ({"image": b""}, "image is empty"),
+    "no image": ({"image": b"I am no picture"}, "not an image"),
+    "bomb": ({"image": png_header(50_000, 50_000)}, "image is too large"),
+    "narrow image": ({"image": encoded(picture(1, (5000, 20)))}, "image is too narrow"),
+    "empty request": ({"request": ""}, "request is empty"),
+    "blank request": ({"request": " \n\t"}, "request is empty"),
+    "request of signs": ({"request": "?!..."}, "request is empty"),
+    "long request": ({"request": "x" * (MAX_REQUEST_CHARACTERS + 1)}, "request is too long"),
+    "unknown action": ({"actions": ["Remove"]}, "gold holds an unknown action: 'Remove'"),
+    "wrong case": ({"actions": ["delete"]}, "gold holds an unknown action: 'delete'"),
+    "no action": ({"actions": []}, "gold names no action"),
+    "no goals": ({"goals": None}, "no gold"),
+    "empty phrase": ({"subjects": [" the "], "goals": ["..."]}, "gold holds an empty phrase"),
+    "our tags": ({"subjects": ["lamp</subjects>"]}, "gold does not score 1.0 as a response"),
+    "lone surrogate": ({"subjects": ["lamp\ud800"]}, "gold holds characters"),
 }
 
 
-@pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED.keys())
-def test_an_image_that_cannot_be_used_is_rejected_with_its_reason(data: bytes, reason: str, tmp_path: Path):
-    output = one_image(tmp_path, data)
-    assert rejected(output)["a"].startswith(reason)
-    assert list(report(output)["rejected_by_reason"]) == [reason]
+@pytest.mark.parametrize(("change", "reason"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_a_row_that_cannot_be_used_is_rejected_with_its_reason(change, reason: str, tmp_path: Path):
+    output = build_rows(tmp_path, [change])
+    assert rejected(output)["r0"].startswith(reason)
+    (counted,) = report(output)["rejected_by_reason"]
+    assert rejected(output)["r0"].startswith(counted)
     assert all_rows(output) == {}
 
 
-@pytest.mark.parametrize(
-    ("request_text", "reason"),
-    [
-        ("", "request is empty"),
-        (" \n\t", "request is empty"),
-        ("?!...", "request is empty"),
-        ("x" * (MAX_REQUEST_CHARACTERS + 1), "request is too long"),
-    ],
-)
-def test_a_request_that_says_nothing_or_too_much_is_rejected(request_text: str, reason: str, tmp_path: Path):
-    requests(tmp_path / "in", 1)
-    source = write_jsonl(tmp_path / "in", [{"id": "a", "image": "0.png", "request": request_text, **GOLD}])
-    build("jsonl", source, tmp_path / "out")
-    assert rejected(tmp_path / "out")["a"].startswith(reason)
-
-
-def test_a_request_that_holds_control_text_is_made_harmless(tmp_path: Path):
-    requests(tmp_path / "in", 1)
-    row = {"id": "a", "image": "0.png", "request": "<image>remove</think> \ud800 the lamp<|im_end|>", **GOLD}
-    build("jsonl", write_jsonl(tmp_path / "in", [row]), tmp_path / "out")
-    assert all_rows(tmp_path / "out")["a"]["problem"] == "<image>‹image›remove‹/think› ? the lamp‹|im_end|›"
-
-
-BAD_GOLD = {
-    "unknown action": (["Remove"], ["lamp"], [], "gold holds an unknown action: 'Remove'"),
-    "wrong case": (["delete"], ["lamp"], [], "gold holds an unknown action: 'delete'"),
-    "no action": ([], ["lamp"], [], "gold names no action"),
-    "empty phrase": (["Delete"], [" the "], ["..."], "gold holds an empty phrase"),
-    "our tags": (["Delete"], ["lamp</subjects>"], [], "gold does not score 1.0 as a response"),
-    "lone surrogate": (["Delete"], ["lamp\ud800"], [], "gold holds characters"),
-}
-
-
-@pytest.mark.parametrize(("actions", "subjects", "goals", "reason"), BAD_GOLD.values(), ids=BAD_GOLD.keys())
-def test_gold_that_could_not_be_learned_is_rejected(actions, subjects, goals, reason, tmp_path: Path):
-    requests(tmp_path / "in", 1)
-    row = {"id": "a", "image": "0.png", "request": "x", "actions": actions, "subjects": subjects, "goals": goals}
-    build("jsonl", write_jsonl(tmp_path / "in", [row]), tmp_path / "out")
-    assert rejected(tmp_path / "out")["a"].startswith(reason)
-
-
-def test_gold_of_every_row_scores_one_in_the_reward(tmp_path: Path):
-    lists = {"actions": list(ACTIONS), "subjects": ['the "old" lamp', "50% off", "ламп"], "goals": ["<image>", "a\nb"]}
-    build("jsonl", requests(tmp_path / "in", 5, gold=lists), tmp_path / "out")
-    for row in all_rows(tmp_path / "out").values():
-        response = render_response(Decomposition.from_json(row["answer"]), "so it is")
-        (score,) = compute_score([{"response": response, "response_length": 1, "ground_truth": row["answer"]}])
-        assert set(score.values()) == {1.0}
-
-
-def test_no_row_at_all_is_a_failure_and_a_row_without_gold_says_what_to_do(tmp_path: Path, capsys):
+def test_no_row_at_all_is_a_failure_and_a_row_without_gold_names_the_option(tmp_path: Path, capsys):
     requests(tmp_path / "in", 1)
     row = {"id": "a", "image": "0.png", "request": "x", "actions": ["Delete"], "subjects": ["lamp"]}
     assert build("jsonl", write_jsonl(tmp_path / "in", [row]), tmp_path / "out") == 1
@@ -195,12 +148,23 @@ def test_no_row_at_all_is_a_failure_and_a_row_without_gold_says_what_to_do(tmp_p
     assert "--annotator" in rejected(tmp_path / "out")["a"]
 
 
+def test_a_request_that_holds_control_text_is_made_harmless(tmp_path: Path):
+    output = build_rows(tmp_path, [{"request": "<image>remove</think> \ud800 the lamp<|im_end|>"}])
+    assert all_rows(output)["r0"]["problem"] == "<image>‹image›remove‹/think› ? the lamp‹|im_end|›"
+
+
+def test_gold_of_every_row_scores_one_in_the_reward(tmp_path: Path):
+    lists = {"actions": list(ACTIONS), "subjects": ['the "old" lamp', "50% off", "ламп"], "goals": ["<image>", "a\nb"]}
+    (row,) = all_rows(build_rows(tmp_path, [lists])).values()
+    response = render_response(Decomposition.from_json(row["answer"]), "so it is")
+    (score,) = compute_score([{"response": response, "response_length": 1, "ground_truth": row["answer"]}])
+    assert set(score.values()) == {1.0}
+
+
 def test_a_repeated_id_is_rejected(tmp_path: Path):
-    requests(tmp_path / "in", 2)
-    twice = [{"id": "a", "image": f"{n}.png", "request": f"remove {n}", **GOLD} for n in (0, 1)]
-    build("jsonl", write_jsonl(tmp_path / "in", twice), tmp_path / "out")
-    assert all_rows(tmp_path / "out")["a"]["problem"] == "<image>remove 0"
-    assert rejected(tmp_path / "out") == {"a": "id is repeated: a"}
+    output = build_rows(tmp_path, [{"id": "a"}, {"id": "a", "image": JPEG, "request": "remove 1"}])
+    assert all_rows(output)["a"]["problem"] == "<image>remove the lamp"
+    assert rejected(output) == {"a": "id is repeated: a"}
 
 
 def test_the_same_rows_give_the_same_bytes_whatever_their_order(tmp_path: Path):
@@ -213,22 +177,11 @@ def test_the_same_rows_give_the_same_bytes_whatever_their_order(tmp_path: Path):
         assert one == two == three
 
 
-def test_rows_stand_in_the_order_of_a_hash_of_seed_and_id(tmp_path: Path):
-    source = requests(tmp_path / "in", 60, photos=6)
-    for seed in (0, 7):
-        build("jsonl", source, tmp_path / f"{seed}", "--seed", seed, "--val-fraction", 0)
-        ids = [row["id"] for row in rows(tmp_path / f"{seed}")]
-        assert ids == sorted(ids, key=lambda id: hashlib.sha256(f"{seed}\0{id}".encode()).digest())
-        # two thirds of the input's order would be left in a prefix that is not random
-        assert 5 < len(set(ids[:20]) & {f"r{n}" for n in range(30)}) < 15
-
-
-def test_more_rows_leave_the_order_of_the_others_alone(tmp_path: Path):
-    small, large = requests(tmp_path / "small", 20), requests(tmp_path / "large", 40)
-    for name, source in (("a", small), ("b", large)):
-        build("jsonl", source, tmp_path / name, "--val-fraction", 0)
-    ids = [row["id"] for row in rows(tmp_path / "a")]
-    assert [row["id"] for row in rows(tmp_path / "b") if row["id"] in ids] == ids
+@pytest.mark.parametrize("seed", [0, 7])
+def test_rows_are_in_the_order_of_a_hash_of_seed_and_id(seed: int, tmp_path: Path):
+    build("jsonl", requests(tmp_path / "in", 60, photos=6), tmp_path / "out", "--seed", seed, "--val-fraction", 0)
+    ids = [row["id"] for row in rows(tmp_path / "out")]
+    assert ids == sorted(ids, key=lambda id: hashlib.sha256(f"{seed}\0{id}".encode()).digest())
 
 
 def test_the_report_counts_what_is_in_the_files(tmp_path: Path):
@@ -252,8 +205,7 @@ def test_prompt_lengths_are_tokens_where_a_tokenizer_is_given(tmp_path: Path):
     words = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     words.save(str(tmp_path / "tokenizer.json"))
-    build("jsonl", requests(tmp_path / "in", 2), tmp_path / "out", "--tokenizer", tmp_path)
-    lengths = report(tmp_path / "out")["prompt_length"]
+    lengths = report(build_rows(tmp_path, [{}], "--tokenizer", tmp_path))["prompt_length"]
     assert lengths["unit"].startswith("tokens")
     assert lengths["quantiles"]["1"] > 200
 
@@ -263,5 +215,62 @@ def test_the_command_runs_from_any_folder_and_says_where_the_files_are(tmp_path:
     done = run_command(command("jsonl", source, Path("out"), "--val-fraction", "0.2"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "train           4 rows" in done.stdout
-    assert "files: out/train.parquet, val.parquet, rejected.jsonl, report.json" in done.stdout
+    assert "out/train.parquet, val.parquet, rejected.jsonl, report.json" in done.stdout
     assert all_rows(tmp_path / "out").keys() == {f"r{n}" for n in range(5)}
+
+
+def recipe(*settings: str) -> subprocess.CompletedProcess[str]:
+    """examples/build_paper_data.sh, with files in place of the hub and a loopback server in place of the annotator."""
+    environment = os.environ | {"PYTHON": sys.executable, "OPENAI_API_KEY": "none"}
+    script = ROOT / "examples" / "build_paper_data.sh"
+    return subprocess.run(["bash", script, *settings], env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_recipe_builds_each_source_and_puts_them_together(tmp_path: Path):
+    for source, id, request, numbers in (
+        ("psr", "post_id", "instruction", range(20)),
+        ("ultraedit", "idx", "edit_prompt", range(18, 40)),
+    ):
+        raw = [
+            {
+                id: f"1post{n}" if source == "psr" else n,
+                request: f"remove the {source} lamp {n}",
+                "source_image": {"bytes": encoded(picture(n)), "path": None},
+            }
+            for n in numbers
+        ]
+        pq.write_table(pa.Table.from_pylist(raw), tmp_path / f"{source}.parquet")
+    bench, out = write_jsonl(tmp_path, [{"post_id": "1post3"}]), tmp_path / "out"
+    with serve() as server:
+        done = recipe(
+            *("annotator=fake-vlm", f"base_url={server.url}", f"output={out}", f"exclude={bench}"),
+            *(f"psr={tmp_path}/psr.parquet", "psr_split=", f"ultraedit={tmp_path}/ultraedit.parquet"),
+            *("ultraedit_split=", "realedit_rows=0", "psr_rows=15", "votes=1", "val_fraction=0.2"),
+        )
+    assert done.returncode == 0, done.stderr
+    assert set(rejected(out / "parts" / "psr")) == {"psr-1post3"}
+    assert report(out / "parts" / "psr")["options"]["annotator"] == "fake-vlm"
+    built = {source: sum(counts.values()) for source, counts in report(out)["by_source"].items()}
+    assert built == {"psr": 14, "ultraedit": 22}
+    assert len(all_rows(out)) == 36
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [("output=x", "annotator=MODEL"), ("anotator=x", "anotator"), ("--help", "wanted key=value")],
+)
+def test_a_wrong_setting_of_the_recipe_is_one_line(setting: str, complaint: str):
+    done = recipe(setting)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert complaint in line
+
+
+def test_a_missing_benchmark_stops_the_recipe_before_anything_is_paid(tmp_path: Path):
+    missing = tmp_path / "no"
+    with serve() as server:
+        done = recipe("annotator=fake-vlm", f"base_url={server.url}", f"output={tmp_path}", f"exclude={missing}")
+        assert server.total == 0
+    assert done.returncode == 1
+    assert "--exclude: there is no file or folder" in done.stderr

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.annotator_server import AnnotatorServer, Answer, Asked, completion, gold_of, honest, serve
 from fakes.builder_inputs import (
     GOLD,
     all_rows,
@@ -28,11 +27,19 @@ from fakes.builder_inputs import (
     run_command,
     write_jsonl,
 )
+from fakes.chat_server import Answer, Asked, ChatServer, completion, gold_of, honest, serve
 
+from data_prep import build as module
 from data_prep.build_rl_dataset import main, parse
 from ier1_plugin.runs.folder import locked
 
 FILES = ("train.parquet", "val.parquet", "rejected.jsonl", "report.json")
+KEY = "sk-very-secret-key"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 
 def contents(output: Path) -> dict[str, bytes]:
@@ -70,16 +77,13 @@ def test_a_build_that_is_killed_again_and_again_ends_like_one_that_was_not(tmp_p
     rng, torn = random.Random(0), command("jsonl", source, tmp_path / "torn", *options)
     # the first one for certain, then from the first row to the last rename
     assert kill(torn, tmp_path / "torn", 0.0)
-    killed = sum(kill(torn, tmp_path / "torn", rng.uniform(0, 1.5)) for _ in range(8))
-    assert killed
+    assert sum(kill(torn, tmp_path / "torn", rng.uniform(0, 1.5)) for _ in range(8))
     assert run_command(torn, tmp_path).returncode == 0
     assert contents(tmp_path / "torn") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("stage", ["choose", "ask_annotator", "assign", "write", "collect"])
-def test_a_build_that_dies_between_two_stages_goes_on(stage: str, tmp_path: Path, monkeypatch):
-    from data_prep import build as module
-
+def test_a_build_that_dies_between_two_stages_goes_on(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = requests(tmp_path / "in", 30, photos=10)
     build("jsonl", source, tmp_path / "whole", "--val-fraction", 0.2)
     whole = getattr(module, stage)
@@ -90,9 +94,7 @@ def test_a_build_that_dies_between_two_stages_goes_on(stage: str, tmp_path: Path
     assert contents(tmp_path / "torn") == contents(tmp_path / "whole")
 
 
-def test_rows_that_were_read_are_not_read_again(tmp_path: Path, monkeypatch):
-    from data_prep import build as module
-
+def test_rows_that_were_read_are_not_read_again_and_half_written_images_are_cut_off(tmp_path: Path, monkeypatch):
     source, seen = requests(tmp_path / "in", 40), []
     check = module.check
 
@@ -105,46 +107,29 @@ def test_rows_that_were_read_are_not_read_again(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(module, "check", watched)
     assert build("jsonl", source, tmp_path / "out") == 130
     first = len(seen)
-    assert build("jsonl", source, tmp_path / "out") == 0
-    assert sorted(seen[first:]) == list(range(25, 40))
-    assert len(all_rows(tmp_path / "out")) == 40
-
-
-def test_half_written_images_of_a_killed_build_are_cut_off(tmp_path: Path, monkeypatch):
-    from data_prep import build as module
-
-    source = requests(tmp_path / "in", 5)
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "choose", interrupt)
-        assert build("jsonl", source, tmp_path / "out") == 130
     with (tmp_path / "out" / ".build" / "images.bin").open("ab") as file:
         file.write(b"torn")
     assert build("jsonl", source, tmp_path / "out") == 0
-    for row in all_rows(tmp_path / "out").values():
-        assert row["images"][0]["bytes"] == encoded(picture(int(row["id"][1:])))
+    assert sorted(seen[first:]) == list(range(25, 40))
+    images = {id: row["images"][0]["bytes"] for id, row in all_rows(tmp_path / "out").items()}
+    assert images == {f"r{n}": encoded(picture(n)) for n in range(40)}
 
 
 def unlabelled(folder: Path, count: int) -> Path:
-    folder.mkdir()
-    for number in range(count):
-        (folder / f"{number}.png").write_bytes(encoded(picture(number)))
-    return write_jsonl(
-        folder, [{"id": f"r{n}", "image": f"{n}.png", "request": f"remove the lamp {n}"} for n in range(count)]
-    )
+    """`count` requests without gold."""
+    requests(folder, count)
+    named = [{"id": f"r{n}", "image": f"{n}.png", "request": f"remove the lamp {n}"} for n in range(count)]
+    return write_jsonl(folder, named)
 
 
-def by(server: AnnotatorServer) -> tuple[str, ...]:
+def by(server: ChatServer) -> tuple[str, ...]:
     return ("--annotator", "fake-vlm", "--base-url", server.url, "--concurrency", "2")
 
 
-@pytest.fixture
-def key(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key")
-    return "sk-very-secret-key"
-
-
-def test_rows_without_gold_get_it_from_the_annotator(tmp_path: Path, key: str):
+def test_rows_without_gold_get_it_from_the_annotator_and_the_key_is_in_no_file(tmp_path: Path):
     def respond(asked: Asked) -> Answer:
+        if asked.request.endswith("lamp 4") and not asked.nth:
+            return completion(f"your key is {KEY}")
         nothing = completion('{"actions": [], "subjects": [], "goals": []}')
         return nothing if asked.request.endswith("lamp 3") else honest(asked)
 
@@ -155,10 +140,13 @@ def test_rows_without_gold_get_it_from_the_annotator(tmp_path: Path, key: str):
     assert len(rows) == 9
     for row in rows.values():
         assert json.loads(row["answer"]) == gold_of(row["problem"])
-    assert all(key.encode() not in path.read_bytes() for path in (tmp_path / "out").iterdir())
+    assert server.log[0].headers["authorization"] == f"Bearer {KEY}"
+    files = b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir())
+    assert b"your key is ***" in files
+    assert KEY.encode() not in files
 
 
-def test_gold_of_the_data_is_not_asked_for_and_duplicates_are_not_paid_for(tmp_path: Path, key: str):
+def test_gold_of_the_data_is_not_asked_for_and_duplicates_are_not_paid_for(tmp_path: Path):
     source = unlabelled(tmp_path / "in", 6)
     with source.open("a") as file:
         file.write(json.dumps({"id": "gold", "image": "0.png", "request": "remove the sofa", **GOLD}) + "\n")
@@ -172,8 +160,8 @@ def test_gold_of_the_data_is_not_asked_for_and_duplicates_are_not_paid_for(tmp_p
 
 
 @pytest.mark.slow
-def test_a_build_killed_while_annotating_pays_for_nothing_twice(tmp_path: Path, key: str):
-    def slowly(asked: Any) -> Any:
+def test_a_build_killed_while_annotating_pays_for_nothing_twice(tmp_path: Path):
+    def slowly(asked: Asked) -> Answer:
         time.sleep(0.02)
         return honest(asked)
 
@@ -236,20 +224,16 @@ def test_what_stops_a_build_is_one_line(tmp_path: Path, monkeypatch, capsys):
     with locked(tmp_path / "out"):
         assert build("jsonl", source, tmp_path / "out") == 1
     assert build("jsonl", source, tmp_path / "file" / "out") == 1
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY")
     assert build("jsonl", unlabelled(tmp_path / "bare", 1), tmp_path / "bare-out", "--annotator", "fake-vlm") == 1
     monkeypatch.setitem(sys.modules, "imagehash", None)
     assert build("jsonl", source, tmp_path / "out") == 1
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    for line, words in zip(
-        said,
-        ("another run is writing to", "Not a directory", "OPENAI_API_KEY is not set", "pip install -e '.[all]'"),
-        strict=True,
-    ):
-        assert words in line
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    wanted = ("another run is writing to", "Not a directory", "OPENAI_API_KEY is not set", "pip install -e '.[all]'")
+    assert [words for words, line in zip(wanted, lines, strict=True) if words not in line] == []
 
 
-@pytest.mark.parametrize("kilobytes", [20, 60, 200, 500])
+@pytest.mark.parametrize("kilobytes", [20, 200])
 def test_a_full_disk_is_one_line_and_nothing_half_written_is_left(kilobytes: int, tmp_path: Path):
     source = requests(tmp_path / "in", 60)
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (kilobytes << 10, kilobytes << 10))
@@ -264,9 +248,8 @@ def test_a_full_disk_is_one_line_and_nothing_half_written_is_left(kilobytes: int
     assert len(all_rows(tmp_path / "out")) == 60
 
 
-def test_options_may_stand_in_a_file_and_the_command_line_wins(tmp_path: Path, capsys):
-    source = requests(tmp_path / "in", 30, photos=10)
-    config = tmp_path / "build.yaml"
+def test_options_may_stand_in_a_file_and_the_command_line_wins(tmp_path: Path):
+    source, config = requests(tmp_path / "in", 30, photos=10), tmp_path / "build.yaml"
     config.write_text(
         f"source: jsonl\ninput: {source}\noutput: {tmp_path / 'out'}\nval-fraction: 0.3\nseed: 3\n"
         "columns:\n  image: image\n  request: request\nexclude: []\n"
@@ -275,35 +258,35 @@ def test_options_may_stand_in_a_file_and_the_command_line_wins(tmp_path: Path, c
     options = report(tmp_path / "out")["options"]
     assert (options["val_fraction"], options["seed"]) == (0.3, 4)
     assert options["columns"] == {"image": "image", "request": "request"}
-    arguments = ["--config", str(config), "--source", "jsonl", "--input", "x", "--output", str(tmp_path / "out")]
-    for text, complaint in {"- a": "holds no options", "a: [": "can't be read"}.items():
-        config.write_text(text)
-        assert main(arguments) == 1
-        assert complaint in capsys.readouterr().err.splitlines()[-1]
-    for text, complaint in {"sede: 1": "--sede", "seed: x": "--seed"}.items():
-        config.write_text(text)
-        with pytest.raises(SystemExit):
-            main(arguments)
-        (line,) = capsys.readouterr().err.splitlines()
-        assert complaint in line
+
+
+@pytest.mark.parametrize(("text", "complaint"), [("- a", "holds no options"), ("a: [", "can't be read")])
+def test_a_file_without_options_is_one_line(text: str, complaint: str, tmp_path: Path, capsys):
+    (tmp_path / "build.yaml").write_text(text)
+    assert main(["--config", str(tmp_path / "build.yaml"), "--source", "photos", "--output", str(tmp_path)]) == 1
+    assert complaint in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "config", "complaint"),
     [
-        ([], "--source and --output are needed"),
-        (["--source", "jsonl", "--output", "x"], "needs --input"),
-        (["--source", "nothing", "--output", "x"], "'nothing'"),
-        (["--source", "photos", "--output", "x", "--val-fraction", "1.5"], "wanted a share"),
-        (["--source", "photos", "--output", "x", "--limit", "0"], "above 0"),
-        (["--source", "photos", "--output", "x", "--min-pixels", "9", "--max-pixels", "8"], "more than --max-pixels"),
-        (["--source", "photos", "--output", "x", "--columns", "image"], "image=NAME"),
-        (["--config", "/nowhere.yaml"], "there is no file"),
+        ("", "", "--source and --output are needed"),
+        ("--source jsonl --output x", "", "needs --input"),
+        ("--source nothing --output x", "", "'nothing'"),
+        ("--source photos --output x --val-fraction 1.5", "", "wanted a share"),
+        ("--source photos --output x --limit 0", "", "above 0"),
+        ("--source photos --output x --min-pixels 9 --max-pixels 8", "", "more than --max-pixels"),
+        ("--source photos --output x --columns image", "", "image=NAME"),
+        ("--config /nowhere.yaml", "", "there is no file"),
+        ("--source photos --output x --config build.yaml", "sede: 1", "--sede"),
+        ("--source photos --output x --config build.yaml", "seed: x", "--seed"),
     ],
 )
-def test_wrong_options_are_one_line(arguments: list[str], complaint: str, capsys):
+def test_wrong_options_are_one_line(arguments: str, config: str, complaint: str, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("build.yaml").write_text(config)
     with pytest.raises(SystemExit) as stop:
-        parse(arguments)
+        parse(arguments.split())
     (line,) = capsys.readouterr().err.splitlines()
     assert stop.value.code == 2
     assert complaint in line

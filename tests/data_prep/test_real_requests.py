@@ -24,7 +24,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from fakes.annotator_server import gold_of
+from fakes.chat_server import gold_of
 
 from data_prep.annotator import REPLIES, read_reply
 from ier1_plugin.chat import Completion
@@ -66,7 +66,7 @@ class Annotator:
 
 @contextmanager
 def annotator() -> Iterator[Annotator]:
-    command = [sys.executable, ROOT / "tests/fakes/annotator_server.py", "--seed", str(SEED), "--slow", "3"]
+    command = [sys.executable, ROOT / "tests/fakes.chat_server.py", "--seed", str(SEED), "--slow", "3"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fakes.chain_helpers import ier1, no_settings_from_outside, one_line
-from fakes.chat_fakes import NONSENSE, chat_server, error, photo, reply
+from fakes.chat_fakes import NONSENSE, photo, reply
+from fakes.chat_server import chat_server, error
 from scipy.stats import bootstrap
 
 from ier1_plugin import prompts

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes.annotator_server import Asked, completion
+from fakes.chat_server import Asked, completion
 from fakes.judge_runs import (
     KEY,
     ask,

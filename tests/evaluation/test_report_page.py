@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from fakes.browser import browser, needs_browser
 from fakes.chain_helpers import BRIGHTER, ier1
-from fakes.chat_fakes import chat_server, reply
+from fakes.chat_fakes import reply
+from fakes.chat_server import chat_server
 from fakes.evaluation_folders import COMPARISONS, GEMINI, GPT, PAPER_LIKE, items, realistic, settings, write_evaluation
 from PIL import Image
 

@@ -35,6 +35,9 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+PNG = encoded(picture(0))
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds no pixels: a decompression bomb in a few bytes."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b""))]
@@ -52,8 +55,23 @@ def write_jsonl(folder: Path, rows: Sequence[dict[str, Any] | str], name: str = 
     return folder / name
 
 
+def build_rows(folder: Path, raw: Sequence[dict[str, Any]], *options: Any) -> Path:
+    """Builds rows of FOLDER/in and returns FOLDER/out.
+
+    What a row leaves out is: the id r0, r1, ..., the bytes of a PNG, "remove the lamp", and GOLD.
+    """
+    (folder / "in").mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number, change in enumerate(raw):
+        row = {"id": f"r{number}", "image": PNG, "request": "remove the lamp", **GOLD, **change}
+        (folder / "in" / f"{number}").write_bytes(row["image"])
+        lines.append(row | {"image": f"{number}"})
+    build("jsonl", write_jsonl(folder / "in", lines), folder / "out", *options)
+    return folder / "out"
+
+
 def requests(folder: Path, count: int, photos: int | None = None, gold: dict[str, Any] = GOLD) -> Path:
-    """`count` different requests with gold, over `photos` different images (as many as requests where it is None)."""
+    """`count` different requests with `gold`, over `photos` different images (as many as requests where it is None)."""
     photos = photos or count
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(photos):

@@ -1,21 +1,14 @@
-"""Agents, editors and servers for tests of the inference chain: ordinary callables that remember what they were asked.
+"""Agents and editors for tests of the inference chain: ordinary callables that remember what they were asked.
 
 chat = FakeChat([reply(GOLD)])
-with chat_server(lambda body, number: reply(GOLD)) as server:
-    make_chat(f"openai:{server.url}#m")(ChatRequest(...)); server.bodies[0]["messages"]
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import socket
+from collections.abc import Iterable
 
 from PIL import Image, ImageDraw
-from pytest_httpserver import HTTPServer
-from werkzeug import Request, Response
 
 from ier1_plugin.chat import Chat, ChatRequest, Completion
 from ier1_plugin.task.parsing import render_response
@@ -72,52 +65,8 @@ class FakeEditor:
         return edited
 
 
-class ChatServer:
-    """A loopback server that speaks OpenAI's chat protocol; `answer(body, number)` is a reply's text or a Response."""
-
-    def __init__(self, http: HTTPServer, answer: Callable[[dict[str, Any], int], Any]) -> None:
-        self.answer = answer
-        self.bodies: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.url = http.url_for("/v1")
-        http.expect_request("/v1/chat/completions").respond_with_handler(self._handle)
-
-    def _handle(self, request: Request) -> Response:
-        body = json.loads(request.get_data())
-        number = len(self.bodies)
-        self.bodies.append(body)
-        self.headers.append(dict(request.headers))
-        answer = self.answer(body, number)
-        return answer if isinstance(answer, Response) else completion(answer)
-
-
-@contextmanager
-def chat_server(answer: Callable[[dict[str, Any], int], Any]) -> Iterator[ChatServer]:
-    with HTTPServer(host="127.0.0.1", port=0, threaded=True) as http:
-        yield ChatServer(http, answer)
-
-
-def completion(text: str | None, refusal: str | None = None) -> Response:
-    message = {"role": "assistant", "content": text, "refusal": refusal}
-    choice = {"index": 0, "finish_reason": "stop", "message": message}
-    return Response(json.dumps({"id": "x", "choices": [choice]}), mimetype="application/json")
-
-
-def error(status: int, message: str = "no luck", code: str = "", **headers: str) -> Response:
-    body = {"error": {"message": message, "type": "error", "code": code or None}}
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(json.dumps(body), status, named, mimetype="application/json")
-
-
-def slow(seconds: float) -> Response:
-    time.sleep(seconds)
-    return completion("too late")
-
-
 def free_port() -> int:
     """A port on which nobody listens."""
-    import socket
-
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from typing import Any
 
-from fakes.annotator_server import CLOSE, AnnotatorServer, Answer, Asked, Respond, _draw, completion, error
+from fakes.chat_server import CLOSE, Answer, Asked, ChatServer, Respond, completion, draw, error, running
 from PIL import Image
 
 from ier1_plugin.evaluation.records import DIMENSIONS, Score
@@ -48,14 +45,14 @@ def verdict(score: Score) -> str:
 
 
 def honest(asked: Asked) -> Answer:
-    return replace(completion(verdict(score_of(picture(asked.body, 1))), id=asked.key), usable=True)
+    return completion(verdict(score_of(picture(asked.body, 1))), usable=True)
 
 
 def flaky(seed: int, failures: float = 0.33) -> Respond:
     """Each question fails up to MOST_FAILURES times before it is answered: 30 % of all requests for 0.33."""
 
     def respond(asked: Asked) -> Answer:
-        draws = (_draw(seed, asked.key, number) < failures for number in range(MOST_FAILURES))
+        draws = (draw(seed, asked.key, number) < failures for number in range(MOST_FAILURES))
         first = next((number for number, fails in enumerate(draws) if not fails), MOST_FAILURES)
         return _fault(asked, seed) if asked.nth < first else honest(asked)
 
@@ -63,7 +60,7 @@ def flaky(seed: int, failures: float = 0.33) -> Respond:
 
 
 FAULTS = {
-    "429": lambda text: error(429, "slow down", headers={"Retry-After": "0"}),
+    "429": lambda text: error(429, "slow down", Retry_After="0"),
     "closed": lambda text: Answer(trouble=CLOSE),
     "cut": lambda text: completion(text[:-9], "length"),
     "cut in silence": lambda text: completion(text[:-9]),
@@ -75,11 +72,11 @@ FAULTS = {
 
 def _fault(asked: Asked, seed: int) -> Answer:
     names = sorted(FAULTS)
-    kind = names[int(_draw(seed, asked.key, asked.nth, "kind") * len(names))]
+    kind = names[int(draw(seed, asked.key, asked.nth, "kind") * len(names))]
     return FAULTS[kind](verdict(score_of(picture(asked.body, 1))))
 
 
-class JudgeServer(AnnotatorServer):
+class JudgeServer(ChatServer):
     """Counts every question: a request, the score in the edited image, a sample number."""
 
     delay = 0.0
@@ -100,14 +97,6 @@ def question_key(request: str, score: Score, sample: int) -> str:
     return f"{request}|{score.fulfilment}-{score.quality}-{score.preservation}|{sample}"
 
 
-@contextmanager
-def serve_judge(respond: Respond = honest) -> Iterator[JudgeServer]:
+def serve_judge(respond: Respond = honest) -> AbstractContextManager[JudgeServer]:
     """A server in a thread of this process."""
-    server = JudgeServer(respond, slow=1.0, keep=True)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.close()
-        thread.join()
+    return running(JudgeServer(respond))

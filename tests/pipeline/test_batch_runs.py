@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 from fakes.chain_helpers import results, write_photos
-from fakes.chat_fakes import chat_server, reply, slow
+from fakes.chat_fakes import reply
+from fakes.chat_server import chat_server, slow
 
 from ier1_plugin.data.items import count_items
 from ier1_plugin.editors.pillow.operations import OPERATIONS

@@ -12,7 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from fakes.chat_fakes import chat_server, photo, reply
+from fakes.chat_fakes import photo, reply
+from fakes.chat_server import chat_server
 from PIL import Image
 
 pytestmark = pytest.mark.slow

@@ -1,12 +1,14 @@
-"""A loopback OpenAI-compatible server for the annotator's tests: the model is fake, the HTTP is real.
+"""A loopback OpenAI-compatible server: the model is fake, the HTTP is real.
 
-    with serve(flaky(seed=7)) as server:
+    with chat_server(lambda body, number: "done") as server:      # the text of a reply, or an Answer
+        make_chat(f"openai:{server.url}#m")(ChatRequest(...)); server.bodies[0]["messages"]
+    with serve(flaky(seed=7)) as server:                          # answers as the annotator's model
         annotate(items, AnnotatorSettings("fake-vlm", server.url), folder)
     server.log[0] -> Asked(key="4be1...", request="remove the lamp", nth=0, body={...}, headers={...})
 
 Run as a program it outlives the client that it serves, which a test may then kill:
 
-    python tests/fakes/annotator_server.py --seed 7 --failures 0.3     # prints http://127.0.0.1:PORT/v1
+    python tests/fakes/chat_server.py --seed 7 --failures 0.3    # prints http://127.0.0.1:PORT/v1
     curl http://127.0.0.1:PORT/count                             # 5213 requests so far
     curl http://127.0.0.1:PORT/stats                             # {"4be1...": {"asked": 2, "answered": 1}, ...}
 """
@@ -21,10 +23,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from itertools import count
+from typing import Any, TypeVar
 
 # what the fake model goes by: a word of the request that begins like one of these stands for the action
 VERBS = {
@@ -68,30 +71,35 @@ class Answer:
 Respond = Callable[[Asked], Answer]
 
 
+def raw(body: str, kind: str = "application/json", status: int = 200, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, body.encode(), {"Content-Type": kind, **named})
+
+
 def completion(
-    content: str | None,
-    finish_reason: str = "stop",
-    refusal: str | None = None,
-    id: str = "x",
-    model: str = "fake-vlm-2026",
+    content: str | None, finish_reason: str = "stop", refusal: str | None = None, usable: bool = False, **changes: Any
 ) -> Answer:
+    """`changes`: of the keys beside the choices; None takes one out."""
     message = {"role": "assistant", "content": content, "refusal": refusal}
     body = {
-        "id": f"chatcmpl-{id}",
+        "id": "chatcmpl-x",
         "object": "chat.completion",
         "created": 0,
-        "model": model,
+        "model": "fake-vlm-2026",
         "choices": [{"index": 0, "finish_reason": finish_reason, "message": message}],
         "usage": {"prompt_tokens": 700, "completion_tokens": 30, "total_tokens": 730},
-    }
-    return Answer(body=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+    } | changes
+    return replace(raw(json.dumps({key: value for key, value in body.items() if value is not None})), usable=usable)
 
 
-def error(
-    status: int, message: str = "no luck", code: str | None = None, headers: dict[str, str] | None = None
-) -> Answer:
+def error(status: int, message: str = "no luck", code: str | None = None, **headers: str) -> Answer:
     body = {"error": {"message": message, "type": "error", "param": None, "code": code}}
-    return Answer(status, json.dumps(body).encode(), {"Content-Type": "application/json", **(headers or {})})
+    return raw(json.dumps(body), status=status, **headers)
+
+
+def slow(seconds: float) -> Answer:
+    time.sleep(seconds)
+    return completion("too late")
 
 
 def gold_of(request: str) -> dict[str, list[str]]:
@@ -114,8 +122,7 @@ def model_of(asked: Asked) -> str:
 
 def honest(asked: Asked) -> Answer:
     """The fake model on a good day."""
-    answer = completion(json.dumps(gold_of(asked.request)), model=model_of(asked))
-    return Answer(answer.status, answer.body, answer.headers, usable=True)
+    return completion(json.dumps(gold_of(asked.request)), model=model_of(asked), usable=True)
 
 
 def flaky(seed: int, failures: float = 0.3, refused: float = 0.02, in_a_row: int = 3) -> Respond:
@@ -126,11 +133,11 @@ def flaky(seed: int, failures: float = 0.3, refused: float = 0.02, in_a_row: int
     """
 
     def respond(asked: Asked) -> Answer:
-        if _draw(seed, asked.key, "refused") < refused:
+        if draw(seed, asked.key, "refused") < refused:
             return completion(None, refusal="I can't help with this image.", model=model_of(asked))
         running = 0
         for nth in range(asked.nth + 1):
-            fails = _draw(seed, asked.key, nth) < failures and running < in_a_row
+            fails = draw(seed, asked.key, nth) < failures and running < in_a_row
             running = running + 1 if fails else 0
         return _trouble(asked, seed) if running else honest(asked)
 
@@ -138,32 +145,32 @@ def flaky(seed: int, failures: float = 0.3, refused: float = 0.02, in_a_row: int
 
 
 TROUBLES: dict[str, Callable[[Asked], Answer]] = {
-    "429": lambda _: error(429, "slow down", headers={"Retry-After": "0"}),
+    "429": lambda _: error(429, "slow down", Retry_After="0"),
     "500": lambda _: error(500),
     "timeout": lambda _: Answer(trouble=SLOW),
     "closed": lambda _: Answer(trouble=CLOSE),
     "cut reply": lambda asked: completion(json.dumps(gold_of(asked.request))[:-9], "length"),
-    "torn body": lambda asked: Answer(body=honest(asked).body[:-40], headers={"Content-Type": "application/json"}),
+    "torn body": lambda asked: raw(honest(asked).body.decode()[:-40]),
     "no JSON": lambda _: completion("Sure! I would remove it."),
     "unknown action": lambda _: completion('{"actions": ["Fix"], "subjects": [], "goals": []}'),
-    "HTML": lambda _: Answer(body=b"<html><h1>Bad gateway</h1></html>", headers={"Content-Type": "text/html"}),
+    "HTML": lambda _: raw("<html><h1>Bad gateway</h1></html>", "text/html"),
 }
 
 
 def _trouble(asked: Asked, seed: int) -> Answer:
     names = sorted(TROUBLES)
-    return TROUBLES[names[int(_draw(seed, asked.key, asked.nth, "kind") * len(names))]](asked)
+    return TROUBLES[names[int(draw(seed, asked.key, asked.nth, "kind") * len(names))]](asked)
 
 
-def _draw(*parts: Any) -> float:
+def draw(*parts: Any) -> float:
     """A number in [0, 1) that depends on nothing but `parts`."""
     return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:12], 16) / 16**12
 
 
-class AnnotatorServer:
+class ChatServer:
     """Counts every question; `log` holds the questions themselves unless `keep` is False."""
 
-    def __init__(self, respond: Respond, slow: float, keep: bool, port: int = 0) -> None:
+    def __init__(self, respond: Respond, slow: float = 1.0, keep: bool = True) -> None:
         self.respond = respond
         self.slow = slow
         self.log: list[Asked] = []
@@ -172,8 +179,12 @@ class AnnotatorServer:
         """Usable replies that were sent to their end."""
         self._keep = keep
         self._lock = threading.Lock()
-        self._http = _Listener(("127.0.0.1", port), _handler(self))
+        self._http = _Listener(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        return [asked.body for asked in self.log]
 
     def run(self) -> None:
         self._http.serve_forever(poll_interval=0.05)
@@ -205,10 +216,12 @@ class AnnotatorServer:
             return {key: {"asked": count, "answered": self.answered[key]} for key, count in self.asked.items()}
 
 
+Server = TypeVar("Server", bound=ChatServer)
+
+
 @contextmanager
-def serve(respond: Respond = honest, slow: float = 1.0, keep: bool = True, port: int = 0) -> Iterator[AnnotatorServer]:
-    """A server in a thread of this process; `slow` is how many seconds SLOW takes."""
-    server = AnnotatorServer(respond, slow, keep, port)
+def running(server: Server) -> Iterator[Server]:
+    """The server in a thread of this process."""
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
@@ -216,6 +229,22 @@ def serve(respond: Respond = honest, slow: float = 1.0, keep: bool = True, port:
     finally:
         server.close()
         thread.join()
+
+
+def serve(respond: Respond = honest, slow: float = 1.0) -> AbstractContextManager[ChatServer]:
+    """`slow`: how many seconds SLOW takes."""
+    return running(ChatServer(respond, slow))
+
+
+def chat_server(answer: Callable[[dict[str, Any], int], Any]) -> AbstractContextManager[ChatServer]:
+    """`answer(body, number)` is a reply's text or an Answer to the request of that number, from 0."""
+    numbers = count()
+
+    def respond(asked: Asked) -> Answer:
+        reply = answer(asked.body, next(numbers))
+        return reply if isinstance(reply, Answer) else completion(reply, model=None, usage=None)
+
+    return serve(respond)
 
 
 class _Listener(ThreadingHTTPServer):
@@ -226,14 +255,14 @@ class _Listener(ThreadingHTTPServer):
         """A client that was killed is no news."""
 
 
-def _handler(server: AnnotatorServer) -> type[BaseHTTPRequestHandler]:
+def _handler(server: ChatServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             shown = server.total if self.path == "/count" else server.stats()
-            self._send(Answer(body=json.dumps(shown).encode(), headers={"Content-Type": "application/json"}))
+            self._send(raw(json.dumps(shown)))
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -260,13 +289,13 @@ def _handler(server: AnnotatorServer) -> type[BaseHTTPRequestHandler]:
 
 
 def _question(body: dict[str, Any]) -> tuple[str, str]:
-    """The request between the triple quotes of the prompt, and the key of text and image."""
+    """The request between the triple quotes of the prompt, or all of its text, and the key of request and images."""
     content = body["messages"][0]["content"]
-    if isinstance(content, str):
-        return content, hashlib.sha256(content.encode()).hexdigest()[:16]
-    picture, text = content[0]["image_url"]["url"], content[1]["text"]
-    request = text.split('"""')[1].strip()
-    return request, hashlib.sha256(f"{request}\0{picture}".encode()).hexdigest()[:16]
+    parts: list[dict[str, Any]] = [{"text": content}] if isinstance(content, str) else content
+    text = "".join(part["text"] for part in parts if "text" in part)
+    images = "".join(part["image_url"]["url"] for part in parts if "image_url" in part)
+    request = text.split('"""')[1].strip() if '"""' in text else text
+    return request, hashlib.sha256(f"{request}\0{images}".encode()).hexdigest()[:16]
 
 
 def main() -> None:
@@ -276,7 +305,7 @@ def main() -> None:
     parser.add_argument("--refused", type=float, default=0.02)
     parser.add_argument("--slow", type=float, default=1.0, help="seconds before a request that times out is dropped")
     options = parser.parse_args()
-    server = AnnotatorServer(flaky(options.seed, options.failures, options.refused), options.slow, keep=False)
+    server = ChatServer(flaky(options.seed, options.failures, options.refused), options.slow, keep=False)
     print(server.url, flush=True)
     server.run()
 
