@@ -24,6 +24,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from fakes.builder_inputs import ROOT, SCRIPT, rejected, rows, write_jsonl
 from fakes.chat_server import gold_of
 
 from data_prep.annotator import REPLIES, read_reply
@@ -32,7 +33,6 @@ from ier1_plugin.runs.store import Store
 from ier1_plugin.task.rows import IMAGE_PLACEHOLDER, neutralise
 from ier1_plugin.task.schema import Decomposition
 
-ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("IER1_SHARED_DATA") or ROOT / "../shared/data")
 IMGEDIT = SHARED / "imgedit_bench/basic_edit.json"
 I2EBENCH = SHARED / "i2ebench/i2ebench_requests.jsonl"
@@ -47,67 +47,49 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@dataclass(frozen=True)
-class Annotator:
-    """The server process: its address, and what it has counted."""
-
-    url: str
-
-    def count(self) -> int:
-        return self._get("count")
-
-    def stats(self) -> dict[str, dict[str, int]]:
-        return self._get("stats")
-
-    def _get(self, name: str) -> Any:
-        with urlopen(f"{self.url.removesuffix('/v1')}/{name}") as response:
-            return json.load(response)
-
-
 @contextmanager
-def annotator() -> Iterator[Annotator]:
-    command = [sys.executable, ROOT / "tests/fakes.chat_server.py", "--seed", str(SEED), "--slow", "3"]
+def annotator() -> Iterator[str]:
+    """A server process; its address."""
+    command = [sys.executable, ROOT / "tests/fakes/chat_server.py", "--seed", str(SEED), "--slow", "3"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
-        yield Annotator(process.stdout.readline().strip())
+        yield process.stdout.readline().strip()
     finally:
         process.kill()
         process.wait()
 
 
+def counted(server: str, name: str) -> Any:
+    """`count`: how many requests; `stats`: {question: {"asked": how often, "answered": usable replies}}."""
+    with urlopen(f"{server.removesuffix('/v1')}/{name}") as response:
+        return json.load(response)
+
+
 def write_requests(folder: Path, limit: int | None) -> dict[str, str]:
-    """Puts requests.jsonl and its photos into `folder`. -> request by row id"""
+    """Puts in.jsonl and its photos into `folder`. -> request by row id"""
     shutil.copytree(PHOTOS, folder / "images")
-    photos = cycle(sorted(path.name for path in PHOTOS.iterdir()))
-    rows = [
-        {"id": id, "image": f"images/{photo}", "request": request}
-        for (id, request), photo in zip(_requests(), photos, strict=False)
-    ]
-    if limit:
-        rows = random.Random(SEED).sample(rows, limit)
-    (folder / "requests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return {row["id"]: row["request"] for row in rows}
-
-
-def _requests() -> Iterator[tuple[str, str]]:
-    imgedit = json.loads(IMGEDIT.read_text())
-    yield from ((f"imgedit-{key}", row["prompt"]) for key, row in imgedit.items())
-    said: set[str] = set()
+    requests = {f"imgedit-{key}": row["prompt"] for key, row in json.loads(IMGEDIT.read_text()).items()}
+    seen: set[str] = set()
     for number, line in enumerate(I2EBENCH.read_text().splitlines()):
         row = json.loads(line)
-        # a person's wording, and its paraphrase once that wording has been had
-        yield f"i2ebench-{number}", row["div_exp" if row["ori_exp"] in said else "ori_exp"]
-        said.add(row["ori_exp"])
+        # a person's wording, and its paraphrase where that wording came before
+        requests[f"i2ebench-{number}"] = row["div_exp" if row["ori_exp"] in seen else "ori_exp"]
+        seen.add(row["ori_exp"])
+    photos = cycle(sorted(path.name for path in PHOTOS.iterdir()))
+    raw = [{"id": id, "image": f"images/{next(photos)}", "request": request} for id, request in requests.items()]
+    if limit:
+        raw = random.Random(SEED).sample(raw, limit)
+    write_jsonl(folder, raw)
+    return {row["id"]: row["request"] for row in raw}
 
 
-def start(folder: Path, output: str, server: Annotator) -> subprocess.Popen[str]:
-    options = {"source": "jsonl", "input": folder / "requests.jsonl", "output": folder / output}
-    options |= {"annotator": "fake-vlm", "base-url": server.url, "concurrency": CONCURRENCY, "max-pixels": 100_000}
+def start(folder: Path, output: str, server: str) -> subprocess.Popen[str]:
+    options = {"source": "jsonl", "input": folder / "in.jsonl", "output": folder / output, "annotator": "fake-vlm"}
+    options |= {"base-url": server, "concurrency": CONCURRENCY, "max-pixels": 100_000}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
     return subprocess.Popen(
-        [sys.executable, "data_prep/build_rl_dataset.py", *(f"--{name}={value}" for name, value in options.items())],
-        cwd=ROOT,
+        [sys.executable, SCRIPT, *(f"--{name}={value}" for name, value in options.items())],
         env=environment | {"IER1_ANNOTATOR_BACKOFF": "0", "IER1_ANNOTATOR_TIMEOUT": "2"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -119,18 +101,6 @@ def finish(process: subprocess.Popen[str]) -> str:
     said, _ = process.communicate()
     assert process.returncode == 0, said
     return said
-
-
-def rows_of(folder: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    return [row for split in ("train", "val") for row in pq.read_table(folder / f"{split}.parquet").to_pylist()]
-
-
-def rejected_in(folder: Path) -> dict[str, str]:
-    lines = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
-    assert len(lines) == len({line["id"] for line in lines})
-    return {line["id"]: line["reason"] for line in lines}
 
 
 def usable(replies: Path) -> dict[str, int]:
@@ -169,20 +139,22 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     requests = write_requests(folder, limit)
     with annotator() as server:
         finish(start(folder, "whole", server))
-        counts = server.stats().values()
+        counts = counted(server, "stats").values()
     asked, answered = (sum(count[name] for count in counts) for name in ("asked", "answered"))
     return Build(folder, requests, asked, answered, kills)
 
 
 def test_every_real_request_ends_annotated_or_rejected_with_its_reason(whole: Build):
-    rows, rejected = rows_of(whole.folder / "whole"), rejected_in(whole.folder / "whole")
-    assert sorted([*(row["id"] for row in rows), *rejected]) == sorted(whole.requests)
-    for row in rows:
+    output = whole.folder / "whole"
+    accepted, reasons = [*rows(output, "train"), *rows(output, "val")], rejected(output)
+    assert len(reasons) == len((output / "rejected.jsonl").read_text().splitlines())
+    assert sorted([*(row["id"] for row in accepted), *reasons]) == sorted(whole.requests)
+    for row in accepted:
         request = neutralise(whole.requests[row["id"]])
         assert row["problem"] == IMAGE_PLACEHOLDER + request
         assert Decomposition.from_json(row["answer"]) == Decomposition.of(**gold_of(request))
-    kinds = Counter(reason.partition(":")[0].partition(" (")[0] for reason in rejected.values())
-    print(f"\n{len(whole.requests)} requests: {len(rows)} annotated, rejected {dict(kinds)}")
+    kinds = Counter(reason.partition(":")[0].partition(" (")[0] for reason in reasons.values())
+    print(f"\n{len(whole.requests)} requests: {len(accepted)} annotated, rejected {dict(kinds)}")
     # the refused questions; an annotator with bad moments costs no other row
     assert set(kinds) <= {"duplicate", "the annotator refused"}
     useless = whole.asked - whole.answered
@@ -195,7 +167,7 @@ def test_kill_9_at_random_moments_changes_no_row_and_repeats_no_answered_request
     with annotator() as server:
         killed = sum(kill_when(reached, start(whole.folder, "killed", server)) for reached in moments(whole, server))
         finish(start(whole.folder, "killed", server))
-        stats = server.stats()
+        stats = counted(server, "stats")
     for name in ("train.parquet", "val.parquet", "rejected.jsonl"):
         assert (whole.folder / "whole" / name).read_bytes() == (output / name).read_bytes(), name
     # the reply that was kept belongs to the last request for its question: nothing was asked after that
@@ -208,12 +180,12 @@ def test_kill_9_at_random_moments_changes_no_row_and_repeats_no_answered_request
     assert lost <= killed * CONCURRENCY
 
 
-def moments(whole: Build, server: Annotator) -> Iterator[Callable[[], bool]]:
+def moments(whole: Build, server: str) -> Iterator[Callable[[], bool]]:
     """When to kill: while rows are read, after so and so many requests to the annotator, while files are written."""
     work = whole.folder / "killed/.build"
     yield (work / "rows.sqlite").exists
     for count in sorted(RANDOM.sample(range(1, whole.asked), whole.kills)):
-        yield lambda count=count: server.count() >= count
+        yield lambda count=count: counted(server, "count") >= count
     yield (work / "out/train.parquet").exists
 
 

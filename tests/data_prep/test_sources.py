@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fakes.builder_inputs import GOLD, all_rows, build, encoded, picture, rejected, requests, rows, write_jsonl
+from fakes.builder_inputs import GOLD, PNG, all_rows, build, rejected, requests, rows, write_jsonl
 
 from data_prep.settings import RawRow, Settings
 from data_prep.sources import SOURCES
@@ -17,7 +17,6 @@ from ier1_plugin.runs.errors import UserError
 from ier1_plugin.task.images import data_url
 from ier1_plugin.task.schema import Decomposition
 
-PNG = encoded(picture(0))
 IMAGE = {"bytes": PNG, "path": None}
 
 
@@ -86,13 +85,7 @@ def test_a_line_that_cannot_be_used_is_rejected_with_its_reason(line: str, reaso
 SAMPLES: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
     # a row in the columns of the set's card -> id, request and group
     "psr": (
-        {
-            "post_id": "1f3kab",
-            "instruction": "remove my ex",
-            "source_image": IMAGE,
-            "model": "m",
-            "ai_edited_image": IMAGE,
-        },
+        {"post_id": "1f3kab", "instruction": "remove my ex", "source_image": IMAGE, "ai_edited_image": IMAGE},
         ("psr-1f3kab", "remove my ex", "1f3kab"),
     ),
     "realedit": (
@@ -100,13 +93,7 @@ SAMPLES: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
         ("in-1", "fix the sky", "in-1"),
     ),
     "ultraedit": (
-        {
-            "idx": 12,
-            "edit_prompt": "add rain",
-            "source_caption": "a street",
-            "source_image": IMAGE,
-            "edited_image": IMAGE,
-        },
+        {"idx": 12, "edit_prompt": "add rain", "source_caption": "a street", "source_image": IMAGE},
         ("ultraedit-12", "add rain", "a street"),
     ),
     "magicbrush": (
@@ -131,11 +118,6 @@ def test_public_sets_are_read_in_the_columns_of_their_cards(source: str, tmp_pat
     assert (row.id, row.request, row.group) == wanted
     # an edit type is no gold
     assert (row.source, row.image, row.gold, row.split) == (source, PNG, None, None)
-
-
-@pytest.mark.parametrize("source", [name for name in SAMPLES if name != "realedit"])
-def test_public_sets_are_read_from_jsonl_and_csv_with_paths(source: str, tmp_path: Path):
-    sample, wanted = SAMPLES[source]
     (tmp_path / "p.png").write_bytes(PNG)
     line = {name: "p.png" if cell == IMAGE else cell for name, cell in sample.items()}
     (row,) = good(source, write_jsonl(tmp_path, [line]))
@@ -165,7 +147,7 @@ def test_other_columns_are_listed_with_the_option_that_names_them(tmp_path: Path
 
 def test_an_unknown_role_in_columns_is_one_line(tmp_path: Path):
     with pytest.raises(UserError, match="picture is unknown; known: image, request, id, group, actions"):
-        read("psr", table(tmp_path, [SAMPLES["psr"][0]]), columns={"picture": "x"})
+        read("psr", tmp_path, columns={"picture": "x"})
 
 
 def test_gold_may_stand_in_columns_of_any_name(tmp_path: Path):
@@ -176,20 +158,8 @@ def test_gold_may_stand_in_columns_of_any_name(tmp_path: Path):
 
 def test_psr_gives_one_row_for_each_post_and_request(tmp_path: Path):
     sample = SAMPLES["psr"][0]
-    edits = [sample | {"model": f"m{n}"} for n in range(30)]
-    other = [sample | {"post_id": "2abcde"}] * 2
-    found = good("psr", table(tmp_path, edits + other))
-    assert [row.id for row in found] == ["psr-1f3kab", "psr-2abcde"]
-
-
-def test_a_set_on_the_hub_without_its_images_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "owner/set").mkdir(parents=True)
-    table(tmp_path / "owner/set", [SAMPLES["psr"][0] | {"source_image": "a.png"}])
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Path, "exists", lambda path: False)
-    with pytest.raises(UserError, match=r"on the hub column source_image holds no image but 'a\.png'"):
-        read("psr", "owner/set", split="train")
+    edits = [sample | {"model": f"m{n}"} for n in range(30)] + [sample | {"post_id": "2abcde"}] * 2
+    assert [row.id for row in good("psr", table(tmp_path, edits))] == ["psr-1f3kab", "psr-2abcde"]
 
 
 def test_limit_counts_the_rows_that_are_read(tmp_path: Path):
@@ -209,22 +179,21 @@ def test_several_inputs_are_read_one_after_the_other(tmp_path: Path):
 
 def test_a_folder_of_images_takes_its_requests_from_text_files_beside_them(tmp_path: Path):
     (tmp_path / "more").mkdir()
-    for name in ("a.png", "b.JPG", "more/c.png", "d.png"):
+    for name in ("a.png", "b.JPG", "more/c.png", "d.png", ".hidden.png"):
         (tmp_path / name).write_bytes(PNG)
-    for name in ("a.txt", "b.txt", "more/c.txt", "lonely.txt"):
+    for name in ("a.txt", "b.txt", "more/c.txt", "lonely.txt", "notes.md"):
         (tmp_path / name).write_text(f"remove lamp\nof {name}\n")
-    (tmp_path / "notes.md").write_text("not mine")
-    (tmp_path / ".hidden.png").write_bytes(PNG)
     found = {row.id: row for row in read("folder", tmp_path)}
     assert list(found) == ["a.png", "b.JPG", "d.png", "more/c.png", "lonely.txt"]
     row = found["more/c.png"]
     assert isinstance(row, RawRow)
     assert (row.request, row.group) == ("remove lamp\nof more/c.txt\n", "more/c.png")
     reasons = {id: row.reason for id, row in found.items() if isinstance(row, Rejected)}
-    assert reasons == {
-        "d.png": "no request: d.txt is missing",
-        "lonely.txt": "no image: there is none for lonely.txt",
+    assert {id: reason.partition(":")[0] for id, reason in reasons.items()} == {
+        "d.png": "no request",
+        "lonely.txt": "no image",
     }
+    assert "d.txt" in reasons["d.png"]
 
 
 def test_a_folder_may_not_reach_outside_itself(tmp_path: Path):
@@ -270,10 +239,3 @@ def test_rl_rows_wants_a_folder_that_was_built(tmp_path: Path):
 def test_the_small_world_is_a_source(tmp_path: Path):
     assert build("photos", None, tmp_path / "out", "--limit", 60) == 0
     assert len(all_rows(tmp_path / "out")) + len(rejected(tmp_path / "out")) == 60
-
-
-def test_a_table_that_can_not_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    (tmp_path / "in.parquet").write_bytes(b"PAR1 nothing")
-    for name, words in (("in.parquet", "can't be read after row 0"), ("nothing.jsonl", "it is not a hub id such as")):
-        assert build("psr", tmp_path / name, tmp_path / "out") == 1
-        assert words in capsys.readouterr().err.splitlines()[-1]

@@ -17,10 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fakes.chat_server import completion
 from fakes.chain_helpers import BRIGHTER, ier1, no_settings_from_outside, one_line
 from fakes.chat_fakes import photo, reply
-from fakes.chat_server import chat_server
+from fakes.chat_server import chat_server, completion
 from fakes.evaluate_runs import (
     ITEMS,
     a_benchmark,
