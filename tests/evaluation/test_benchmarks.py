@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,6 @@ def test_the_tuples_of_psr_are_one_item_a_post(tmp_path: Path):
     assert [item.id for item in more if isinstance(item, RawItem)] == ["psr-2bbb"] * 2
 
 
-def test_columns_may_be_named(tmp_path: Path):
-    data = table(tmp_path, [psr("1aaa")])
-    assert raw_items("psr", data=data, columns={"request": "simplified_instruction"})[0].request == "Remove the man."
-
-
 def test_realedit_is_read_from_the_table_of_its_inference_script(tmp_path: Path):
     (tmp_path / "4wfxf2.png").write_bytes(PNG)
     (tmp_path / "test.csv").write_text("input_image_name,instruction,edit\n4wfxf2.png,fix the sky,4wfxf2.png\n")
@@ -59,55 +55,6 @@ def test_realedit_has_its_human_edits_in_the_table_that_its_own_script_writes(tm
     assert second.problems == ("a human edit: image file is missing: gone.png",)
 
 
-def test_a_table_of_other_columns_says_which_to_name(tmp_path: Path):
-    (tmp_path / "test.csv").write_text("input_image,instruction,output_image\na.png,fix it,b.png\n")
-    with pytest.raises(UserError) as error:
-        raw_items("realedit", data=str(tmp_path / "test.csv"))
-    assert str(error.value) == (
-        "there is no column input_image_name or orig_img (found: input_image, instruction, output_image); "
-        "name the one: --columns image=NAME"
-    )
-
-
-def test_a_column_that_no_line_of_ones_own_file_has_is_refused(tmp_path: Path):
-    (tmp_path / "in.png").write_bytes(PNG)
-    file = write_jsonl(tmp_path, [{"id": name, "image": "in.png", "request": "x"} for name in "ab"])
-    with pytest.raises(UserError, match="--columns difficulty=grade: none of the 2 rows has grade"):
-        raw_items(f"jsonl:{file}", columns={"difficulty": "grade"})
-
-
-def test_a_split_of_one_file_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match=r"--split is for .*rows\.parquet is one file"):
-        opened("psr", data=table(tmp_path, [psr("1")]), split="test")
-
-
-def test_imgedit_takes_columns_and_rows_that_count(tmp_path: Path):
-    (tmp_path / "1.jpg").write_bytes(PNG)
-    rows = {key: {"id": "1.jpg", "prompt": "x", "kind": kind} for key, kind in (("1", "alter"), ("2", "add"))}
-    (tmp_path / "basic_edit.json").write_text(json.dumps(rows))
-    items = raw_items(
-        "imgedit", data=str(tmp_path / "basic_edit.json"), columns={"actions": "kind"}, where={"kind": "add"}
-    )
-    assert [(item.id, item.actions) for item in items] == [("imgedit-2", ("add",))]
-    with pytest.raises(UserError, match="there is no action; known: id"):
-        opened("imgedit", data=str(tmp_path / "basic_edit.json"), columns={"action": "kind"})
-
-
-def test_ultraedit_and_magicbrush_are_read_in_the_columns_of_their_cards(tmp_path: Path):
-    ultra = {"idx": 7, "edit_prompt": "add rain", "source_caption": "a street", "source_image": image()}
-    (item,) = raw_items("ultraedit", data=table(tmp_path, [ultra]))
-    assert (item.id, item.request, item.cluster) == ("ultraedit-7", "add rain", "a street")
-    turns = [
-        {"img_id": "24", "turn_index": turn, "instruction": "x", "source_img": image(), "target_img": image(OTHER)}
-        for turn in (1, 2)
-    ]
-    found = raw_items("magicbrush", data=table(tmp_path, turns, "dev.parquet"))
-    assert [(item.id, item.cluster, item.human) for item in found] == [
-        ("magicbrush-24-1", "24", (OTHER,)),
-        ("magicbrush-24-2", "24", (OTHER,)),
-    ]
-
-
 def test_local_copies_of_ultraedits_splits_have_the_ids_of_the_hub(tmp_path: Path):
     for split in (3, 12):
         rows = [{"idx": 7, "edit_prompt": f"edit {split}", "source_image": image()}]
@@ -122,6 +69,20 @@ def test_local_copies_of_ultraedits_splits_have_the_ids_of_the_hub(tmp_path: Pat
     assert benchmark.splits() == ()
 
 
+def test_imgedit_is_read_from_its_json_and_the_photos_beside_it(tmp_path: Path):
+    (tmp_path / "animal").mkdir()
+    (tmp_path / "animal" / "1.jpg").write_bytes(PNG)
+    rows = {
+        key: {"id": "animal/1.jpg", "prompt": "x", "edit_type": kind} for key, kind in (("1", "alter"), ("2", "add"))
+    }
+    data = tmp_path / "basic_edit.json"
+    data.write_text(json.dumps(rows))
+    first, _ = raw_items("imgedit", data=str(data))
+    assert first == RawItem("imgedit-1", "x", "animal/1.jpg", tmp_path / "animal/1.jpg", ("alter",))
+    items = raw_items("imgedit", data=str(data), columns={"difficulty": "edit_type"}, where={"edit_type": "add"})
+    assert [(item.id, item.difficulty) for item in items] == [("imgedit-2", "add")]
+
+
 def gedit(key: str, language: str, intersection: bool) -> dict[str, Any]:
     return {
         "key": key,
@@ -134,44 +95,69 @@ def gedit(key: str, language: str, intersection: bool) -> dict[str, Any]:
     }
 
 
-def test_gedit_counts_its_english_half_unless_told_otherwise(tmp_path: Path):
-    data = table(tmp_path, [gedit("k1", "en", True), gedit("k1", "cn", True), gedit("k2", "en", False)])
-    found = raw_items("gedit", data=data)
-    assert [(item.id, item.actions, item.image) for item in found] == [
-        ("gedit-k1", ("subject-add",), PNG),
-        ("gedit-k2", ("subject-add",), PNG),
-    ]
-    assert [item.id for item in raw_items("gedit", data=data, where={"Intersection_exist": "True"})] == ["gedit-k1"]
-    (chinese,) = raw_items("gedit", data=data, where={"instruction_language": "cn"})
-    assert chinese.request == "add a cat (cn)"
+GEDIT = [gedit("k1", "en", True), gedit("k1", "cn", True), gedit("k2", "en", False)]
+ULTRAEDIT = {"idx": 7, "edit_prompt": "add rain", "source_caption": "a street", "source_image": image()}
+MAGICBRUSH = {"img_id": "24", "instruction": "x", "source_img": image(), "target_img": image(OTHER)}
+LEVELS = [{"compound_instruction": f"{level} things"} for level in range(1, 9)]
+COMPLEX_EDIT = [{"image": image(), "edit": {"sequence": ["add rain"], "compound": LEVELS}}] * 2
 
 
-def test_imgedit_is_read_from_its_json_and_the_photos_beside_it(tmp_path: Path):
-    (tmp_path / "animal").mkdir()
-    (tmp_path / "animal" / "1.jpg").write_bytes(PNG)
-    rows = {"1082": {"id": "animal/1.jpg", "prompt": "make the shell smooth", "edit_type": "alter"}}
-    (tmp_path / "basic_edit.json").write_text(json.dumps(rows))
-    (item,) = raw_items("imgedit", data=str(tmp_path / "basic_edit.json"))
-    assert item == RawItem(
-        "imgedit-1082", "make the shell smooth", "animal/1.jpg", tmp_path / "animal/1.jpg", ("alter",)
-    )
+@pytest.mark.parametrize(
+    ("spec", "rows", "options", "fields", "wanted"),
+    [
+        ("psr", [psr("1aaa")], {"columns": {"request": "simplified_instruction"}}, "request", ["Remove the man."]),
+        ("ultraedit", [ULTRAEDIT], {}, "id request cluster", [("ultraedit-7", "add rain", "a street")]),
+        (
+            "magicbrush",
+            [MAGICBRUSH | {"turn_index": turn} for turn in (1, 2)],
+            {},
+            "id cluster human",
+            [("magicbrush-24-1", "24", (OTHER,)), ("magicbrush-24-2", "24", (OTHER,))],
+        ),
+        # its English half counts
+        ("gedit", GEDIT, {}, "id image", [("gedit-k1", PNG), ("gedit-k2", PNG)]),
+        ("gedit", GEDIT, {}, "actions", [("subject-add",)] * 2),
+        ("gedit", GEDIT, {"where": {"Intersection_exist": "True"}}, "id", ["gedit-k1"]),
+        ("gedit", GEDIT, {"where": {"instruction_language": "cn"}}, "request", ["add a cat (cn)"]),
+        ("complex-edit", COMPLEX_EDIT, {}, "id", ["complex-edit-00001", "complex-edit-00002"]),
+        ("complex-edit", COMPLEX_EDIT, {}, "request", ["8 things"] * 2),
+        ("complex-edit:3", COMPLEX_EDIT, {}, "request", ["3 things"] * 2),
+        ("complex-edit:C1", COMPLEX_EDIT, {}, "request", ["1 things"] * 2),
+    ],
+)
+def test_a_set_is_read_in_the_columns_of_its_card(
+    spec: str, rows: list[Any], options: dict[str, Any], fields: str, wanted: list[Any], tmp_path: Path
+):
+    found = raw_items(spec, data=table(tmp_path, rows), **options)
+    assert [attrgetter(*fields.split())(item) for item in found] == wanted
 
 
-def complex_edits(folder: Path) -> str:
-    compound = [{"compound_instruction": f"{level} things"} for level in range(1, 9)]
-    return table(folder, [{"image": image(), "edit": {"sequence": ["add rain"], "compound": compound}}] * 2)
-
-
-@pytest.mark.parametrize(("level", "wanted"), [("", "8 things"), (":3", "3 things"), (":C1", "1 things")])
-def test_complex_edit_has_eight_levels(tmp_path: Path, level: str, wanted: str):
-    found = raw_items(f"complex-edit{level}", data=complex_edits(tmp_path))
-    assert [item.request for item in found] == [wanted] * 2
-    assert [item.id for item in found] == ["complex-edit-00001", "complex-edit-00002"]
-
-
-def test_a_level_that_complex_edit_has_not_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match="no such level; wanted C1 to C8"):
-        opened("complex-edit:9", data=complex_edits(tmp_path))
+def test_a_table_that_does_not_fit_is_one_line_with_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_bytes(PNG)
+    Path("test.csv").write_text("input_image,instruction,output_image\na.png,fix it,b.png\n")
+    Path("basic_edit.json").write_text(json.dumps({"1": {"id": "a.png", "prompt": "x"}}))
+    Path("list.json").write_text("[1, 2]")
+    Path("torn.parquet").write_bytes(b"PAR1 nothing of the kind")
+    own = write_jsonl(tmp_path, [{"id": name, "image": "a.png", "request": "x"} for name in "ab"])
+    one = table(tmp_path, [psr("1")], "psr.parquet")
+    other = table(tmp_path, [{"post_id": "1", "wish": "x", "source_image": image()}], "other.parquet")
+    many = table(tmp_path, COMPLEX_EDIT, "complex.parquet")
+    found = r"\(found: input_image, instruction, output_image\)"
+    for spec, options, wanted in (
+        ("realedit", {"data": "test.csv"}, f"no column input_image_name or orig_img {found}.*--columns image=NAME"),
+        ("psr", {"data": other}, r"no column instruction \(found: .*wish.*\); .*--columns request=NAME"),
+        ("psr", {"data": one, "columns": {"difficulty": "grade"}}, r"no column grade \(found: .*difficulty=NAME"),
+        ("psr", {"data": one, "where": {"nothing": "1"}}, "there is no column nothing"),
+        ("psr", {"data": one, "split": "test"}, r"--split is for .*psr\.parquet is one file"),
+        (f"jsonl:{own}", {"columns": {"difficulty": "grade"}}, "difficulty=grade: none of the 2 rows has grade"),
+        ("imgedit", {"data": "basic_edit.json", "columns": {"action": "x"}}, "there is no action; known: id"),
+        ("imgedit", {"data": "list.json"}, "wanted an object of objects"),
+        ("psr", {"data": "torn.parquet"}, "can't be read after row 0"),
+        ("complex-edit:9", {"data": many}, "no such level; wanted C1 to C8"),
+    ):
+        with pytest.raises(UserError, match=wanted):
+            raw_items(spec, **options)
 
 
 def test_ones_own_file_may_say_everything_that_an_item_has(tmp_path: Path):
@@ -233,16 +219,6 @@ def test_a_broken_line_is_told_and_the_rest_is_read(tmp_path: Path):
     ]
 
 
-def test_a_column_that_a_table_has_not_is_one_line_with_those_that_it_has(tmp_path: Path):
-    data = table(tmp_path, [{"post_id": "1", "wish": "x", "source_image": image()}])
-    with pytest.raises(UserError, match=r"no column instruction \(found: .*wish.*\); .*--columns request=NAME"):
-        raw_items("psr", data=data)
-    with pytest.raises(UserError, match=r"no column grade \(found: .*creativity_index.*--columns difficulty=NAME"):
-        raw_items("psr", data=table(tmp_path, [psr("1")]), columns={"difficulty": "grade"})
-    with pytest.raises(UserError, match="there is no column nothing"):
-        raw_items("psr", data=table(tmp_path, [psr("1")]), where={"nothing": "1"})
-
-
 @pytest.mark.parametrize(
     ("spec", "options", "wanted"),
     [
@@ -270,15 +246,6 @@ def test_what_names_no_benchmark_is_one_line(spec: str, options: dict[str, Any],
         list(opened(spec, **options).ids())
     assert wanted in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_a_file_that_is_no_table_is_one_line(tmp_path: Path):
-    (tmp_path / "rows.parquet").write_bytes(b"PAR1 nothing of the kind")
-    with pytest.raises(UserError, match="can't be read after row 0"):
-        list(opened("psr", data=str(tmp_path / "rows.parquet")).ids())
-    (tmp_path / "basic_edit.json").write_text("[1, 2]")
-    with pytest.raises(UserError, match="wanted an object of objects"):
-        list(opened("imgedit", data=str(tmp_path / "basic_edit.json")).ids())
 
 
 def test_every_benchmark_of_the_paper_and_the_others_are_there():

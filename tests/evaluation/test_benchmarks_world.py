@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes.benchmark_rows import opened, raw_items
@@ -27,15 +30,11 @@ def same(one: Image.Image, other: Image.Image) -> bool:
     return one.size == other.size and ImageChops.difference(one, other).getbbox() is None
 
 
-def test_it_has_its_items_in_numbered_stretches():
+def test_it_has_items_in_numbered_stretches_and_by_default_none_that_trainings_validate_on():
     everything = ids(f":0-{ITEMS}")
     assert len(set(everything)) == len(everything) == ITEMS
     assert ids(":400-403") == everything[400:403]
     assert opened("small-world:400-403").origin == "validation split, items 400 to 402"
-
-
-def test_without_a_range_it_has_none_of_the_rows_that_trainings_validate_on():
-    everything = ids(f":0-{ITEMS}")
     assert VALIDATED == 400
     assert ids() == everything[VALIDATED:]
     assert opened("small-world").origin == "validation split, items 400 to 999"
@@ -50,8 +49,6 @@ def test_it_needs_no_package_of_the_builder(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_its_first_items_are_the_rows_that_a_training_validates_on():
-    from pathlib import Path
-
     from data_prep.settings import Settings
     from data_prep.sources.small_world import rows
 
@@ -82,34 +79,34 @@ def test_an_item_says_what_is_asked_and_holds_the_exact_edit():
         assert item.cluster.partition(":")[0].endswith((".png", ".jpg"))
 
 
-def test_its_editor_makes_the_gold_edit_of_every_gold_decomposition_of_one_or_two_edits():
-    editor = small_world_editor("")
-    tried = 0
-    for item in raw_items("small-world:400-460"):
-        edits = edits_of(item.id)
-        if len(edits) <= 2 and editor.for_item:
-            made = editor.for_item(item.id)(item.image, join(rule(gold_of(edits))), 0)  # type: ignore[arg-type]
-            assert same(made, item.gold), item.id  # type: ignore[arg-type]
-            tried += 1
-    assert tried > 20
+@pytest.fixture
+def edit_of() -> Callable[[str], Any]:
+    """The editor of one item, by its id."""
+    for_item = small_world_editor("").for_item
+    assert for_item
+    return for_item
 
 
-def test_its_editor_leaves_out_what_it_does_not_understand_and_does_the_rest():
+def test_its_editor_makes_the_gold_edit_of_every_gold_decomposition_of_one_or_two_edits(edit_of: Any):
+    items = [item for item in raw_items("small-world:400-460") if len(edits_of(item.id)) <= 2]
+    assert len(items) > 20
+    for item in items:
+        assert isinstance(item.gold, Image.Image)
+        assert same(edit_of(item.id)(item.image, join(rule(gold_of(edits_of(item.id)))), 0), item.gold), item.id
+
+
+def test_its_editor_leaves_out_what_it_does_not_understand_and_does_the_rest(edit_of: Any):
     (item,) = raw_items("small-world:400-401")
-    editor = small_world_editor("")
-    assert editor.for_item
     assert isinstance(item.image, Image.Image)
-    edit = editor.for_item(item.id)
+    edit = edit_of(item.id)
     mirrored = edit(item.image, "Transform photo to flipped horizontally", 0)
     assert not same(mirrored, item.image)
     assert same(edit(item.image, "Make the sofa navy.\nTransform photo to flipped horizontally.", 0), mirrored)
     assert same(edit(item.image, "make the sofa navy", 0), item.image)
 
 
-def test_its_editor_takes_no_items_of_other_benchmarks():
-    editor = small_world_editor("")
-    assert editor.for_item
+def test_its_editor_takes_no_items_of_other_benchmarks(edit_of: Any):
     with pytest.raises(EditError, match="edits items of its own benchmark only"):
-        editor.for_item("psr-1aaa")
+        edit_of("psr-1aaa")
     with pytest.raises(EditError, match="takes no argument"):
         small_world_editor("x")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,9 @@ __all__ = ["no_settings_from_outside"]
 ONE = Decomposition(("Delete",), ("lamp",), ())
 TWO = Decomposition(("Delete", "Recoloring"), ("lamp", "sofa"), ("navy",))
 GOLDS = [ONE, ONE, TWO, TWO, TWO, ONE]
+REPLACE = Decomposition(("Replace",), ("lamp",), ())
 # right, wrong action, right, half of it, unreadable, right
-REPLIES = [
-    reply(ONE),
-    reply(Decomposition(("Replace",), ("lamp",), ())),
-    reply(TWO),
-    reply(ONE),
-    NONSENSE,
-    reply(ONE),
-]
+REPLIES = [reply(ONE), reply(REPLACE), reply(TWO), reply(ONE), NONSENSE, reply(ONE)]
 
 
 @pytest.fixture
@@ -45,18 +39,18 @@ def rows(tmp_path: Path) -> Path:
     return rows_file(tmp_path / "val.parquet", range(len(GOLDS)))
 
 
-def rows_file(file: Path, photos: Iterable[int], golds: list[Decomposition] = GOLDS, name: str = "r{}") -> Path:
+def rows_file(
+    file: Path,
+    photos: Iterable[int],
+    golds: list[Decomposition] = GOLDS,
+    id_of: Callable[[int], str] = "r{}".format,
+) -> Path:
     """The rows r0, r1, ...; those with the same number among `photos` are about one photo."""
-    made = [
-        format_row(
-            id=name.format(number),
-            source="s",
-            request=f"request {number}",
-            image=encode(photo(56, 56, seed=seed), lossless=True),
-            gold=gold,
-        )
-        for number, (seed, gold) in enumerate(zip(photos, golds, strict=True))
-    ]
+    made = []
+    for number, (seed, gold) in enumerate(zip(photos, golds, strict=True)):
+        image = encode(photo(56, 56, seed=seed), lossless=True)
+        row = format_row(id=id_of(number), source="s", request=f"request {number}", image=image, gold=gold)
+        made.append(row)
     pq.write_table(pa.Table.from_pylist(made), file)
     return file
 
@@ -188,13 +182,7 @@ def test_rows_without_an_answer_have_no_score_and_are_counted(rows: Path):
 def test_the_command_prints_tables_and_writes_everything_as_json(rows: Path):
     result = evaluate(rows, responses(), responses("better.jsonl", [reply(gold) for gold in GOLDS]))
     assert result.exit_code == 0, result.output
-    for words in (
-        "on 6 rows",
-        "better.jsonl, rise",
-        "+0.17 [+0.00, +0.50]",
-        "Delete -> Replace: 1",
-        "recall by action",
-    ):
+    for words in ("on 6 rows", "better.jsonl, rise", "+0.17 [+0.00, +0.50]", "Delete -> Replace: 1"):
         assert words in result.stdout
     first, second = json.loads(Path("out/decomposition.json").read_text())["models"]
     assert first["parts"]["format"]["mean"] == pytest.approx(5 / 6)
@@ -289,35 +277,31 @@ def test_nothing_is_asked_where_one_of_several_models_is_none(rows: Path):
     assert not server.bodies
 
 
-def test_other_rows_in_the_same_folder_are_refused(rows: Path):
+def test_a_folder_of_other_rows_of_an_earlier_version_or_with_damaged_notes_is_refused(rows: Path):
     assert evaluate(rows, responses()).exit_code == 0
     assert "sample None, now 2" in one_line(evaluate(rows, responses(), sample=2))
-
-
-def test_a_folder_of_an_earlier_version_and_damaged_notes_are_refused(rows: Path):
-    Path("old/responses").mkdir(parents=True)
-    assert "earlier version" in one_line(evaluate(rows, responses(), out="old"))
-    Path("out").mkdir()
     Path("out/rows.json").write_text("{oops")
     assert "rows.json is damaged" in one_line(evaluate(rows, responses()))
+    Path("old/responses").mkdir(parents=True)
+    assert "earlier version" in one_line(evaluate(rows, responses(), out="old"))
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "wanted"),
+    ("text", "wanted"),
     [
-        ("said.jsonl", '{"id": "r0"}\n', 'line 1: wanted {"id": "...", "response": "..."}'),
-        ("said.jsonl", '{"id": "r0", "responses": []}\n', "line 1: wanted"),
-        ("said.jsonl", "{oops\n", "line 1: wanted"),
-        ("said.jsonl", '{"id": "other", "response": "x"}\n', "answers none of the 6 rows"),
-        ("said.jsonl", "", "answers none of the 6 rows"),
-        ("said.jsonl", '{"id": "r0", "response": "x"}\n' * 2, "said.jsonl, line 2: a second response to 'r0'"),
-        ("gone.jsonl", None, "gone.jsonl can't be read"),
+        ('{"id": "r0"}\n', 'line 1: wanted {"id": "...", "response": "..."}'),
+        ('{"id": "r0", "responses": []}\n', "line 1: wanted"),
+        ("{oops\n", "line 1: wanted"),
+        ('{"id": "other", "response": "x"}\n', "answers none of the 6 rows"),
+        ("", "answers none of the 6 rows"),
+        ('{"id": "r0", "response": "x"}\n' * 2, "said.jsonl, line 2: a second response to 'r0'"),
+        (None, "said.jsonl can't be read"),
     ],
 )
-def test_a_file_that_holds_no_responses_is_one_line(rows: Path, file: str, text: str | None, wanted: str):
+def test_a_file_that_holds_no_responses_is_one_line(rows: Path, text: str | None, wanted: str):
     if text is not None:
-        Path(file).write_text(text)
-    assert wanted in one_line(evaluate(rows, file))
+        Path("said.jsonl").write_text(text)
+    assert wanted in one_line(evaluate(rows, "said.jsonl"))
 
 
 def test_what_does_not_fit_the_rows_is_a_warning(rows: Path):
@@ -367,7 +351,7 @@ def test_rows_that_are_no_gold_are_one_line(content: Any, words: str):
     assert words in one_line(evaluate("rows.parquet", responses()))
 
 
-def small_world(folder: str, greedy: Mapping[int, Decomposition], count: int = 50, good: int = 25) -> str:
+def small_world(folder: str, greedy: Mapping[int, Decomposition], count: int = 50, good: int = 25) -> None:
     """Responses as `small_world.evaluate` leaves them: `good` of the sampled ones are right."""
     Path(folder).mkdir()
     for how in ("sampled", "greedy"):
@@ -377,7 +361,6 @@ def small_world(folder: str, greedy: Mapping[int, Decomposition], count: int = 5
             texts = [right] if how == "greedy" else [reply(ONE) if number < good else NONSENSE] * 2
             lines.append(json.dumps({"id": row_id(number), "responses": texts}) + "\n")
         Path(folder, f"{how}.jsonl").write_text("".join(lines))
-    return folder
 
 
 def row_id(number: int) -> str:
@@ -387,11 +370,7 @@ def row_id(number: int) -> str:
 
 @pytest.fixture
 def small_world_rows(tmp_path: Path) -> Path:
-    file = rows_file(tmp_path / "val.parquet", range(60), [ONE] * 60)
-    made = pq.read_table(file).to_pylist()
-    renamed = [row | {"id": row_id(number)} for number, row in enumerate(made)]
-    pq.write_table(pa.Table.from_pylist(renamed), file)
-    return file
+    return rows_file(tmp_path / "val.parquet", range(60), [ONE] * 60, row_id)
 
 
 WRONG = Decomposition(("Delete",), ("cat",), ())
@@ -407,14 +386,12 @@ WRONG = Decomposition(("Delete",), ("cat",), ())
 def test_the_quickstart_gets_before_after_rise_and_its_controls(
     small_world_rows: Path, no_learning: Any, shuffled: Any, wanted: list[str], capsys: pytest.CaptureFixture[str]
 ):
-    folders = {
-        "before": small_world("before", {0: WRONG}),
-        "after": small_world("after", {}, good=50),
-        "no-learning": small_world("no-learning", no_learning, good=26),
-        "shuffled": small_world("shuffled", shuffled),
-    }
-    arguments = [f"--{name}={folder}" for name, folder in folders.items()]
-    assert main([f"--rows={small_world_rows}", *arguments, "--out=report.txt"]) == 0
+    small_world("before", {0: WRONG})
+    small_world("after", {}, good=50)
+    small_world("no-learning", no_learning, good=26)
+    small_world("shuffled", shuffled)
+    folders = [f"--{name}={name}" for name in ("before", "after", "no-learning", "shuffled")]
+    assert main([f"--rows={small_world_rows}", *folders, "--out=report.txt"]) == 0
     printed = capsys.readouterr().out
     assert "on 50 rows" in printed
     assert "0.50 [0.36, 0.64]   1.00 [1.00, 1.00]   +0.50 [+0.36, +0.64]" in printed

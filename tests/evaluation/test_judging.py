@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,33 +48,32 @@ def test_a_judgement_says_what_was_judged_by_whom_and_what_came(tmp_path: Path):
     assert [Judgement.from_dict(record) for record in records(tmp_path)] == [judgement]
 
 
-def test_a_second_run_asks_nothing_and_writes_nothing(tmp_path: Path):
+def test_what_is_known_is_not_asked_again_and_more_samples_ask_for_the_new_ones(tmp_path: Path):
     judge, asked = fake(GOOD)
     pairs = [pair(tmp_path, id) for id in ("lamp", "sofa", "cat")]
-    first = run(judge, tmp_path, pairs, samples=2)
-    second = run(judge, tmp_path, pairs, samples=2)
-    assert len(asked) == 6
+    first, second = (run(judge, tmp_path, pairs, samples=2) for _ in range(2))
+    assert len(asked) == len(records(tmp_path)) == 6
     assert sorted(map(repr, first)) == sorted(map(repr, second))
-    assert len(records(tmp_path)) == 6
-
-
-def test_more_samples_ask_only_for_the_new_ones(tmp_path: Path):
-    judge, asked = fake(GOOD)
-    run(judge, tmp_path, [pair(tmp_path)], samples=2)
-    assert len(run(judge, tmp_path, [pair(tmp_path)], samples=5)) == 5
-    assert sorted(sample for _, sample, _ in asked) == [0, 1, 2, 3, 4]
+    assert len(run(judge, tmp_path, pairs[:1], samples=5)) == 5
+    assert [sample for _, sample, _ in asked[6:]] == [2, 3, 4]
 
 
 def test_another_judge_request_rubric_or_image_is_another_question(tmp_path: Path):
     judge, asked = fake(GOOD)
     first = pair(tmp_path)
-    run(judge, tmp_path, [first])
-    run(judge, tmp_path, [first._replace(item=item(tmp_path, request="remove the sofa"))])
-    run(judge, tmp_path, [first._replace(edited=image(tmp_path, "else", (1, 2, 3)))])
-    assert len(asked) == 3
-    run(replace(judge, rubric_sha256="another"), tmp_path, [first])
-    run(replace(judge, name="another"), tmp_path, [first])
-    assert len(asked) == 5
+    assert isinstance(first.edited, Path)
+    for known, one, wanted in (
+        (judge, first, 1),
+        (judge, first._replace(item=item(tmp_path, request="remove the sofa")), 2),
+        (judge, first._replace(edited=image(tmp_path, "else", (1, 2, 3))), 3),
+        (replace(judge, rubric_sha256="another"), first, 4),
+        (replace(judge, name="another"), first, 5),
+        (judge, first, 5),
+    ):
+        run(known, tmp_path, [one])
+        assert len(asked) == wanted
+    # a trace inside a PNG makes no other picture of it
+    first.edited.write_bytes(png_bytes(Image.open(first.edited).copy(), '{"seed": 7}'))
     run(judge, tmp_path, [first])
     assert len(asked) == 5
 
@@ -91,16 +90,6 @@ def test_an_equal_question_of_another_system_is_asked_once_also_at_the_same_time
         assert {judgement.system: judgement.total for judgement in judgements} == {one.system: 9 for one in pairs}
     assert len(asked) == 1
     assert sorted(record["prompt_tokens"] for record in records(tmp_path)) == [0] * 7 + [700]
-
-
-def test_a_trace_inside_a_png_makes_no_other_picture(tmp_path: Path):
-    judge, asked = fake(GOOD)
-    first = pair(tmp_path)
-    run(judge, tmp_path, [first])
-    assert isinstance(first.edited, Path)
-    first.edited.write_bytes(png_bytes(Image.open(first.edited).copy(), '{"seed": 7}'))
-    run(judge, tmp_path, [first])
-    assert len(asked) == 1
 
 
 def test_a_pixel_does_make_another_picture():
@@ -132,6 +121,11 @@ def test_what_stays_unscored_gets_all_attempts_anew_only_where_that_is_wanted(
         assert [attempt for _, _, attempt in asked] == attempts
         assert (judgement.score, judgement.kind) == (None, kind)
     assert tokens(tmp_path) == 9 * 705
+    # and once for equal questions
+    both = [pair(tmp_path), pair(tmp_path)._replace(system="sdxl")]
+    judge, asked = fake(reply, attempts=3)
+    assert len(run(judge, tmp_path, both, retry_unscored=True)) == 2
+    assert len(asked) == 3
 
 
 def test_another_chance_is_given_to_nothing_that_has_a_score_and_counts_in_later_runs(tmp_path: Path):
@@ -144,15 +138,6 @@ def test_another_chance_is_given_to_nothing_that_has_a_score_and_counts_in_later
         assert {judgement.item: judgement.total for judgement in judgements} == {"lamp": 9, "sofa": 3, "cat": 9}
 
 
-def test_another_chance_is_given_once_to_equal_questions(tmp_path: Path):
-    both = [pair(tmp_path), pair(tmp_path)._replace(system="sdxl")]
-    run(fake(BAD, attempts=2)[0], tmp_path, both)
-    judge, asked = fake(BAD, attempts=2)
-    assert len(run(judge, tmp_path, both, retry_unscored=True)) == 2
-    assert len(asked) == 2
-    assert tokens(tmp_path) == 4 * 705
-
-
 @pytest.mark.parametrize("retry", [False, True])
 def test_bad_replies_before_a_kill_count_after_it_unless_all_attempts_are_made_anew(retry: bool, tmp_path: Path):
     with pytest.raises(Killed):
@@ -163,23 +148,23 @@ def test_bad_replies_before_a_kill_count_after_it_unless_all_attempts_are_made_a
     assert tokens(tmp_path) == (1 + len(asked)) * 705
 
 
-def test_what_a_content_filter_stopped_is_not_asked_again(tmp_path: Path):
-    judge, asked = fake(RequestRejected("content filter", filtered=True))
-    for _ in range(2):
-        (judgement,) = run(judge, tmp_path, [pair(tmp_path)])
-        assert judgement.unscored == "refusal: content filter"
-    assert len(asked) == 1
-
-
-@pytest.mark.parametrize("error", [TransientError("127.0.0.1: HTTP 503"), RequestRejected("127.0.0.1: too long")])
-def test_a_request_without_an_answer_leaves_it_unscored_until_the_next_run(error: ChatError, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("error", "unscored", "asked_again"),
+    [
+        (TransientError("127.0.0.1: HTTP 503"), "http: 127.0.0.1: HTTP 503", True),
+        (RequestRejected("127.0.0.1: too long"), "http: 127.0.0.1: too long", True),
+        (RequestRejected("content filter", filtered=True), "refusal: content filter", False),
+    ],
+)
+def test_a_request_without_an_answer_is_asked_again_in_the_next_run_unless_a_filter_stopped_it(
+    error: ChatError, unscored: str, asked_again: bool, tmp_path: Path
+):
     judge, asked = fake(error)
     (judgement,) = run(judge, tmp_path, [pair(tmp_path)])
-    assert (judgement.score, judgement.unscored) == (None, f"http: {error}")
-    assert len(asked) == 1
-    (judgement,) = run(fake(GOOD)[0], tmp_path, [pair(tmp_path)])
-    assert judgement.total == 9
-    assert [record["unscored"][:5] for record in records(tmp_path)] == ["http:", ""]
+    assert (judgement.score, judgement.unscored, len(asked)) == (None, unscored, 1)
+    judge, asked = fake(GOOD)
+    (judgement,) = run(judge, tmp_path, [pair(tmp_path)])
+    assert (judgement.total, len(asked)) == ((9, 1) if asked_again else (None, 0))
 
 
 def test_a_wrong_key_ends_the_run_with_one_line(tmp_path: Path):
@@ -198,12 +183,8 @@ def test_a_dead_server_ends_the_run_and_what_was_judged_is_kept(tmp_path: Path):
     # others were in the queue when the last failure was noticed
     assert 0 <= len(asked) - 2 - MAX_FAILURES_IN_A_ROW <= in_the_queue(jobs=1)
     assert len([record for record in records(tmp_path) if record["score"]]) == 2
-
-
-def test_failures_between_good_answers_end_nothing(tmp_path: Path):
-    judge, _ = fake(*[TransientError("x"), GOOD] * 40)
-    pairs = [pair(tmp_path, f"lamp-{number}") for number in range(80)]
-    assert len(run(judge, tmp_path, pairs, jobs=1)) == 80
+    # failures between good answers end nothing
+    assert len(run(fake(*[TransientError("x"), GOOD] * 49)[0], tmp_path, pairs, jobs=1)) == 100
 
 
 def test_a_run_that_ends_early_waits_for_no_further_attempt(tmp_path: Path):
@@ -296,28 +277,24 @@ def test_pairs_are_read_as_they_are_needed(tmp_path: Path):
 
 
 def test_requests_and_decoded_photos_are_bounded_and_a_pair_is_prepared_once(tmp_path: Path):
-    counts: dict[str, list[int]] = {"asking": [0], "preparing": [0]}
+    under_way, asking, preparing = Counter[str](), [], []
 
-    def counted(what: str) -> Callable[[Case], Case]:
-        def count(case: Case) -> Case:
-            counts[what].append(counts[what][0] + 1)
-            counts[what][0] += 1
-            time.sleep(0.01)
-            counts[what][0] -= 1
-            return case
+    def counted(what: str, seen: list[int], case: Case) -> Case:
+        under_way[what] += 1
+        seen.append(under_way[what])
+        time.sleep(0.01)
+        under_way[what] -= 1
+        return case
 
-        return count
-
-    judge, _ = fake(lambda case: (counted("asking")(case), GOOD)[1])
-    judge = replace(judge, prepare=counted("preparing"))
+    judge, _ = fake(lambda case: (counted("asking", asking, case), GOOD)[1])
+    judge = replace(judge, prepare=lambda case: counted("preparing", preparing, case))
     pairs = [pair(tmp_path, f"lamp-{number}") for number in range(40)]
     run(judge, tmp_path, pairs, samples=2, jobs=12)
-    asking, preparing = counts["asking"][1:], counts["preparing"][1:]
     assert (len(asking), len(preparing)) == (80, 40)
     assert max(asking) <= 12
     assert max(preparing) <= PREPARING
     run(judge, tmp_path, pairs, samples=2, jobs=12)
-    assert len(counts["preparing"]) == 41
+    assert len(preparing) == 40
 
 
 def judgement(**changes: object) -> Judgement:
