@@ -128,12 +128,7 @@ class GeminiChat(Chat):
             max_output_tokens=request.max_tokens + THOUGHT_TOKENS,
             **form if request.schema else {},
         )
-        return self._completion(self._client.generate(self.model, contents, config))
-
-    def close(self) -> None:
-        self._client.close()
-
-    def _completion(self, response: Any) -> Completion:
+        response = self._client.generate(self.model, contents, config)
         blocked = _name(getattr(response.prompt_feedback, "block_reason", None))
         if blocked:
             raise RequestRejected(f"{self.name} blocked the request: {blocked}", filtered=True)
@@ -152,6 +147,9 @@ class GeminiChat(Chat):
             completion_tokens=sum(count or 0 for count in written) if any(written) else None,
         )
 
+    def close(self) -> None:
+        self._client.close()
+
 
 def _contents(request: ChatRequest) -> tuple[list[Any], str]:
     """The turns in Google's form, and what the system turns say."""
@@ -160,23 +158,21 @@ def _contents(request: ChatRequest) -> tuple[list[Any], str]:
     from ier1_plugin.task.images import png_bytes
 
     files = iter([image if isinstance(image, bytes) else png_bytes(image) for image in request.images])
-
-    def part(value: dict[str, Any]) -> Any:
-        if value["type"] == "text":
-            return types.Part.from_text(text=value["text"])
-        data = next(files)
-        kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
-        return types.Part.from_bytes(data=data, mime_type=kind)
-
     contents, system = [], []
     for turn in request.messages:
         content = turn["content"]
         if turn["role"] == "system":
             system.append(content)
             continue
-        values = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        role = "model" if turn["role"] == "assistant" else "user"
-        contents.append(types.Content(role=role, parts=[part(value) for value in values]))
+        parts = []
+        for value in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            if value["type"] == "text":
+                parts.append(types.Part.from_text(text=value["text"]))
+            else:
+                data = next(files)
+                kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+                parts.append(types.Part.from_bytes(data=data, mime_type=kind))
+        contents.append(types.Content(role="model" if turn["role"] == "assistant" else "user", parts=parts))
     return contents, "\n\n".join(system)
 
 

@@ -16,8 +16,8 @@ _WRAPPED = re.compile(r"```\w*\s(.*?)```|\$*\\boxed\s*\{(.*)\}\$*", re.DOTALL)
 def json_in_reply(text: str) -> Any:
     """The one JSON value that the reply consists of.
 
-    Dropped are reasoning up to the last `</think>`, and one Markdown fence or one \\boxed{} around the value. Nothing is
-    repaired. ValueError: the reply is empty, holds anything else, or names a key of an object twice.
+    Dropped are reasoning up to the last `</think>`, and one Markdown fence or one \\boxed{} around the value. Nothing
+    is repaired. ValueError: the reply is empty, holds anything else, or names a key of an object twice.
     """
     whole = text.strip()
     # the mark may stand in a string of the JSON itself

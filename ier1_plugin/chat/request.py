@@ -1,9 +1,4 @@
-"""What a vision-language model is asked and what it answers, whatever runs it.
-
-chat = make_chat("openai:http://127.0.0.1:8000/v1#decomposer")
-chat(ChatRequest(messages("remove the lamp"), (photo,)))
--> Completion(text='<think> It goes. </think>\\n<action>["Delete"]</action> ...', model="decomposer", ...)
-"""
+"""What a vision-language model is asked and what it answers, whatever runs it."""
 
 from __future__ import annotations
 
@@ -86,7 +81,7 @@ class Completion:
 
 
 class Chat(Protocol):
-    """A model that answers requests, from several threads at once. A class that inherits from this gets the defaults."""
+    """A model that answers requests, from several threads at once. Classes that inherit from it get the defaults."""
 
     name: str = "chat"
     """Such as "openai:gpt-4o" or "local:checkpoints/decomposer"; holds no password."""

@@ -102,9 +102,22 @@ class OpenAIChat(Chat):
         self._warn = on_warning
 
     def __call__(self, request: ChatRequest, /) -> Completion:
+        from ier1_plugin.task.images import data_url, png_bytes
+
+        files = (image if isinstance(image, bytes) else png_bytes(image) for image in request.images)
+        messages = []
+        for turn in request.messages:
+            if isinstance(turn["content"], str):
+                messages.append(turn)
+                continue
+            content = list(turn["content"])
+            for place, part in enumerate(content):
+                if part["type"] == "image":
+                    content[place] = {"type": "image_url", "image_url": {"url": data_url(next(files))}}
+            messages.append(turn | {"content": content})
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": _messages(request),
+            "messages": messages,
             "temperature": request.temperature,
             "seed": request.seed,
             "max_completion_tokens": request.max_tokens,
@@ -115,7 +128,7 @@ class OpenAIChat(Chat):
         return self._retries(lambda: self._complete(body, request))
 
     def close(self) -> None:
-        """No further attempts: whoever waits for one gets a TransientError. Requests under way still get their answer."""
+        """No further attempts: whoever waits for one gets a TransientError. Requests under way still get an answer."""
         self._retries.close()
 
     def _complete(self, wanted: dict[str, Any], request: ChatRequest) -> Completion:
@@ -128,9 +141,14 @@ class OpenAIChat(Chat):
             if "max_completion_tokens" in given_up and "max_tokens" not in given_up:
                 body["max_tokens"] = request.max_tokens
             if request.schema and "response_format" in given_up:
-                body["messages"] = _with_schema(wanted["messages"], request.schema)
+                # the last turn ends with the schema in words
+                *before, last = wanted["messages"]
+                text = last["content"]
+                content = [{"type": "text", "text": text}] if isinstance(text, str) else text
+                form = {"type": "text", "text": render("schema", schema=json.dumps(request.schema))}
+                body["messages"] = [*before, last | {"content": [*content, form]}]
             try:
-                # completions.create would take the messages apart and put them together again, half the work of a request
+                # completions.create would take the messages apart and put them together again: half of all the work
                 reply = self._client.post("/chat/completions", body=body, cast_to=str)
                 break
             except openai.APIStatusError as error:
@@ -165,7 +183,7 @@ class OpenAIChat(Chat):
 
 
 class Retries:
-    """The retry policy of all clients: a TransientError is waited out, longer each time, until there were `attempts`."""
+    """The retry policy of all clients: a TransientError is waited out, longer each time, for `attempts` attempts."""
 
     def __init__(self, attempts: int, backoff: float, on_warning: Callable[[str], None]) -> None:
         """`backoff`: longest wait in seconds before the second attempt, doubled for each further one."""
@@ -295,31 +313,6 @@ def without_password(text: str) -> str:
 def clean_text(text: Any) -> str:
     """A model's text without the lone surrogates that no UTF-8 can carry."""
     return str(text or "").encode("utf-8", "replace").decode("utf-8")
-
-
-def _messages(request: ChatRequest) -> list[dict[str, Any]]:
-    """In OpenAI's form, with the images in their places."""
-    from ier1_plugin.task.images import data_url, png_bytes
-
-    files = (image if isinstance(image, bytes) else png_bytes(image) for image in request.images)
-
-    def part(value: dict[str, Any]) -> dict[str, Any]:
-        if value["type"] != "image":
-            return value
-        return {"type": "image_url", "image_url": {"url": data_url(next(files))}}
-
-    return [
-        turn if isinstance(turn["content"], str) else turn | {"content": [part(value) for value in turn["content"]]}
-        for turn in request.messages
-    ]
-
-
-def _with_schema(messages: list[dict[str, Any]], schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """The last turn ends with the schema in words."""
-    *before, last = messages
-    text = [{"type": "text", "text": last["content"]}] if isinstance(last["content"], str) else last["content"]
-    words = {"type": "text", "text": render("schema", schema=json.dumps(schema))}
-    return [*before, last | {"content": [*text, words]}]
 
 
 def _completion(reply: dict[str, Any]) -> Completion:

@@ -24,25 +24,18 @@ def define_missing_schemas(torch: Any) -> None:
     if torchvision is None or not torchvision.submodule_search_locations:
         return
     compiled = PathFinder.find_spec("_C", list(torchvision.submodule_search_locations))
-    if compiled is None or not _loads(torch, str(compiled.origin)):
-        _define(torch)
-
-
-HOOKS: dict[str, Callable[[ModuleType], None]] = {"torch": define_missing_schemas}
-
-
-def _loads(torch: Any, library: str) -> bool:
-    try:
-        torch.ops.load_library(library)
-    except OSError:
-        return False
-    return True
-
-
-def _define(torch: Any) -> None:
+    if compiled is not None:
+        try:
+            torch.ops.load_library(str(compiled.origin))
+            return
+        except OSError:
+            pass
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name in OPERATORS:
         if not hasattr(torch.ops.torchvision, name):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     # schemas live as long as the object
     _libraries.append(library)
+
+
+HOOKS: dict[str, Callable[[ModuleType], None]] = {"torch": define_missing_schemas}

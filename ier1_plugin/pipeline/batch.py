@@ -207,14 +207,38 @@ class Worker:
         self._closed = False
 
     def __call__(self, item: Item) -> Outcome:
+        batch = self._batch
+
+        def on_warning(line: str) -> None:
+            log(f"{item.id}: {line}")
+
         try:
-            self._process(item)
+            plan = batch.folder.plan(item)
+            if plan and self._phase == PLAN:
+                return Outcome(item.name)
+            photo = open_image(item.image)
+            if plan is None and batch.method == ORIGINAL:
+                plan = ImageEditR1(None, None, None, on_warning).plan(photo, item.request, ORIGINAL)
+            elif plan is None:
+                with self._making_agents:
+                    self._check_open()
+                    if self._agents is None:
+                        decomposer, sequencer = batch.make_agents()
+                        self._agents = decomposer and as_agent(decomposer), sequencer and as_agent(sequencer)
+                plan = ImageEditR1(*self._agents, None, on_warning).plan(photo, item.request, batch.method)
+                batch.folder.keep_plan(item, plan)
+            if self._phase != PLAN:
+                chain = ImageEditR1(None, None, self._editor, on_warning)
+                with self._editing:
+                    self._check_open()
+                    result = chain.edit(photo, plan, mode=batch.mode, seed=batch.seed, item=item.id)
+                batch.folder.keep_result(item, result)
         except (ChatError, *ITEM_ERRORS) as error:
             hopeless = self._closed or not isinstance(error, ITEM_ERRORS)
             # an item that was cut short stays open for the next run
             if not hopeless:
                 stage = EDIT if isinstance(error, EditError) else PLAN
-                self._batch.folder.keep_error(item, stage, one_line(error))
+                batch.folder.keep_error(item, stage, one_line(error))
             own_fault = isinstance(error, (ImageError, PlanError, RequestRejected))
             return Outcome(item.name, one_line(error), hopeless, own_fault)
         return Outcome(item.name)
@@ -225,33 +249,6 @@ class Worker:
         for agent in self._agents or ():
             if agent:
                 agent.close()
-
-    def _process(self, item: Item) -> None:
-        batch = self._batch
-
-        def on_warning(line: str) -> None:
-            log(f"{item.id}: {line}")
-
-        plan = batch.folder.plan(item)
-        if plan and self._phase == PLAN:
-            return
-        photo = open_image(item.image)
-        if plan is None and batch.method == ORIGINAL:
-            plan = ImageEditR1(None, None, None, on_warning).plan(photo, item.request, ORIGINAL)
-        elif plan is None:
-            with self._making_agents:
-                self._check_open()
-                if self._agents is None:
-                    decomposer, sequencer = batch.make_agents()
-                    self._agents = decomposer and as_agent(decomposer), sequencer and as_agent(sequencer)
-            plan = ImageEditR1(*self._agents, None, on_warning).plan(photo, item.request, batch.method)
-            batch.folder.keep_plan(item, plan)
-        if self._phase != PLAN:
-            chain = ImageEditR1(None, None, self._editor, on_warning)
-            with self._editing:
-                self._check_open()
-                result = chain.edit(photo, plan, mode=batch.mode, seed=batch.seed, item=item.id)
-            batch.folder.keep_result(item, result)
 
     def _check_open(self) -> None:
         if self._closed:

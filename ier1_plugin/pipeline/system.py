@@ -59,42 +59,33 @@ def _names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _option(default: Any, help: str) -> Any:
+    """A field with the help of its option."""
+    return field(default=default, metadata={HELP: help})
+
+
 @dataclass(frozen=True)
 class System:
     """The settings; each is a key of a YAML file and an option of `ier1 edit` and `ier1 batch`."""
 
-    name: str = field(default="", metadata={HELP: "what tables call this system"})
-    decomposer: str = field(
-        default="", metadata={HELP: "openai:BASE_URL#MODEL, openai:MODEL, gemini:MODEL or local:FOLDER"}
-    )
-    sequencer: str = field(
-        default=BASE,
-        metadata={
-            HELP: "as the decomposer; or rule: no model; or base (default): the model that a local decomposer "
-            "was trained from, or, behind a server, the decomposer itself"
-        },
+    name: str = _option("", "what tables call this system")
+    decomposer: str = _option("", "openai:BASE_URL#MODEL, openai:MODEL, gemini:MODEL or local:FOLDER")
+    sequencer: str = _option(
+        BASE,
+        "as the decomposer; or rule: no model; or base (default): the model that a local decomposer "
+        "was trained from, or, behind a server, the decomposer itself",
     )
     sequencer_sees: tuple[str, ...] = field(
         default=(), metadata={HELP: "image,request: what the sequencer sees beside the decomposition", PARSE: _names}
     )
-    constrain: bool = field(
-        default=False, metadata={HELP: "hold an untrained model to the form of its answer by a JSON schema"}
-    )
-    min_pixels: int | None = field(
-        default=None, metadata={HELP: "fewest pixels of the image that the agents see (default: 3136)"}
-    )
-    max_pixels: int | None = field(
-        default=None, metadata={HELP: "most pixels of the image that the agents see (default: 1003520)"}
-    )
-    timeout: float = field(default=120.0, metadata={HELP: "seconds that a request to an agent may take (default: 120)"})
-    editor: str = field(default="", metadata={HELP: "an editor; `ier1 models` lists them"})
-    steps: int | None = field(default=None, metadata={HELP: "denoising steps (default: what the editor's authors say)"})
-    guidance: float | None = field(
-        default=None, metadata={HELP: "guidance scale (default: what the editor's authors say)"}
-    )
-    offload: str | None = field(
-        default=None, metadata={HELP: "none (default), model or group: what the editor keeps off the GPU"}
-    )
+    constrain: bool = _option(False, "hold an untrained model to the form of its answer by a JSON schema")
+    min_pixels: int | None = _option(None, "fewest pixels of the image that the agents see (default: 3136)")
+    max_pixels: int | None = _option(None, "most pixels of the image that the agents see (default: 1003520)")
+    timeout: float = _option(120.0, "seconds that a request to an agent may take (default: 120)")
+    editor: str = _option("", "an editor; `ier1 models` lists them")
+    steps: int | None = _option(None, "denoising steps (default: what the editor's authors say)")
+    guidance: float | None = _option(None, "guidance scale (default: what the editor's authors say)")
+    offload: str | None = _option(None, "none (default), model or group: what the editor keeps off the GPU")
     load_kwargs: dict[str, Any] = field(
         default_factory=dict, metadata={HELP: "JSON: further arguments for loading the editor", PARSE: _json}
     )
@@ -104,13 +95,9 @@ class System:
     editor_settings: dict[str, Any] = field(
         default_factory=dict, metadata={HELP: "JSON: other settings of the editor, such as its model", PARSE: _json}
     )
-    mode: str = field(
-        default=SINGLE_TURN, metadata={HELP: "single-turn: all sub-requests at once (default); or multi-turn"}
-    )
-    method: str = field(
-        default=CHAIN, metadata={HELP: "imageedit-r1 (default); or original: the request as it is, without agents"}
-    )
-    seed: int = field(default=0, metadata={HELP: "of the editor's noise (default: 0)"})
+    mode: str = _option(SINGLE_TURN, "single-turn: all sub-requests at once (default); or multi-turn")
+    method: str = _option(CHAIN, "imageedit-r1 (default); or original: the request as it is, without agents")
+    seed: int = _option(0, "of the editor's noise (default: 0)")
 
     @classmethod
     def read(cls, file: str | Path, **changes: Any) -> System:
@@ -160,7 +147,20 @@ class System:
         decomposer = Agent(chat.name, partial(decompose, chat=chat, constrain=self.constrain), chat.close)
         if self.sequencer == RULE:
             return decomposer, as_agent(rule)
-        spec = _base_of(chat, self.decomposer) if self.sequencer == BASE else self.sequencer
+        spec, facts = self.sequencer, chat.facts
+        if spec == BASE:
+            # the model that the decomposer was trained from, where its folder says so
+            spec = self.decomposer
+            if facts and facts.base_hub_id:
+                spec = f"{LOCAL}{facts.base_hub_id}"
+            elif facts and facts.base_model:
+                base = Path(os.path.normpath(Path(spec.removeprefix(LOCAL), facts.base_model)))
+                if not base.is_dir():
+                    raise SettingsError(
+                        f"{base}, from which {spec} was trained, is not there to order the edits; name another "
+                        f"--sequencer, or {RULE}, which needs no model"
+                    )
+                spec = f"{LOCAL}{base}"
         other = chat if spec == self.decomposer else self._chat(spec, on_warning)
         order = partial(sequence, chat=other, sees=self.sequencer_sees, constrain=self.constrain)
         return decomposer, Agent(other.name, order, other.close)
@@ -195,22 +195,6 @@ def run_settings(system: System, fingerprint: Callable[[Path], str] = fingerprin
     local = {name: Path(kept[name].removeprefix(LOCAL)) for name in AGENTS if kept[name].startswith(LOCAL)}
     weights = {f"{name}_sha256": fingerprint(folder) for name, folder in local.items() if folder.is_dir()}
     return kept | named | weights | {"imageedit_r1": __version__}
-
-
-def _base_of(chat: Chat, decomposer: str) -> str:
-    """The model that the decomposer was trained from, where its folder says so, else the decomposer's own model."""
-    facts = chat.facts
-    if not facts or not facts.base_model:
-        return decomposer
-    if facts.base_hub_id:
-        return f"{LOCAL}{facts.base_hub_id}"
-    base = Path(os.path.normpath(Path(decomposer.removeprefix(LOCAL), facts.base_model)))
-    if not base.is_dir():
-        raise SettingsError(
-            f"{base}, from which {decomposer} was trained, is not there to order the edits; name another --sequencer, "
-            f"or {RULE}, which needs no model"
-        )
-    return f"{LOCAL}{base}"
 
 
 def shipped(kind: str) -> dict[str, Path]:

@@ -39,7 +39,15 @@ def read_trace(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise PlanError(f"{path} can't be read: {error.strerror or error}") from None
     try:
-        values = json.loads(_png_text(data) if data.startswith(b"\x89PNG") else data.decode("utf-8"))
+        if data.startswith(b"\x89PNG"):
+            with Image.open(BytesIO(data)) as image:
+                image.load()
+                text = getattr(image, "text", {}).get(TEXT_KEY)
+            if text is None:
+                raise ValueError("it is a PNG that this program did not make")
+        else:
+            text = data.decode("utf-8")
+        values = json.loads(text)
     except (ValueError, OSError, SyntaxError, RecursionError) as error:
         raise PlanError(f"{path} holds no plan: {error}") from None
     if not isinstance(values, dict):
@@ -54,12 +62,3 @@ def read_plan(path: Path) -> Plan:
         return Plan.from_dict(values)
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from None
-
-
-def _png_text(data: bytes) -> str:
-    with Image.open(BytesIO(data)) as image:
-        image.load()
-        text = getattr(image, "text", {}).get(TEXT_KEY)
-    if text is None:
-        raise ValueError("it is a PNG that this program did not make")
-    return text
