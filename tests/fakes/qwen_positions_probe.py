@@ -1,6 +1,6 @@
 """Does Qwen-Image-Edit's text encoder see where the image stands? Run by the tests of the repair, in any environment.
 
-    python tests/qwen_positions_probe.py FOLDER
+    python tests/fakes/qwen_positions_probe.py FOLDER
     {"transformers": "5.23.0", "needed": true, "before": 0.83, "after": 0.0, "offloaded": 0.0, "edits_differ": true}
 
 before, after, offloaded: largest difference of the prompt's embedding from the one that the processor's whole output
