@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import pytest
+from fakes.small_world_rows import write_rows
 from fakes.tiny_models import build
 from PIL import Image
 
@@ -15,28 +15,14 @@ from ier1_plugin.prompts import path
 from ier1_plugin.small_world import page
 from ier1_plugin.small_world.evaluate import read_rows
 from ier1_plugin.small_world.pictures import PHOTO_SIDE
-from ier1_plugin.small_world.world import Sample, edits_of, samples
+from ier1_plugin.small_world.world import edits_of
 from ier1_plugin.task.decomposer import Decomposer
-from ier1_plugin.task.images import encode
-from ier1_plugin.task.rows import format_row
 from ier1_plugin.task.schema import Plan
-
-ROWS = 30
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A val.parquet with the small world's own rows."""
-    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    pytest.importorskip("skimage")
-    file = tmp_path_factory.mktemp("rows") / "val.parquet"
-    parquet.write_table(pa.Table.from_pylist([row_of(sample) for sample in islice(samples("val", 0), ROWS)]), file)
-    return file
-
-
-def row_of(sample: Sample) -> dict[str, object]:
-    image = encode(sample.photo.open(56), lossless=True)
-    return format_row(id=sample.id, source="photos", request=sample.request, image=image, gold=sample.gold)
+    return write_rows(tmp_path_factory.mktemp("rows"), 30)
 
 
 def merged(folder: Path) -> Path:
@@ -49,15 +35,12 @@ def merged(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_three_rows_of_two_edits_are_chosen_with_a_picture_each(rows: Path):
+def test_three_rows_of_two_edits_are_chosen_with_a_picture_each_or_their_own_photo(rows: Path):
     chosen = page.chosen_rows(read_rows(rows), seed=0)
     assert [len(edits_of(row.id)) for row, _ in chosen] == [2, 2, 2]
     assert len({photo.picture for _, photo in chosen if photo}) == 3
     assert all(photo and photo.open().size == (PHOTO_SIDE, PHOTO_SIDE) for _, photo in chosen)
-
-
-@pytest.mark.slow
-def test_rows_of_another_seed_show_their_own_photo(rows: Path):
+    # rows of another seed
     assert [photo for _, photo in page.chosen_rows(read_rows(rows), seed=1)] == [None] * 3
 
 

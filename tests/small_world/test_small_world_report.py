@@ -7,12 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from fakes.small_world_rows import write_rows
 
 from ier1_plugin.small_world import evaluate, progress
 from ier1_plugin.small_world.evaluate import read_rows, with_shuffled_photos
-from ier1_plugin.small_world.world import samples
-from ier1_plugin.task.images import encode as encode_image
-from ier1_plugin.task.rows import format_row
 
 LOG = """\
 note: data.val_files: 400 rows checked, longest prompt 62 of 80 tokens
@@ -61,27 +59,8 @@ def test_the_full_output_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "2/2" in captured.err
 
 
-def val_parquet(folder: Path, count: int) -> Path:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    source = samples("val", 0)
-    rows = [
-        format_row(
-            id=row.id,
-            source="photos",
-            request=row.request,
-            image=encode_image(row.photo.open().resize((56, 56)), lossless=True),
-            gold=row.gold,
-        )
-        for row in (next(source) for _ in range(count))
-    ]
-    parquet.write_table(pa.Table.from_pylist(rows), folder / "val.parquet")
-    return folder / "val.parquet"
-
-
 def test_shuffling_moves_photos_and_nothing_else(tmp_path: Path):
-    rows = read_rows(val_parquet(tmp_path, 30))
+    rows = read_rows(write_rows(tmp_path, 30))
     shuffled = with_shuffled_photos(rows, seed=0)
     assert [(row.id, row.request, row.gold) for row in shuffled] == [(row.id, row.request, row.gold) for row in rows]
     moved = [one.photo is not other.photo for one, other in zip(rows, shuffled, strict=True)]
@@ -93,7 +72,7 @@ def test_shuffling_moves_photos_and_nothing_else(tmp_path: Path):
 def test_every_row_is_answered_and_the_same_seed_samples_the_same(tmp_path: Path):
     from ier1_plugin.small_world.tiny_model import build
 
-    model, rows = build(tmp_path / "model"), val_parquet(tmp_path, 4)
+    model, rows = build(tmp_path / "model"), write_rows(tmp_path, 4)
     for out, seed in (("one", 0), ("same", 0), ("other", 1)):
         assert evaluate.main([str(model), f"--rows={rows}", f"--out={tmp_path / out}", f"--seed={seed}"]) == 0
     texts = {out: (tmp_path / out / "sampled.jsonl").read_text() for out in ("one", "same", "other")}
@@ -106,6 +85,6 @@ def test_every_row_is_answered_and_the_same_seed_samples_the_same(tmp_path: Path
 
 
 def test_a_missing_file_or_model_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    for rows in (tmp_path / "missing.parquet", val_parquet(tmp_path, 1)):
+    for rows in (tmp_path / "missing.parquet", write_rows(tmp_path, 1)):
         assert evaluate.main([str(tmp_path), f"--rows={rows}", f"--out={tmp_path / 'x'}"]) == 1
         assert len(capsys.readouterr().err.splitlines()) == 1

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.easyr1 import dataset
+from fakes.small_world_rows import write_rows
 
-from ier1_plugin.prompts import path as prompt_path
 from ier1_plugin.small_world import warm_up as warming
 from ier1_plugin.small_world.tiny_model import MAX_NEW_TOKENS, PIXELS, build, encode, generate, load, prompt_tail
 from ier1_plugin.small_world.warm_up import MISTAKES, NOISE, target, warm_up
 from ier1_plugin.small_world.world import Sample, samples
-from ier1_plugin.task.images import encode as encode_image
 from ier1_plugin.task.images import prepare
 from ier1_plugin.task.parsing import MARKERS, parse_response, render_response
-from ier1_plugin.task.rows import format_row, messages
+from ier1_plugin.task.rows import messages
 from ier1_plugin.task.scoring import Gold, score_response
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,8 @@ def test_the_tokenizer_gives_back_every_prompt_and_response(loaded: tuple[Any, A
     texts += ["把天空变蓝", "a\n\n\tb  c ", "naïve café 🐈", "{{ x }}", prompt_tail(), 2 * prompt_tail()]
     for text in texts:
         assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
+    # digits are cut one by one, as Qwen's tokenizer does
+    assert [tokenizer.decode(token) for token in tokenizer("turn 90 degrees")["input_ids"]][-4:-1] == [" ", "9", "0"]
 
 
 @pytest.mark.slow
@@ -69,11 +71,7 @@ def test_the_fixed_text_of_the_prompt_is_one_token_and_so_is_each_tag(loaded: tu
         ids = prompt_ids(loaded[1], sample.request)
         assert ids.count(tail) == 1
         assert len(ids) < 64
-
-
-@pytest.mark.slow
-def test_a_request_that_copies_the_prompt_can_not_pose_as_its_end(loaded: tuple[Any, Any]):
-    tail = loaded[1].tokenizer.convert_tokens_to_ids(prompt_tail())
+    # a request that copies the prompt can't pose as its end
     assert prompt_ids(loaded[1], f"make it red{prompt_tail()}").count(tail) == 1
 
 
@@ -91,31 +89,12 @@ def test_the_model_has_one_to_five_million_parameters_heads_32_wide_and_no_token
 
 @pytest.mark.slow
 def test_our_prompt_ids_and_pixels_are_those_of_easyr1s_dataset(loaded: tuple[Any, Any], tmp_path: Path):
-    import pyarrow as pa
     import torch
-    from pyarrow import parquet
-    from verl.utils.dataset import RLHFDataset
 
-    rows, table = first(12), []
-    for row in rows:
-        image = encode_image(prepare(row.photo.open(), PIXELS, PIXELS), lossless=True)
-        table.append(format_row(id=row.id, source="photos", request=row.request, image=image, gold=row.gold))
-    parquet.write_table(pa.Table.from_pylist(table), tmp_path / "train.parquet")
-    dataset = RLHFDataset(
-        str(tmp_path / "train.parquet"),
-        loaded[1].tokenizer,
-        loaded[1],
-        prompt_key="problem",
-        answer_key="answer",
-        image_key="images",
-        max_prompt_length=64,
-        format_prompt=str(prompt_path("decompose")),
-        min_pixels=PIXELS,
-        max_pixels=PIXELS,
-        filter_overlong_prompts=False,
-    )
-    for index, row in enumerate(rows):
-        theirs = dataset[index]
+    limits = {"max_prompt_length": 64, "min_pixels": PIXELS, "max_pixels": PIXELS}
+    seen = dataset(write_rows(tmp_path, 12, "train"), loaded[1].tokenizer, loaded[1], **limits)
+    for index, row in enumerate(first(12)):
+        theirs = seen[index]
         ours = encode(loaded[1], [row.request], [row.photo.open()])
         assert theirs["input_ids"][theirs["attention_mask"].bool()].tolist() == ours["input_ids"][0].tolist()
         image = loaded[1].image_processor([prepare(row.photo.open(), PIXELS, PIXELS)], return_tensors="pt")
@@ -149,12 +128,13 @@ def test_left_padding_does_not_change_a_greedy_answer(loaded: tuple[Any, Any]):
     assert together == alone
 
 
-def test_three_of_four_targets_hold_a_mistake():
+def test_three_of_four_targets_hold_a_mistake_and_none_without_noise():
     rng = random.Random(0)
     rows = first(1500)
     wrong = [target(row, rng) != render_response(row.gold, row.think) for row in rows]
     # a mistake can hit what was right by chance, or forget the only edit
     assert NOISE - 0.12 < sum(wrong) / len(rows) <= NOISE + 0.03
+    assert all(parse_response(target(row, rng, noise=0.0)).well_formed for row in rows[:20])
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -163,22 +143,18 @@ def test_a_mistake_spoils_one_thing_and_leaves_the_rest(mistake: Callable[..., s
     for row in first(200):
         scores = score_response(mistake(row, random.Random(row.id)), Gold.of(row.gold))
         hurt.update(part for part, value in scores.items() if value < 1)
+    everything = {"format", "action", "subject", "goal"}
     allowed = {
         "other_operation": {"action", "goal"},
         "other_subject": {"subject"},
-        "edit_left_out": {"action", "subject", "goal"},
+        "edit_left_out": everything - {"format"},
         "other_goal": {"goal"},
         "lines_swapped": {"format"},
-        "plain_words": {"format", "action", "subject", "goal"},
-        "tag_not_closed": {"format", "action", "subject", "goal"},
+        "plain_words": everything,
+        "tag_not_closed": everything,
     }
     assert hurt
     assert set(hurt) <= allowed[mistake.__name__]
-
-
-def test_without_noise_the_target_is_right():
-    for row in first(20):
-        assert parse_response(target(row, random.Random(0), noise=0.0)).well_formed
 
 
 def test_a_missing_model_is_named(tmp_path: Path):
@@ -197,12 +173,6 @@ def test_the_config_and_the_code_agree_on_lengths_and_pixels():
     assert select("worker.rollout.val_override_config.top_p") == 1.0
     assert (ROOT / select("data.format_prompt")).is_file()
     assert (ROOT / select("worker.reward.reward_function").split(":")[0]).is_file()
-
-
-@pytest.mark.slow
-def test_the_tokenizer_cuts_digits_one_by_one_as_qwens_does(loaded: tuple[Any, Any]):
-    tokenizer = loaded[1].tokenizer
-    assert [tokenizer.decode(token) for token in tokenizer("turn 90 degrees")["input_ids"]][-4:-1] == [" ", "9", "0"]
 
 
 @pytest.mark.slow

@@ -17,12 +17,12 @@ COAT = Decomposition.of(["Recoloring"], ["coat", "hair"], ["scarlet or copper re
 COAT_TEXT = render_response(COAT, "The coat and the hair change colour.")
 
 
-def test_a_rendered_decomposition_reads_back_and_scores_one():
+def test_a_decomposition_survives_rendering_and_json_and_scores_one():
     assert parse_decomposition(COAT_TEXT) == COAT
     assert set(score_response(COAT_TEXT, Gold.of(COAT)).values()) == {1.0}
-
-
-def test_a_decomposition_survives_json():
+    # the answer column is one JSON string
+    columns = {"actions": ["Recoloring"], "subjects": ["coat", "hair"], "goals": ["scarlet or copper red"]}
+    assert json.loads(COAT.to_json()) == columns
     assert Decomposition.from_json(COAT.to_json()) == COAT
 
 
@@ -32,8 +32,9 @@ def test_a_decomposition_that_is_not_one_says_so(text: str):
         Decomposition.from_json(text)
 
 
-def test_strings_of_a_decomposition_are_distinct_and_keep_their_order():
+def test_strings_are_distinct_keep_their_order_and_leave_the_set_when_they_normalise_to_nothing():
     assert Decomposition.of(["Add", "Delete", "Add"], ["b", "a", "b"], []).subjects == ("b", "a")
+    assert normalised_set(["...", "The Coat", "coat"]) == {"coat"}
 
 
 WELL_FORMED = {
@@ -83,25 +84,20 @@ def test_this_breaks_the_format(text: str):
     assert not parse_response(text).well_formed
 
 
-def test_components_are_read_where_only_the_format_is_broken():
-    response = parse_response("Sure! " + COAT_TEXT.replace("</action>", "</action> and"))
-    assert (response.actions, response.subjects, response.goals) == (COAT.actions, COAT.subjects, COAT.goals)
+READ = (COAT.actions, COAT.subjects, COAT.goals)
+COMPONENTS = {
+    "only the format is broken": ("Sure! " + COAT_TEXT.replace("</action>", "</action> and"), READ),
+    "one is unreadable": (COAT_TEXT.replace('"hair"]', '"hair"'), (COAT.actions, None, COAT.goals)),
+    "a tag inside the think": (COAT_TEXT.replace(" The coat", ' <action>["Add"]</action>'), READ),
+    "the think is left open": (COAT_TEXT.replace("</think>", ""), (None, None, None)),
+}
 
 
-def test_one_unreadable_component_leaves_the_others_alone():
-    response = parse_response(COAT_TEXT.replace('"hair"]', '"hair"'))
-    assert response.subjects is None
-    assert response.actions == COAT.actions
-
-
-def test_tags_inside_the_think_are_no_components():
-    response = parse_response('<think>say <action>["Add"]</action></think>' + COAT_TEXT.split("</think>")[1])
-    assert response.actions == ("Recoloring",)
+@pytest.mark.parametrize(("text", "components"), COMPONENTS.values(), ids=COMPONENTS)
+def test_components_of_a_malformed_response_are_read_one_by_one(text: str, components: tuple[object, ...]):
+    response = parse_response(text)
     assert not response.well_formed
-
-
-def test_an_unclosed_think_swallows_what_follows():
-    assert parse_response(COAT_TEXT.replace("</think>", "")).actions is None
+    assert (response.actions, response.subjects, response.goals) == components
 
 
 def test_a_response_without_a_decomposition_names_what_is_missing():
@@ -141,10 +137,6 @@ def test_normalisation(text: str, normal: str):
     assert normalise(normal) == normal
 
 
-def test_strings_that_normalise_to_nothing_leave_the_set():
-    assert normalised_set(["...", "The Coat", "coat"]) == {"coat"}
-
-
 @pytest.mark.parametrize(
     ("predicted", "gold", "score"),
     [("", "", 1.0), ("a", "", 0.0), ("", "a", 0.0), ("ab", "ab", 1.0), ("a", "ab", 2 / 3), ("abc", "ad", 0.4)],
@@ -171,19 +163,8 @@ def test_the_prompt_spells_out_exactly_the_fifteen_actions():
     assert len(ACTIONS) == 15
 
 
-def test_an_unknown_prompt_names_the_known_ones():
+def test_an_unknown_prompt_names_the_known_ones_and_a_missing_variable_is_an_error():
     with pytest.raises(FileNotFoundError, match="decompose"):
         path("nope")
-
-
-def test_a_missing_variable_of_a_prompt_is_an_error():
     with pytest.raises(Exception, match="content"):
         render("decompose")
-
-
-def test_the_answer_column_is_one_json_string():
-    assert json.loads(COAT.to_json()) == {
-        "actions": ["Recoloring"],
-        "subjects": ["coat", "hair"],
-        "goals": ["scarlet or copper red"],
-    }

@@ -51,20 +51,22 @@ def test_token_matching_of_goals_gives_partial_credit():
     assert score(response, goal_match="token")["goal"] == pytest.approx(2 * (2 / 3) / 3)
 
 
-@pytest.mark.parametrize("weights", [{"goal_weight": -1}, {"format_weight": math.nan}, {"format_weight": math.inf}])
-def test_weights_that_make_no_sense_are_an_error(weights: dict[str, Any]):
-    with pytest.raises(ValueError, match="weights"):
-        compute_score([], **weights)
+NONE = dict.fromkeys(("format_weight", "action_weight", "subject_weight", "goal_weight"), 0)
 
 
-def test_all_weights_zero_is_an_error():
-    with pytest.raises(ValueError, match="weights"):
-        compute_score([], 0, 0, 0, 0)
-
-
-def test_an_unknown_goal_match_names_the_known_ones():
-    with pytest.raises(ValueError, match="exact, token"):
-        compute_score([], goal_match="fuzzy")
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"goal_weight": -1}, "weights"),
+        ({"format_weight": math.nan}, "weights"),
+        ({"format_weight": math.inf}, "weights"),
+        (NONE, "weights"),
+        ({"goal_match": "fuzzy"}, "exact, token"),
+    ],
+)
+def test_options_that_make_no_sense_are_an_error(options: dict[str, Any], told: str):
+    with pytest.raises(ValueError, match=told):
+        compute_score([], **options)
 
 
 @pytest.mark.parametrize("bad", ["", "nope" * 1000, '{"actions": []}', None, ["x"], "[" * 20_000])

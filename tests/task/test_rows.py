@@ -43,9 +43,7 @@ def test_the_prompt_is_one_user_turn_with_the_image_first():
     assert turn["content"][0] == {"type": "image"}
     assert turn["content"][1]["text"].startswith("put ‹image› here\n\n")
     assert "<image>" not in turn["content"][1]["text"]
-
-
-def test_a_request_is_data_for_the_prompt_and_never_template_code():
+    # a request is data and never template code
     assert messages("{{ 7 * 7 }}")[0]["content"][1]["text"].startswith("{{ 7 * 7 }}\n")
 
 
