@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from fakes import tiny_models
+from fakes.easyr1 import ROOT, dataset, reward_manager
 from PIL import Image
 
-from ier1_plugin import prompts
 from ier1_plugin.task.images import encode, prepare
 from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.rows import format_row, messages
 from ier1_plugin.task.schema import Decomposition
 from ier1_plugin.training import cpu
 
-ROOT = Path(__file__).resolve().parents[2]
 REWARD = f"{ROOT}/reward_fns/decomposition.py:compute_score"
 MIN_PIXELS, MAX_PIXELS = 3136, 50176
 GOLD = Decomposition(("Recoloring",), ("coat", "hair"), ("scarlet or copper red",))
@@ -65,46 +64,25 @@ def seen_by_dataset(folder: Path, tokenizer: Any, processor: Any) -> list[dict[s
     """Each row as EasyR1's dataset hands it to training and to vLLM, next to our inference's prompt for the same."""
     import pyarrow as pa
     from pyarrow import parquet
-    from verl.utils.dataset import RLHFDataset, process_image
+    from verl.utils.dataset import process_image
 
     file = folder / "rows.parquet"
     parquet.write_table(pa.Table.from_pylist(rows()), file)
-    dataset = RLHFDataset(
-        str(file),
-        tokenizer,
-        processor,
-        prompt_key="problem",
-        answer_key="answer",
-        image_key="images",
-        max_prompt_length=1024,
-        truncation="error",
-        format_prompt=str(prompts.path("decompose")),
-        min_pixels=MIN_PIXELS,
-        max_pixels=MAX_PIXELS,
-        filter_overlong_prompts=False,
-    )
+    limits = {"max_prompt_length": 1024, "min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
+    seen = dataset(file, tokenizer, processor, **limits)
     found = []
     for number, (request, size) in enumerate(cases()):
-        row, image = dataset[number], prepare(photo(size), MIN_PIXELS, MAX_PIXELS)
+        row, image = seen[number], prepare(photo(size), MIN_PIXELS, MAX_PIXELS)
         prompt = processor.apply_chat_template(messages(request), add_generation_prompt=True, tokenize=False)
         ours = processor(images=[image], text=[prompt], add_special_tokens=False)["input_ids"][0]
         theirs = row["input_ids"][row["attention_mask"].bool()].tolist()
         for_vllm = process_image(row["multi_modal_data"]["images"][0], MIN_PIXELS, MAX_PIXELS)
-        found.append(
-            {
-                "request": request,
-                "size": size,
-                "ours": list(map(int, ours)),
-                "theirs": theirs,
-                "control": {
-                    token: theirs.count(tokenizer.convert_tokens_to_ids(token)) for token in tiny_models.SPECIAL_TOKENS
-                },
-                "raw_ours": tokenizer.encode(prompt, add_special_tokens=False),
-                "raw_theirs": list(row["raw_prompt_ids"]),
-                "same_pixels": for_vllm.tobytes() == image.tobytes(),
-                "ground_truth": row["ground_truth"],
-            }
-        )
+        control = {name: theirs.count(tokenizer.convert_tokens_to_ids(name)) for name in tiny_models.SPECIAL_TOKENS}
+        record = {"request": request, "size": size, "ground_truth": row["ground_truth"], "control": control}
+        record |= {"ours": list(map(int, ours)), "theirs": theirs}
+        record |= {"raw_ours": tokenizer.encode(prompt, add_special_tokens=False)}
+        record |= {"raw_theirs": list(row["raw_prompt_ids"]), "same_pixels": for_vllm.tobytes() == image.tobytes()}
+        found.append(record)
     return found
 
 
@@ -115,7 +93,7 @@ def scored_by_manager(tokenizer: Any) -> dict[str, Any]:
 
     config = RewardConfig(reward_function=REWARD, reward_function_kwargs={"goal_weight": 0.0})
     config.post_init()
-    manager, data = manager_class(), responses(tokenizer)
+    manager, data = reward_manager(), responses(tokenizer)
     here = manager(config, tokenizer).compute_reward(data)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
     try:
@@ -125,13 +103,6 @@ def scored_by_manager(tokenizer: Any) -> dict[str, Any]:
     both = {"in process": here, "as an actor": there}
     scores = {name: {"tokens": reward.sum(-1).tolist(), **metrics} for name, (reward, metrics) in both.items()}
     return {"manager": manager.__name__, **scores}
-
-
-def manager_class() -> Any:
-    """EasyR1 0.3.2 has a class for each type, its source one that reads REWARD_TYPE."""
-    from verl.workers import reward
-
-    return getattr(reward, "AutoRewardManager", None) or reward.BatchFunctionRewardManager
 
 
 def responses(tokenizer: Any) -> Any:
@@ -151,16 +122,11 @@ def responses(tokenizer: Any) -> Any:
 
 def main(folder: Path) -> None:
     cpu.install()
-    from verl import __version__
     from verl.utils.tokenizer import get_processor, get_tokenizer
 
     model = str(tiny_models.build(folder / "model", "qwen2_5_vl"))
     tokenizer, processor = get_tokenizer(model, use_fast=True), get_processor(model, use_fast=True)
-    report = {
-        "version": __version__,
-        "rows": seen_by_dataset(folder, tokenizer, processor),
-        "rewards": scored_by_manager(tokenizer),
-    }
+    report = {"rows": seen_by_dataset(folder, tokenizer, processor), "rewards": scored_by_manager(tokenizer)}
     (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
 
 

@@ -13,11 +13,11 @@ import json
 import os
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from fakes.easyr1 import ROOT, dataset, reward_manager
+
 PLUGIN_REWARD = ROOT / "reward_fns" / "decomposition.py"
 LETTERS_REWARD = '''
 """Share of lower-case letters: a random model can earn it, and samples differ in it."""
@@ -90,33 +90,14 @@ def load_config(model: str, overrides: list[str]) -> Any:
 def make_loader(config: Any, rows: str) -> Any:
     """Batches of EasyR1's dataset over a parquet file of rows, in the file's order."""
     from torch.utils.data import DataLoader
-    from verl.utils.dataset import RLHFDataset, collate_fn
+    from verl.utils.dataset import collate_fn
     from verl.utils.tokenizer import get_processor, get_tokenizer
 
     data, model = config.data, config.worker.actor.model.model_path
-    dataset = RLHFDataset(
-        data_path=rows,
-        tokenizer=get_tokenizer(model, use_fast=True),
-        processor=get_processor(model, use_fast=True),
-        prompt_key=data.prompt_key,
-        answer_key=data.answer_key,
-        image_key=data.image_key,
-        max_prompt_length=data.max_prompt_length,
-        truncation="error",
-        format_prompt=data.format_prompt,
-        min_pixels=data.min_pixels,
-        max_pixels=data.max_pixels,
-        filter_overlong_prompts=False,
-    )
-    return DataLoader(dataset, batch_size=data.rollout_batch_size, drop_last=True, collate_fn=collate_fn)
-
-
-def make_worker(config: Any) -> Any:
-    from verl.workers.fsdp_workers import FSDPWorker
-
-    worker = FSDPWorker(config=config.worker, role="actor_rollout_ref")
-    worker.init_model()
-    return worker
+    readers = get_tokenizer(model, use_fast=True), get_processor(model, use_fast=True)
+    limits = {name: getattr(data, name) for name in ("max_prompt_length", "min_pixels", "max_pixels")}
+    loaded = dataset(Path(rows), *readers, **limits)
+    return DataLoader(loaded, batch_size=data.rollout_batch_size, drop_last=True, collate_fn=collate_fn)
 
 
 def make_reward(config: Any, file: Path | None = None) -> Any:
@@ -124,13 +105,11 @@ def make_reward(config: Any, file: Path | None = None) -> Any:
     from copy import copy
 
     from verl.utils.tokenizer import get_tokenizer
-    from verl.workers import reward
 
     settings = copy(config.worker.reward)
     if file is not None:
         settings.reward_function, settings.reward_function_name = str(file), "compute_score"
-    manager = getattr(reward, "AutoRewardManager", None) or reward.BatchFunctionRewardManager
-    return manager(settings, get_tokenizer(config.worker.actor.model.model_path, use_fast=True))
+    return reward_manager()(settings, get_tokenizer(config.worker.actor.model.model_path, use_fast=True))
 
 
 def grpo_step(worker: Any, reward: Any, config: Any, rows: dict[str, Any]) -> dict[str, float]:
@@ -144,7 +123,14 @@ def grpo_step(worker: Any, reward: Any, config: Any, rows: dict[str, Any]) -> di
     pixels = {"min_pixels": config.data.min_pixels, "max_pixels": config.data.max_pixels, "video_fps": 2.0}
     batch: Any = DataProto.from_single_dict(dict(rows), meta_info=dict(pixels))
     batch.non_tensor_batch["uid"] = np.array([str(index) for index in range(len(batch))], dtype=object)
-    responses = _rollout(worker, batch, list(pixels))
+    prompts = batch.pop(
+        batch_keys=["input_ids", "attention_mask", "position_ids"],
+        non_tensor_batch_keys=["raw_prompt_ids", "multi_modal_data"],
+        meta_info_keys=list(pixels),
+    )
+    worker.prepare_rollout_engine()
+    responses = worker.generate_sequences(prompts)
+    worker.release_rollout_engine()
     batch = batch.repeat(config.worker.rollout.n, interleave=True).union(responses)
     batch.meta_info["global_token_num"] = batch.batch["attention_mask"].sum(-1).tolist()
     batch = batch.union(worker.compute_log_probs(batch))
@@ -172,46 +158,31 @@ def synchronisation(worker: Any, model: str) -> dict[str, float]:
             actor.merge_adapter()
         weights = {_plain(name): weight.detach().float() for name, weight in actor.named_parameters()}
         weights = {name: weight for name, weight in weights.items() if name in rollout}
-        moved = max(_distance(weights[name], weight) for name, weight in _module_names(worker, start).items())
+        # names as in the checkpoint -> names as in the model
+        rename = worker.rollout.inference_engine._weights.module_name
+        moved = max(_distance(weights[rename(name)], weight) for name, weight in start.items())
         return {"moved": moved, "apart": max(_distance(weights[name], rollout[name]) for name in weights)}
 
 
 def main(model: str, rows: str, report: str, overrides: list[str]) -> None:
     start()
+    from verl.workers.fsdp_workers import FSDPWorker
+
     config = load_config(model, overrides)
-    worker = make_worker(config)
+    worker = FSDPWorker(config=config.worker, role="actor_rollout_ref")
+    worker.init_model()
     batches = list(make_loader(config, rows))
     letters = Path(report).with_name("letters_reward.py")
     letters.write_text(LETTERS_REWARD)
-    began = time.perf_counter()
     found: dict[str, Any] = {"plugin": grpo_step(worker, make_reward(config), config, batches[0])}
     found["letters"] = grpo_step(worker, make_reward(config, letters), config, batches[1])
-    found["seconds"] = time.perf_counter() - began
     worker.save_checkpoint(str(Path(report).with_name("actor")))
     found["weights"] = synchronisation(worker, model)
     Path(report).write_text(json.dumps(found))
 
 
-def _rollout(worker: Any, batch: Any, meta: list[str]) -> Any:
-    prompts = batch.pop(
-        batch_keys=["input_ids", "attention_mask", "position_ids"],
-        non_tensor_batch_keys=["raw_prompt_ids", "multi_modal_data"],
-        meta_info_keys=meta,
-    )
-    worker.prepare_rollout_engine()
-    responses = worker.generate_sequences(prompts)
-    worker.release_rollout_engine()
-    return responses
-
-
 def _distance(left: Any, right: Any) -> float:
     return float((left.float() - right.float()).abs().max())
-
-
-def _module_names(worker: Any, weights: dict[str, Any]) -> dict[str, Any]:
-    """Names as in the checkpoint -> names as in the model."""
-    rename = worker.rollout.inference_engine._weights.module_name
-    return {rename(name): weight for name, weight in weights.items()}
 
 
 def _plain(name: str) -> str:

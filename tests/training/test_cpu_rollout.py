@@ -152,46 +152,41 @@ def test_the_first_token_is_drawn_from_the_models_own_distribution(llm: Any):
     assert all(abs(drawn.count(token) / 4000 - share) < 0.04 for token, share in wanted.items())
 
 
-def test_a_seed_makes_a_run_repeatable_but_not_its_steps_alike(model: str):
-    params = sampling(n=2, max_tokens=12, seed=1)
-    first, again = vllm().LLM(model), vllm().LLM(model)
-    runs = [[tokens(llm, [text_request(llm)], params) for _ in range(2)] for llm in (first, again)]
-    assert runs[0] == runs[1]
-    assert runs[0][0] != runs[0][1]
-    other = vllm().LLM(model)
-    assert tokens(other, [text_request(other)], sampling(n=2, max_tokens=12, seed=2)) != runs[0][0]
-
-
-def test_ranks_with_the_same_seed_draw_different_noise(model: str, monkeypatch: pytest.MonkeyPatch):
-    drawn = []
-    for rank in ("0", "1"):
+def test_a_seed_makes_a_run_repeatable_but_neither_its_steps_nor_its_ranks_alike(
+    model: str, monkeypatch: pytest.MonkeyPatch
+):
+    def steps(seed: int, rank: str = "0") -> list[Any]:
         monkeypatch.setenv("RANK", rank)
         llm = vllm().LLM(model)
-        drawn.append(tokens(llm, [text_request(llm)], sampling(n=2, max_tokens=12, seed=1)))
-    assert drawn[0] != drawn[1]
+        return [tokens(llm, [text_request(llm)], sampling(n=2, max_tokens=12, seed=seed)) for _ in range(2)]
+
+    first = steps(1)
+    assert first == steps(1)
+    assert first[0] != first[1]
+    assert steps(2)[0] != first[0]
+    assert steps(1, rank="1")[0] != first[0]
 
 
-def draw(probabilities: list[float], count: int = 2000, **params: Any) -> set[int]:
-    logits = torch.tensor([probabilities] * count).log()
-    return set(vllm(".sampling").choose(logits, sampling(**params), torch.Generator().manual_seed(0)).tolist())
-
-
-def test_top_p_keeps_the_likeliest_tokens_up_to_the_one_that_reaches_it():
-    assert draw([0.2, 0.5, 0.3], top_p=1.0) == {0, 1, 2}
-    assert draw([0.2, 0.5, 0.3], top_p=0.6) == {1, 2}
-    assert draw([0.2, 0.5, 0.3], top_p=0.45) == {1}
-    assert draw([0.2, 0.5, 0.3], top_p=1e-9) == {1}
-
-
-def test_top_k_keeps_k_tokens_and_comes_before_top_p():
-    assert draw([0.2, 0.5, 0.3], top_k=2) == {1, 2}
-    assert draw([0.2, 0.5, 0.3], top_k=-1) == draw([0.2, 0.5, 0.3], top_k=0) == {0, 1, 2}
-    # of the two that are left the first has 0.625 of the mass
-    assert draw([0.2, 0.5, 0.3], top_k=2, top_p=0.6) == {1}
-
-
-def test_temperature_sharpens_and_zero_is_greedy():
-    assert draw([0.2, 0.5, 0.3], temperature=0.02) == draw([0.2, 0.5, 0.3], temperature=0) == {1}
+@pytest.mark.parametrize(
+    ("params", "drawn"),
+    [
+        ({"top_p": 1.0}, {0, 1, 2}),
+        # top_p keeps the likeliest up to the one that reaches it
+        ({"top_p": 0.6}, {1, 2}),
+        ({"top_p": 0.45}, {1}),
+        ({"top_p": 1e-9}, {1}),
+        ({"top_k": 2}, {1, 2}),
+        ({"top_k": -1}, {0, 1, 2}),
+        ({"top_k": 0}, {0, 1, 2}),
+        # top_k comes first: of the two that are left the first has 0.625 of the mass
+        ({"top_k": 2, "top_p": 0.6}, {1}),
+        ({"temperature": 0.02}, {1}),
+        ({"temperature": 0}, {1}),
+    ],
+)
+def test_sampling_settings_choose_among_three_tokens(params: dict[str, float], drawn: set[int]):
+    logits = torch.tensor([[0.2, 0.5, 0.3]] * 2000).log()
+    assert set(vllm(".sampling").choose(logits, sampling(**params), torch.Generator().manual_seed(0)).tolist()) == drawn
 
 
 def test_logit_bias_forbids_a_token_and_leaves_the_logits_alone():
@@ -205,22 +200,17 @@ def test_logit_bias_forbids_a_token_and_leaves_the_logits_alone():
 def test_a_dummy_rollout_writes_what_the_trained_model_would_after_the_weights_are_synchronised(
     model: str, other_model: str
 ):
-    llm, trained = vllm().LLM(model, load_format="dummy"), vllm().LLM(other_model)
-    requests = [image_request(llm, index) for index in range(2)]
-    wanted = tokens(trained, requests, greedy())
-    assert tokens(llm, requests, greedy()) != wanted
-    runner = llm.llm_engine.model_executor.driver_worker.worker.model_runner
-    runner.model.load_weights(trained.model.state_dict().items())
-    assert tokens(llm, requests, greedy()) == wanted
-
-
-def test_weights_arrive_under_the_names_that_checkpoints_use(model: str, other_model: str):
     from safetensors.torch import load_file
 
-    llm = vllm().LLM(model)
-    llm._weights.load_weights(load_file(Path(other_model) / "model.safetensors").items())
-    trained = vllm().LLM(other_model).model.state_dict()
-    assert all(torch.equal(weight, trained[name]) for name, weight in llm.model.state_dict().items())
+    trained = vllm().LLM(other_model)
+    requests = [image_request(trained, index) for index in range(2)]
+    wanted = tokens(trained, requests, greedy())
+    # the names of the module, and those that checkpoints use
+    for weights in (trained.model.state_dict(), load_file(Path(other_model) / "model.safetensors")):
+        llm = vllm().LLM(model, load_format="dummy")
+        assert tokens(llm, requests, greedy()) != wanted
+        llm.llm_engine.model_executor.driver_worker.worker.model_runner.model.load_weights(weights.items())
+        assert tokens(llm, requests, greedy()) == wanted
 
 
 def test_a_weight_that_is_missing_or_unknown_stops_the_synchronisation(model: str):
@@ -263,16 +253,13 @@ def test_an_adapter_without_tensors_is_refused_since_it_would_train_nothing(llm:
         llm.llm_engine.add_lora(SimpleNamespace(lora_tensors={}, peft_config={}, lora_int_id=1))
 
 
-def test_requests_that_the_model_could_not_have_read_are_refused(llm: Any, model: str):
+def test_the_rollout_says_what_it_is_and_refuses_what_the_model_could_not_have_read(llm: Any, model: str, capsys: Any):
     request = image_request(llm, 0)
     with pytest.raises(ValueError, match="1 image tokens for 2 images"):
         llm.generate([request | {"multi_modal_data": {"image": [tiny_models.photo(0)] * 2}}], greedy())
     with pytest.raises(ValueError, match="reads images only, got video"):
         llm.generate([request | {"multi_modal_data": {"video": []}}], greedy())
+    capsys.readouterr()
     with pytest.raises(ValueError, match="max_model_len is 8"):
         vllm().LLM(model, max_model_len=8).generate([request], greedy())
-
-
-def test_the_rollout_says_what_it_is(model: str, capsys: pytest.CaptureFixture[str]):
-    vllm().LLM(model)
     assert capsys.readouterr().out.startswith("rollout=cpu-standin:")
