@@ -354,20 +354,17 @@ def test_whoever_is_nearer_to_the_gold_in_every_pixel_scores_no_less(name: str, 
     # towards the gold by any share of the way, in each pixel another, and never past it
     near = far + np.trunc((wanted - far) * steps).astype(int)
     scores = [pixel_score(PHOTO, Image.fromarray(array.astype(np.uint8)), gold) for array in (far, near)]
-    for dimension in ("fulfilment", "quality", "preservation"):
+    for dimension in DIMENSIONS:
         assert getattr(scores[0], dimension) <= getattr(scores[1], dimension)
 
 
-def test_a_request_that_changes_nothing_is_fulfilled_by_nothing_else():
+def test_requests_that_change_nothing_and_images_smaller_than_the_tiles_are_scored_too():
     assert pixel_score(PHOTO, PHOTO, PHOTO) == Score(4, 3, 3)
     assert pixel_score(PHOTO, BLACK, PHOTO).fulfilment == 0
-
-
-@pytest.mark.parametrize("size", [(1, 1), (3, 2), (7, 9), (200, 1)])
-def test_images_smaller_than_the_tiles_are_scored_too(size: tuple[int, int]):
-    source, gold = Image.new("RGB", size, "red"), Image.new("RGB", size, "blue")
-    assert pixel_score(source, gold, gold).total == 10
-    assert pixel_score(source, source, gold).total == 6
+    for size in ((1, 1), (3, 2), (7, 9), (200, 1)):
+        source, gold = Image.new("RGB", size, "red"), Image.new("RGB", size, "blue")
+        assert pixel_score(source, gold, gold).total == 10
+        assert pixel_score(source, source, gold).total == 6
 
 
 def test_it_judges_from_files_and_another_gold_edit_is_another_question(tmp_path: Path):
@@ -382,10 +379,7 @@ def test_it_judges_from_files_and_another_gold_edit_is_another_question(tmp_path
     assert judgement.total is not None
     assert judgement.total < 10
     assert judgement.request_sha256 != exact.request_sha256
-
-
-def test_without_a_gold_edit_it_is_unscored(tmp_path: Path):
-    (judgement,) = run(make_judge("pixel"), tmp_path, [Pair(item(tmp_path), "flux", image(tmp_path, "x", (1, 2, 3)))])
+    (judgement,) = run(judge, tmp_path, [first])
     assert (judgement.score, judgement.unscored) == (None, "missing image: no gold edit")
 
 
@@ -397,20 +391,18 @@ EDITS = ("invert", "sepia", "mirror", "pixelate", "captionSALE", "borderred")
 @pytest.fixture
 def items(tmp_path: Path) -> list[BenchmarkItem]:
     """Real photographs, each with another edit that Pillow makes exactly."""
-    return [made(tmp_path, number, name) for number, name in enumerate(EDITS)]
-
-
-def made(folder: Path, number: int, name: str) -> BenchmarkItem:
-    operation = OPERATIONS[name]
-    # another part of the photograph for each item
-    photo = real_photo(size=(300, 200)).crop(
-        (20 * number, 10 * number, 20 * number + PHOTO.width, 10 * number + PHOTO.height)
-    )
-    source, gold = folder / f"{name}.png", folder / f"{name}.gold.png"
-    save_image(source, photo)
-    save_image(gold, operation.apply(photo, None))
-    request = f"make it {operation.goal}"
-    return BenchmarkItem(name, request, str(source), name, (operation.action,), gold_image=str(gold))
+    made = []
+    for number, name in enumerate(EDITS):
+        operation = OPERATIONS[name]
+        # another part of the photograph for each item
+        left, top = 20 * number, 10 * number
+        photo = real_photo(size=(300, 200)).crop((left, top, left + PHOTO.width, top + PHOTO.height))
+        source, gold = str(tmp_path / f"{name}.png"), str(tmp_path / f"{name}.gold.png")
+        save_image(Path(source), photo)
+        save_image(Path(gold), operation.apply(photo, None))
+        request = f"make it {operation.goal}"
+        made.append(BenchmarkItem(name, request, source, name, (operation.action,), gold_image=gold))
+    return made
 
 
 def distance(first: Image.Image, second: Image.Image) -> float:
@@ -429,8 +421,8 @@ def looks(case: Case) -> Score:
     return Score(4 if near else 0, 0 if broken else 3, 0 if broken else 3 if kept else 1)
 
 
-def judge_of(opinion: Callable[[Case], Score], name: str = "fake") -> Judge:
-    return Judge(name, lambda case, sample, attempt: completion_of(opinion(case)), "rubric")
+def judge_of(opinion: Callable[[Case], Score]) -> Judge:
+    return fake(lambda case: completion_of(opinion(case)))[0]
 
 
 def guess(case: Case, most: int) -> int:
@@ -454,11 +446,13 @@ BLIND: dict[str, Callable[[Case], Score]] = {
 }
 
 
-def test_a_judge_that_looks_passes(items: list[BenchmarkItem], tmp_path: Path):
-    report = check_judge(judge_of(looks), items, tmp_path / "sanity")
+def test_a_judge_that_looks_passes_with_gold_edits_and_with_those_of_people(items: list[BenchmarkItem], tmp_path: Path):
+    report = check_judge(judge_of(looks), items, tmp_path / "gold")
     assert report.failed == ()
     assert report.table().endswith("fake passed")
     assert {kind: len(scores) for kind, scores in report.scores.items()} == dict.fromkeys(KINDS, len(items))
+    by_people = [replace(item, gold_image=None, human_images=(str(item.gold_image),)) for item in items]
+    assert check_judge(judge_of(looks), by_people, tmp_path / "people").failed == ()
 
 
 def test_the_pixel_judge_passes(items: list[BenchmarkItem], tmp_path: Path):
@@ -507,11 +501,6 @@ def test_a_judge_that_refuses_most_of_one_kind_is_failed(items: list[BenchmarkIt
     report = check_judge(judge_of(opinion), items, tmp_path / "sanity")
     assert report.failed
     assert len(report.scores["black image"]) == 1
-
-
-def test_an_edit_that_a_person_made_serves_where_there_is_no_gold_edit(items: list[BenchmarkItem], tmp_path: Path):
-    by_people = [replace(item, gold_image=None, human_images=(str(item.gold_image),)) for item in items]
-    assert check_judge(judge_of(looks), by_people, tmp_path / "sanity").failed == ()
 
 
 def test_another_request_asks_for_other_actions_where_there_is_one(items: list[BenchmarkItem], tmp_path: Path):
