@@ -1,7 +1,7 @@
 """What the web page does when a button is pressed, without the page: generators of what there is to show next.
 
     session = Session(decomposer, sequencer, {"pillow": make_editor("pillow")})
-    for update in session.edit("/tmp/portrait.jpg", "make it black and white", "", None, "single-turn", "pillow", 0): ...
+    for update in session.edit("portrait.jpg", "make it black and white", "", None, "single-turn", "pillow", 0): ...
     # {"status": "Reading ..."}, {"parts": Decomposition(...)}, {"plan": Plan(...)}, {"steps": [...]}, {"result": ...}
 
 Nothing here knows the toolkit that the page is made with.

@@ -87,7 +87,7 @@ class EvaluationConfig:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], origin: str = "the settings") -> EvaluationConfig:
-        """From the keys and values of a YAML file or of the command line. SettingsError: an unknown one, a wrong value."""
+        """From the keys and values of a YAML file or of the command line. SettingsError: a wrong key or value."""
         return parse_settings(cls, values, origin)
 
     def __post_init__(self) -> None:

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from ier1_plugin.runs.errors import UserError
 
 HELP, PARSE, SHORT = "help", "parse", "short"
-"""Keys of a field's metadata: the help of its option, what reads the option's text (ValueError: it can't), and its short
-name."""
+"""Keys of a field's metadata: its option's help, its option's short name, and what reads the option's text (ValueError:
+it can't)."""
 Settings = TypeVar("Settings")
 
 

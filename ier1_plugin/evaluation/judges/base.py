@@ -49,7 +49,7 @@ class Judge:
     ask: Callable[[Any, int, int], Completion]
     """(what `prepare` returned, sample, number of replies to it that had no score) -> one more reply.
 
-    TransientError: no answer, after all retries. RequestRejected: it won't take this case. ChatError: it will take none.
+    TransientError: no answer after all retries. RequestRejected: it won't take this case. ChatError: it takes none.
     """
     rubric_sha256: str
     prepare: Callable[[Case], Any] = lambda case: case

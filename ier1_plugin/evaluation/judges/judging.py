@@ -5,9 +5,9 @@
         for judgement in judge_all([Pair(item, "flux", Path("flux/images/psr-1a2b.png"))], judge, store):
             judgement.total      # 9, or None where judgement.unscored says why
 
-A reply without a score is asked for again; what then has none is unscored, never guessed. Every judgement, every failure
-too, is on disk before it is returned. Each reply stands in one record, with its own tokens; a record that takes over
-the reply to an equal question has 0 tokens.
+A reply without a score is asked for again; a case that still has none is unscored, never guessed. Every judgement and
+every failure is on disk before it is returned. Each reply stands in one record, with its own tokens; a record that
+takes over the reply to an equal question has 0 tokens.
 """
 
 from __future__ import annotations

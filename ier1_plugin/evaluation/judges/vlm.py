@@ -1,4 +1,4 @@
-"""Vision-language models as judges: two labelled images and the rubric go in, a JSON object with three scores comes out.
+"""Vision-language models as judges: two labelled images and the rubric in, a JSON object with three scores out.
 
 judge = vlm_judge("gemini:gemini-2.5-flash")
 judge.ask(judge.prepare(Case(source, edited, "remove the lamp")), 0, 0)
