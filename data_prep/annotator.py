@@ -1,17 +1,17 @@
-"""Gold by a vision-language model: (request, image) -> Decomposition, for raw edit data that carries no labels.
+"""Gold labels from a vision-language model: (request, image) -> Decomposition, for raw edit data without labels.
 
     items = [Item("jsonl-12", "please remove the lamp, will tip $5", jpeg_bytes)]
     dict(annotate(items, AnnotatorSettings("gpt-4o-2024-11-20"), Path("data/mine")))
     -> {"jsonl-12": Decomposition(actions=("Delete",), subjects=("lamp",), goals=())}
 
 Any OpenAI-compatible server will do. Items are pulled as they are needed, results come in completion order, and every
-reply is in FOLDER/annotator.sqlite before it is looked at, so that a run that was killed goes on where it stopped and
-no reply is paid for twice. At the end of a run the same replies lie in annotator.jsonl, for people:
+reply is in FOLDER/annotator.sqlite before it is parsed, so that a killed run continues where it stopped and no reply is
+paid for twice. At the end of a run the same replies are exported to annotator.jsonl, for people to read:
 
     {"key": "5f0c...", "row": "jsonl-12", "vote": 0, "time": "2026-03-09T10:11:12+00:00", "text": "{\\"actions\\": ...",
      "refusal": "", "cut_off": false, "model": "gpt-4o-2024-11-20", "prompt_tokens": 812, "completion_tokens": 31}
 
-The key stands for model, sampling temperature, prompt, request and image: replies to another question are never taken.
+The key stands for model, sampling temperature, prompt, request and image: replies to another question are never reused.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Item:
     """One request to annotate."""
 
     key: str
-    """Comes back with the result; the row's id."""
+    """The row's id, returned with the result."""
     request: str
     image: bytes
     """JPEG or PNG, already within the pixel budget."""
@@ -84,7 +84,7 @@ def _from_environment(name: str, default: float) -> float:
 
 @dataclass(frozen=True)
 class AnnotatorSettings:
-    """Which model is asked, and how. UserError: a value that can't be."""
+    """Which model is asked, and how. UserError: an invalid value."""
 
     model: str
     base_url: str | None = None
@@ -92,11 +92,12 @@ class AnnotatorSettings:
     concurrency: int = 8
     """Requests at a time."""
     votes: int = 1
-    """Samples a request, of which the majority counts (`votes.settle`)."""
+    """Samples per request, of which the majority counts (`votes.settle`)."""
     timeout: float = field(default_factory=lambda: _from_environment("IER1_ANNOTATOR_TIMEOUT", 60.0))
-    """Seconds a request; a slow local server may need more."""
+    """Seconds per request; a slow local server may need more."""
     max_attempts: int = 6
-    """Replies a vote, unusable ones of earlier runs included; also requests for a reply while the server fails."""
+    """Replies per vote, including unusable ones from earlier runs; also the requests made for one reply while the
+    server fails."""
     temperature: float | None = None
     """None: 0 for one vote, VOTE_TEMPERATURE for several."""
     backoff: float = field(default_factory=lambda: _from_environment("IER1_ANNOTATOR_BACKOFF", 1.0))
@@ -124,8 +125,8 @@ def annotate(
     """Yields (key, decomposition) or (key, reason), each item once, in completion order.
 
     At most 2 x `concurrency` items are held at a time. UserError stops the run: a wrong key or model, a dead server,
-    unusable replies. What was answered by then is kept in `folder`, and the next run does not ask again. The caller
-    keeps other runs out of `folder`.
+    unusable replies. Replies received by then are kept in `folder`, and the next run does not ask for them again. The
+    caller keeps other runs out of `folder`.
     """
     from tqdm import tqdm
 
@@ -190,7 +191,7 @@ class _Worker:
         return item.key, settle(votes, settings.votes)
 
     def stop(self) -> None:
-        """No further requests; those under way still get their answers."""
+        """Makes no further requests; those under way still get their answers."""
         self._stopped.set()
         self._chat.close()
 
@@ -243,7 +244,8 @@ class _Worker:
         return f"{reason} (last of {attempts} attempts)"
 
     def _rule_out_dead_server(self, last: TransientError) -> None:
-        """UserError: the server is dead, and not only this item bad: no sign of life came after the last failure."""
+        """UserError: the server is down, as it answers nothing since the last failure; so the fault is not this item's
+        alone."""
         if self._stopped.is_set():
             raise last
         before = self._answers
@@ -265,7 +267,7 @@ class _Worker:
 
 
 def read_reply(completion: Completion) -> Decomposition:
-    """The decomposition in a reply; its actions may be empty (no edit asked for). ValueError: there is none.
+    """The decomposition in a reply; its actions may be empty (no edit requested). ValueError: there is none.
 
     read_reply(Completion('{"actions": ["Delete"], "subjects": ["lamp"], "goals": []}'))
     -> Decomposition(actions=("Delete",), subjects=("lamp",), goals=())

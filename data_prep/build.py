@@ -3,8 +3,8 @@
     build(Settings(source="jsonl", inputs=("requests.jsonl",), output=Path("data/mine")))
     -> ({"rows": {"train": 950, "val": 50, "rejected": 12}, ...}, False)
 
-Everything unfinished lies in OUTPUT/.build, so the same command goes on after a kill at any moment. What the annotator
-was paid for lies in OUTPUT/annotator.sqlite and is kept for later builds too.
+Unfinished work is kept in OUTPUT/.build, so the same command continues after a kill at any moment. Replies that were
+paid for are in OUTPUT/annotator.sqlite and are kept for later builds too.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Out = TypeVar("Out")
 
 
 def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], bool]:
-    """Builds the rows, or goes on where a killed build stopped. -> report, and whether it was there already
+    """Builds the rows, or continues where a killed build stopped. Returns the report, and whether it already existed.
 
     UserError: OUTPUT holds a build with other options and `overwrite` is False, or something can't be read.
     """
@@ -90,7 +90,7 @@ def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], 
 
 
 def _begun(work: Path) -> dict[str, Any] | None:
-    """The identity of the build that was begun in `work`; None where no row has been read."""
+    """The identity of the build that was started in `work`; None if no row has been read."""
     if not work.is_dir():
         return None
     try:
@@ -155,9 +155,9 @@ def check(position: int, row: RawRow | Rejected, settings: Settings) -> tuple[En
 
 
 def ask_annotator(settings: Settings, staging: Staging) -> None:
-    """Sets the gold of every row that has none, or why it gets none. UserError: the run can't go on.
+    """Sets the gold of every row without one, or the reason why it gets none. UserError: the run can't continue.
 
-    The annotator keeps its own replies, so a killed run loses nothing and this stage may always start afresh.
+    The annotator keeps its own replies, so a killed run loses nothing and this stage can always start over.
     """
     total = staging.pending_count()
     if not total or settings.annotator is None:

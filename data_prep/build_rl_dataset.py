@@ -6,7 +6,7 @@
     rejected 12: 9 duplicate, 2 image is damaged, 1 request is empty
     files: data/mine/train.parquet, val.parquet, rejected.jsonl, report.json
 
-A run that was stopped, however hard, goes on where it was when the same command is given again.
+However a run was stopped, the same command continues it where it was.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0, 1 for a build that can't be, 2 for wrong options, 130 after Ctrl-C."""
+    """Exit status: 0, 1 for a build that failed, 2 for wrong options, 130 after Ctrl-C."""
     try:
         settings, overwrite = parse(sys.argv[1:] if arguments is None else list(arguments))
         warnings.filterwarnings("ignore", message=".*decompression bomb")
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         return _fail(f"{error}; pip install -e '.[all]' brings what every source needs")
     except KeyboardInterrupt:
-        print("interrupted; give the same command again to go on", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -78,7 +78,7 @@ def parse(arguments: list[str]) -> tuple[Settings, bool]:
 
 
 def summary(report: dict[str, Any], output: Path, done: bool) -> str:
-    """What the command says at its end."""
+    """What the command prints at the end."""
     rows = report["rows"]
     lines = [f"{split:<8}{rows[split]:>9,} rows" for split in SPLITS]
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in report["rejected_by_reason"].items())
@@ -103,23 +103,23 @@ def _parser() -> Parser:
         "--val-fraction",
         type=_fraction,
         default=0.05,
-        help="share for val.parquet (default 0.05; photos and rl-rows say themselves)",
+        help="share for val.parquet (default 0.05; photos and rl-rows bring their own split)",
     )
-    add("--limit", type=_positive, help="rows read at most, from the front of the input, before any check")
-    add("--seed", type=int, default=0, help="decides the order of the rows and the split")
+    add("--limit", type=_positive, help="maximum number of rows to read, from the start of the input, before any check")
+    add("--seed", type=int, default=0, help="seed for the order of the rows and the split")
     add("--min-pixels", type=_positive, default=MIN_PIXELS, help=f"smaller images are enlarged (default {MIN_PIXELS})")
     add("--max-pixels", type=_positive, default=MAX_PIXELS, help=f"larger images are reduced (default {MAX_PIXELS})")
-    add("--annotator", help="model that says the gold of rows without; key from OPENAI_API_KEY")
+    add("--annotator", help="model that labels rows without gold; key from OPENAI_API_KEY")
     add("--base-url", help="OpenAI-compatible server of the annotator")
     add("--concurrency", type=_positive, default=8, help="requests to the annotator at a time (default 8)")
-    add("--votes", type=_positive, default=1, help="replies a row, of which the majority counts (default 1)")
-    add("--exclude", nargs="+", default=[], help="benchmark files or folders that no row may be in")
+    add("--votes", type=_positive, default=1, help="replies per row, of which the majority counts (default 1)")
+    add("--exclude", nargs="+", default=[], help="benchmark files or folders whose rows are left out")
     add("--tokenizer", help="folder with a tokenizer.json, to report prompt lengths in tokens")
     return parser
 
 
 def _from_file(path: Path, parser: Parser) -> list[str]:
-    """A configuration file as command line, so that both are checked alike."""
+    """The options of a configuration file as command-line arguments, so that both are checked alike."""
     from omegaconf import OmegaConf
 
     if not path.is_file():

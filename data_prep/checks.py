@@ -1,4 +1,4 @@
-"""What a raw row must pass: its request, its image, its gold.
+"""The checks that a raw row must pass: its request, its image, its gold.
 
 picture(jpeg_bytes, 3136, 1003520) -> Picture(data=jpeg_bytes, hash=0xafbc7d88a0b0b0d9, pixels=262144)
 request_problem("  ") == "request is empty"
@@ -56,7 +56,7 @@ def request_key(request: str) -> bytes:
 
 @lru_cache(maxsize=1 << 12)
 def gold_problem(gold: Decomposition) -> str | None:
-    """Why this gold can't be used, or None: it must keep to the vocabulary and score 1.0 when given as a response."""
+    """Why this gold can't be used, or None: it must keep to the vocabulary and score 1.0 when scored as a response."""
     unknown = [action for action in gold.actions if action not in ACTIONS]
     if unknown:
         return f"gold holds an unknown action: {unknown[0]!r} is not one of {', '.join(ACTIONS)}"
@@ -68,7 +68,7 @@ def gold_problem(gold: Decomposition) -> str | None:
         answer = gold.to_json()
         answer.encode()
     except UnicodeEncodeError:
-        return "gold holds characters that UTF-8 can't carry"
+        return "gold holds characters that UTF-8 can't encode"
     scores = score_response(render_response(gold, "gold"), read_gold(answer))
     short = [name for name, score in scores.items() if score < 1]
     return f"gold does not score 1.0 as a response: {', '.join(short)}" if short else None
@@ -106,7 +106,7 @@ def image_hash(image: Image.Image) -> int:
 
 
 def _unchanged(data: bytes, min_pixels: int, max_pixels: int) -> Picture | None:
-    """The picture with its bytes kept, or None where its pixels have to change or it can't be decoded."""
+    """The picture with its bytes kept, or None if its pixels have to change or it can't be decoded."""
     try:
         image = Image.open(BytesIO(data), formats=("JPEG", "PNG"))
         pixels = image.width * image.height

@@ -1,4 +1,4 @@
-"""Rows against each other and against benchmarks: who stays in, and why the others don't.
+"""Compares rows with each other and with benchmarks: which rows stay, and why the others don't.
 
     exclude(settings, staging)   # what the files of --exclude hold
     choose(staging)              # leaves out rows that a benchmark holds, and all but one of each set of duplicates
@@ -70,7 +70,7 @@ def exclude(settings: Settings, staging: Staging) -> None:
 
 def marks(benchmark: str, settings: Settings) -> Iterator[tuple[str, Any]]:
     """(kind, value) of everything in a benchmark file (jsonl, csv, parquet, arrow, or a txt with an id or a request a
-    line) or a folder of such files. UserError: it can't be read, or has no column that is known.
+    line) or a folder of such files. UserError: it can't be read, or has no known column.
     """
     path = Path(benchmark)
     if not path.exists():
@@ -93,17 +93,18 @@ def marks(benchmark: str, settings: Settings) -> Iterator[tuple[str, Any]]:
 
 
 def post_ids_in(name: str) -> set[str]:
-    """The post ids that a name, path or address surely carries."""
+    """The post ids that a name, path or address certainly contains."""
     return {post for pattern in _NAMED for post in pattern.findall(name.lower())}
 
 
 def post_ids_of(id: str, group: str) -> set[str]:
-    """Everything in a row's id and group that could be a post id; to be compared with the sure ones of a benchmark."""
+    """Everything in a row's id and group that could be a post id; to be compared with the certain ones of a
+    benchmark."""
     return set(_TOKEN.findall(f"{id} {group}".lower()))
 
 
 def _row_marks(line: Line, settings: Settings, seen: set[bytes]) -> Iterator[tuple[str, Any]]:
-    """`seen`: digests of the images that were hashed before."""
+    """The marks of one row; `seen`: digests of the images that were hashed before."""
 
     def texts(columns: Iterable[str]) -> Iterator[str]:
         for column in columns:
@@ -146,8 +147,8 @@ def near_pairs(hashes: np.ndarray, threshold: int = THRESHOLD) -> np.ndarray:
 
     near_pairs(np.array([0xafbc7d88a0b0b0d9, 0xafbc7d88a0b0b0da, 7], np.uint64)) -> [[0, 1]]
 
-    Pigeonhole: of threshold + 1 bands of bits, such a pair agrees in one at least. So only hashes that share a band are
-    compared. Equal hashes make every pair of theirs; pass distinct ones.
+    Pigeonhole: of threshold + 1 bands of bits, such a pair agrees in at least one. So only hashes that share a band are
+    compared. Equal hashes yield every pair among them; pass distinct ones.
     """
     pairs = [np.empty((0, 2), dtype=np.int64)]
     edges = [BITS * band // (threshold + 1) for band in range(threshold + 2)]
@@ -224,8 +225,8 @@ def _duplicates(rows: Candidates) -> Iterator[tuple[int, str]]:
 
 
 def assign(staging: Staging, val_fraction: float) -> None:
-    """Puts rows into splits. A source that says where its rows belong is obeyed, but for train rows that show a photo
-    of val again: those are left out. All others are split by photo and group, near-duplicates counting as one photo.
+    """Puts rows into splits. A source's own split is kept, except for train rows that repeat a photo of val: those are
+    left out. All others are split by photo and group, near-duplicates counting as one photo.
     """
     rows = staging.candidates()
     hashes, of_row = np.unique(rows.image_hash, return_inverse=True)
@@ -261,7 +262,7 @@ def assign(staging: Staging, val_fraction: float) -> None:
 
 
 def _photos(rows: Candidates, of_row: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """A number for each row; rows of one group, and rows with near images, get the same one."""
+    """A number for each row; rows of one group, and rows with near-identical images, get the same one."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,4 @@
-"""The options of one build, which of them decide what comes out, and what a source yields.
+"""The options of one build, which of them decide the output, and what a source yields.
 
     Settings(source="psr", inputs=("PSRDataset/PSR-328",), output=Path("data/psr"), limit=1000)
     RawRow(id="psr-1f3k", source="psr", request="please remove the lamp", image=b"\\x89PNG...", group="1f3k")
@@ -33,21 +33,21 @@ class RawRow:
     id: str
     """Unique within its source; the same on every run."""
     source: str
-    """Where it comes from; the `source` column of the RL rows."""
+    """The source's name, for the `source` column of the RL rows."""
     request: str
     image: bytes | Path
     """The encoded image, or the file that holds it."""
     group: str
-    """What must not be torn apart by the split: the photo or the post that the row belongs to."""
+    """The photo or post that the row belongs to; the split keeps its rows together."""
     gold: Decomposition | None = None
     """None: the annotator is asked."""
     split: str | None = None
-    """"train" or "val" where the source decides; None: `--val-fraction` does."""
+    """"train" or "val" if the source decides; None: `--val-fraction` does."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line and the configuration file say."""
+    """The options of the command line and the configuration file."""
 
     source: str
     inputs: tuple[str, ...]
@@ -57,7 +57,7 @@ class Settings:
     columns: Mapping[str, str] = field(default_factory=dict)
     val_fraction: float = 0.05
     limit: int | None = None
-    """Rows read at most, counted before any check."""
+    """Maximum number of rows to read, counted before any check."""
     seed: int = 0
     min_pixels: int = MIN_PIXELS
     max_pixels: int = MAX_PIXELS
@@ -68,7 +68,7 @@ class Settings:
     exclude: tuple[str, ...] = ()
     tokenizer: str | None = None
     input: str = ""
-    """The one of `inputs` that a source is asked to read."""
+    """The entry of `inputs` that a source is asked to read."""
 
     def reading(self, input: str) -> Settings:
         """The settings that a source gets: the same, for one input."""
@@ -78,7 +78,7 @@ class Settings:
 def identity(settings: Settings) -> dict[str, Any]:
     """The options that decide the rows, as JSON values; two builds with equal identities give the same files.
 
-    Local inputs and excluded files stand with their size and time of change. No secret is among them.
+    Local inputs and excluded files are listed with their size and modification time. No secret is among them.
     """
 
     def state(name: str) -> str:

@@ -1,11 +1,11 @@
-"""The rows of an unfinished build, on disk: SQLite for what is known of them, one flat file for their images.
+"""The rows of an unfinished build, on disk: SQLite for their data, one flat file for their images.
 
     staging = Staging(Path("data/psr/.build"))
     staging.add(Entry(position=0, id="psr-1f3k", source="psr", request="remove the lamp", ...), image=b"\\xff\\xd8...")
     staging.commit()
 
-What was committed survives kill -9; what came after is cut off when the folder is opened again. A reason is final; a
-verdict (why a good row is left out after all) is the work of a later stage, which may start afresh.
+What was committed survives kill -9; whatever came after is truncated when the folder is opened again. A reason is
+final; a verdict (why a good row is left out after all) comes from a later stage, which may start over.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 
 class Entry(NamedTuple):
-    """A row after its own checks. Where `reason` is set, it failed them and the fields below it may be empty."""
+    """A row after its own checks. If `reason` is set, it failed them and the fields below it may be empty."""
 
     position: int
     """Its position in the source, from 0."""
@@ -31,12 +31,12 @@ class Entry(NamedTuple):
     """The hash of (seed, id) that the rows are ordered by."""
     split: str | None = None
     image: str = ""
-    """Its file, or its size, for `rejected.jsonl`."""
+    """The image's file, or its size, for `rejected.jsonl`."""
     unread: str | None = None
-    """What is known of a row that its source could not read: JSON."""
+    """What is known of a row that its source could not read, as JSON."""
     reason: str | None = None
     gold: str | None = None
-    """The answer column; None: to be asked for."""
+    """The answer column; None: the annotator is asked."""
     request_key: bytes = b""
     """Equal for requests that are equal after normalisation."""
     image_hash: int = 0
@@ -102,15 +102,15 @@ class Staging:
         self._db.commit()
 
     def count(self) -> int:
-        """How many rows of the source are in, rejected ones included; their positions are 0 ... count - 1."""
+        """How many rows of the source are stored, including rejected ones; their positions are 0 ... count - 1."""
         return self._scalar("SELECT count(*) FROM rows")
 
     def knows(self, id: str) -> bool:
-        """True if a row with this id is in and passed its checks."""
+        """True if a row with this id is stored and passed its checks."""
         return bool(self._scalar("SELECT count(*) FROM rows WHERE id = ? AND reason IS NULL", (id,)))
 
     def add(self, entry: Entry, image: bytes = b"") -> None:
-        """Puts a row in; `start` and `length` of the entry are set here."""
+        """Adds a row; `start` and `length` of the entry are set here."""
         entry = entry._replace(start=self._size, length=len(image))
         self._images.write(image)
         self._size += len(image)
@@ -126,18 +126,18 @@ class Staging:
         return self._reader.read(entry.length)
 
     def forget_verdicts(self) -> None:
-        """Starts the stages after collecting afresh."""
+        """Resets the stages after collecting."""
         self._db.execute("CREATE INDEX IF NOT EXISTS by_order ON rows (order_key, id)")
         self._db.execute("UPDATE rows SET verdict = NULL, part = NULL WHERE verdict IS NOT NULL OR part IS NOT NULL")
         self._db.commit()
 
     def leave_out(self, verdicts: Iterable[tuple[int, str]]) -> None:
-        """Marks rows (position, why) that passed their own checks and are left out all the same."""
+        """Marks rows (position, reason) that passed their own checks but are left out."""
         self._db.executemany("UPDATE rows SET verdict = ? WHERE position = ?", ((why, at) for at, why in verdicts))
         self._db.commit()
 
     def set_gold(self, id: str, gold: str | None, verdict: str | None) -> None:
-        """What the annotator said about a row; not committed."""
+        """Stores the annotator's result for a row; not committed."""
         self._db.execute(
             "UPDATE rows SET gold = ?, verdict = ? WHERE id = ? AND reason IS NULL AND verdict IS NULL",
             (gold, verdict, id),
@@ -149,7 +149,7 @@ class Staging:
         self._db.commit()
 
     def candidates(self) -> Candidates:
-        """Everything that the comparison of rows needs; about 300 bytes a row."""
+        """Everything that the comparison of rows needs; about 300 bytes per row."""
         columns = "position, image_hash, gold IS NOT NULL, request_key, group_key, order_key, split, id"
         rows = list(self._db.execute(f"SELECT {columns} FROM rows WHERE {_IN} ORDER BY position"))
         position, hashes, has_gold, *lists = map(list, zip(*rows, strict=True)) if rows else ([] for _ in range(8))
@@ -158,7 +158,7 @@ class Staging:
         return Candidates(np.array(position, dtype=np.int64), unsigned, np.array(has_gold, dtype=bool), *lists)
 
     def pending(self) -> Iterator[Entry]:
-        """The rows that are in and have no gold yet, in the order of the rows to come."""
+        """The accepted rows that have no gold yet, in their final order."""
         # a connection of its own: whoever iterates may do so in another thread while results are written here
         reader = sqlite3.connect(self._path, check_same_thread=False)
         where = f"{_IN} AND gold IS NULL AND (order_key, id) > (?, ?) ORDER BY order_key, id LIMIT {_BATCH}"
@@ -178,13 +178,13 @@ class Staging:
         return self._read(self._db, f"{_IN} AND part = ? ORDER BY order_key, id", (part,))
 
     def rejected(self) -> Iterator[Entry]:
-        """Every row that did not come in, with its reason or verdict as `reason`, in the order of the source."""
+        """Every rejected row, with its reason or verdict as `reason`, in the order of the source."""
         chosen = _COLUMNS.replace("reason", "coalesce(reason, verdict)")
         where = "reason IS NOT NULL OR verdict IS NOT NULL ORDER BY position"
         return (Entry(*row) for row in self._db.execute(f"SELECT {chosen} FROM rows WHERE {where}"))
 
     def exclude(self, marks: Iterable[tuple[str, Any]]) -> None:
-        """Remembers (kind, value) of things that no row may share with a benchmark."""
+        """Stores (kind, value) pairs that no row may share with a benchmark."""
         self._db.executemany("INSERT OR IGNORE INTO excluded VALUES (?, ?)", marks)
         self._db.commit()
 

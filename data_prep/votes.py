@@ -22,9 +22,8 @@ Phrases = tuple[str, ...]
 
 
 def settle(votes: Sequence[Decomposition | str], asked: int) -> Decomposition | str:
-    """The decomposition that the votes agree on, or the reason why there is none.
-
-    A vote is a decomposition or the reason why it failed; more than half of the `asked` ones must have been read.
+    """The decomposition that the votes agree on, or the reason why there is none. A vote is a decomposition or the
+    reason why it failed; of the `asked` votes more than half must have been readable.
     """
     read = [vote for vote in votes if isinstance(vote, Decomposition)]
     if 2 * len(read) <= asked:

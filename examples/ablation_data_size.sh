@@ -5,7 +5,7 @@
 #   DATA_DIR=/data/paper bash examples/ablation_data_size.sh
 #   SIZES="500 4000" bash examples/ablation_data_size.sh trainer.logger='[console,tensorboard,wandb]'
 #
-# Any key of EasyR1 can follow as key=value and goes to every run; a run that was cut off goes on.
+# Any key of EasyR1 can follow as key=value and goes to every run; a run that was cut off continues.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,7 +14,7 @@ CONFIG=${CONFIG:-examples/grpo_qwen25vl.yaml}
 # the paper's gains level off at 4000; `all` shows the plateau
 SIZES=${SIZES:-500 1000 2000 4000 all}
 PYTHON=${PYTHON:-python3}
-# a folder for each run: in one that they share, the second would go on from the first
+# a folder for each run: in one that they share, the second would continue from the first
 CHECKPOINTS=${CHECKPOINTS:-$PWD/checkpoints}
 export TENSORBOARD_DIR=${TENSORBOARD_DIR:-$PWD/tensorboard_log}
 

@@ -5,14 +5,14 @@
 #   DATA_DIR=/data/paper bash examples/ablation_without_goal.sh
 #   CONFIG=examples/grpo_qwen3vl.yaml bash examples/ablation_without_goal.sh trainer.total_epochs=1
 #
-# Any key of EasyR1 can follow as key=value and goes to both runs; a run that was cut off goes on.
+# Any key of EasyR1 can follow as key=value and goes to both runs; a run that was cut off continues.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 DATA_DIR=${DATA_DIR:-data/paper}
 CONFIG=${CONFIG:-examples/grpo_qwen25vl.yaml}
 PYTHON=${PYTHON:-python3}
-# a folder for each run: in one that they share, the second would go on from the first
+# a folder for each run: in one that they share, the second would continue from the first
 CHECKPOINTS=${CHECKPOINTS:-$PWD/checkpoints}
 export TENSORBOARD_DIR=${TENSORBOARD_DIR:-$PWD/tensorboard_log}
 

@@ -5,15 +5,16 @@
 #   bash examples/build_paper_data.sh annotator=gpt-4o-2024-11-20
 #   bash examples/build_paper_data.sh annotator=Qwen/Qwen2.5-VL-72B-Instruct base_url=http://127.0.0.1:8000/v1
 #
-# Any variable below may follow as key=value; psr_rows=0 leaves a source out. A run that was stopped goes on when it is
-# started again, and no reply is paid for twice. At the end $output holds train.parquet and val.parquet.
+# Any variable below may follow as key=value; psr_rows=0 leaves a source out. A run that was stopped continues when it
+# is started again, and no reply is paid for twice. At the end $output holds train.parquet and val.parquet.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 output=data/paper
 
-# Who says what the gold is. PSR's own labels came from GPT-4o-mini in 2025; a stronger model, named by date, is worth
-# its price for so few rows. There is no default: hosted models are withdrawn, and the report must name the one used.
+# The model that labels the gold. PSR's own labels came from GPT-4o-mini in 2025; a stronger model, named by date, is
+# worth its price for so few rows. There is no default: hosted models are withdrawn, and the report must name the one
+# used.
 annotator=
 base_url=
 # The reward compares sets exactly, so one odd word of one reply is noise in every rollout of that row: three votes.

@@ -7,13 +7,13 @@
 #
 # SHARED (absolute) holds data/train.parquet and data/val.parquet; checkpoints/ and tensorboard_log/ are written there.
 # EASYR1_SOURCE: EasyR1's checkout on that storage, where it is not installed on the nodes. API keys of loggers belong
-# into the environment of `ray start`. The same command goes on from the last checkpoint. More keys follow as key=value.
+# in the environment of `ray start`. The same command continues from the last checkpoint. More keys follow as key=value.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 : "${SHARED:?is not set: an absolute folder on storage that every node sees}"
 PROJECT=${PROJECT:-imageedit_r1}
-# the run's own name, so that it never goes on from the checkpoint of another
+# the run's own name, so that it never continues from the checkpoint of another
 for argument in "$@"; do
   case $argument in
     trainer.experiment_name=*) EXPERIMENT=${argument#*=} ;;

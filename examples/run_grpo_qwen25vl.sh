@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The paper's training: Qwen2.5-VL-7B-Instruct, GRPO, 8 GPUs, 3 epochs.
 #
-#   DATA_DIR=/data/paper bash examples/run_grpo_qwen25vl.sh   # train; run again to go on
+#   DATA_DIR=/data/paper bash examples/run_grpo_qwen25vl.sh   # train; run again to continue
 #   DATA_DIR=/data/paper bash examples/run_grpo_qwen25vl.sh --check   # only list what is wrong
 #   bash examples/run_grpo_qwen25vl.sh trainer.logger='[console,wandb]' trainer.val_generations_to_log=8
 #

@@ -66,7 +66,7 @@ warm_up() {
     "$python" -m ier1_plugin.small_world.warm_up --out "$1" --steps "$2" "${@:3}"
 }
 
-# grpo ROWS WARM FOLDER STEPS key=value...: EasyR1, unmodified, with its console condensed; goes on where a killed run
+# grpo ROWS WARM FOLDER STEPS key=value...: EasyR1, unmodified, with its console condensed; continues where a killed run
 # stopped
 grpo() {
     fresh "$3"

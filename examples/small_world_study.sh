@@ -8,7 +8,7 @@
 #   bash examples/small_world_study.sh --quick    # one seed and half the steps, under study/quick/
 #   SEEDS="1 2 3 4 5" bash examples/small_world_study.sh
 #
-# The same command goes on where it was interrupted, and does only what is missing or has changed. STEPS, SEEDS, ROWS,
+# The same command continues where it was interrupted, and does only what is missing or has changed. STEPS, SEEDS, ROWS,
 # WARM_UP_STEPS and ITEMS change the numbers below; IER1_VENV: another folder than .venv.
 #
 # It is a test bench: a model of a million parameters, requests that a program wrote, an editor that computes. Its
@@ -38,7 +38,7 @@ BATCH=16
 FIRST=400
 for number in $SEEDS $STEPS $ITEMS $DECOMPOSED $ROWS $WARM_UP_STEPS; do
     if ! [[ $number =~ ^[1-9][0-9]*$ ]]; then
-        echo "$name: $number is no number; SEEDS, STEPS, ITEMS, DECOMPOSED, ROWS and WARM_UP_STEPS are" >&2
+        echo "$name: $number is not a number; SEEDS, STEPS, ITEMS, DECOMPOSED, ROWS and WARM_UP_STEPS are" >&2
         exit 2
     fi
 done

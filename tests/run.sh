@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs lint, types and tests in .venv (made first, if need be). --full adds what takes longer than a minute a test and
+# Runs lint, types and tests in .venv (made first, if needed). --full adds what takes longer than a minute a test and
 # keeps what it printed under tests/results/. Other arguments go to pytest: bash tests/run.sh -k reward
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -3,7 +3,7 @@
     photos/cat.jpg and photos/cat.txt ("remove the lamp")
     -> RawRow(id="cat.jpg", source="folder", request="remove the lamp", image=Path("photos/cat.jpg"), group="cat.jpg")
 
-The whole text is one request. Folders within are read too; the order is that of the names. Several requests for one
+The whole text is one request. Subfolders are read too, in the order of the names. Several requests for one
 image, or gold, need a JSONL file (`--source jsonl`).
 """
 
@@ -24,7 +24,7 @@ READ_CHARACTERS = 100_000
 
 
 def folder_rows(settings: Settings) -> Iterator[RawRow | Rejected]:
-    """One row for each image; texts without an image are rejected, all other files passed over."""
+    """One row for each image; texts without an image are rejected, all other files ignored."""
     folder = Path(settings.input)
     if not folder.is_dir():
         raise UserError(f"--source folder: there is no folder {folder}")

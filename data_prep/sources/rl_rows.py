@@ -26,7 +26,7 @@ def rl_rows(settings: Settings) -> Iterator[RawRow | Rejected]:
             raise UserError(f"--source rl-rows: {file} is missing; wanted a folder that this command has built")
         for line in read(str(file), None):
             if isinstance(line, Rejected) or set(COLUMNS) - set(line.row):
-                raise UserError(f"--source rl-rows: {file} has not the columns {', '.join(COLUMNS)}")
+                raise UserError(f"--source rl-rows: {file} lacks the columns {', '.join(COLUMNS)}")
             row, id = line.row, line.row["id"]
             try:
                 gold = Decomposition.from_json(row["answer"])

@@ -6,7 +6,7 @@
               split="train")
 
 Nothing is downloaded: `ier1_plugin.small_world.pictures` says where the photographs come from and under which licence.
-`ier1_plugin.small_world.world.edits_of(id)` gives the edits of a row, for whoever wants to make the gold edit.
+`ier1_plugin.small_world.world.edits_of(id)` gives the edits of a row, from which its gold edit can be made.
 """
 
 from __future__ import annotations

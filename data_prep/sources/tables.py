@@ -4,10 +4,10 @@
     {"post_id": "1f3k", "instruction": "remove the lamp", "source_image": {"bytes": b"..."}, ...}   one row of `psr`
     -> RawRow(id="psr-1f3k", source="psr", request="remove the lamp", image=b"...", group="1f3k")
 
-`--columns image=...,request=...` names other columns than the set's own. Gold is read where a row has all of `actions`,
-`subjects` and `goals`; else the annotator is asked. What OmniEdit calls `task` and AnyEdit `edit_type` is not used: it
-is one label a row, of a vocabulary that fits PSR's fifteen actions only loosely, and subjects and goals would be
-missing still.
+`--columns image=...,request=...` names other columns than the set's own. Gold is read if a row has all of `actions`,
+`subjects` and `goals`; otherwise the annotator is asked. What OmniEdit calls `task` and AnyEdit `edit_type` is not
+used: it is one label per row, from a vocabulary that fits PSR's fifteen actions only loosely, and subjects and goals
+would still be missing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The web page as Gradio blocks: where everything stands, and which button shows what of a Session's work.
+"""The web page as Gradio blocks: its layout, and which button shows which part of a Session's work.
 
     build_page(Session(decomposer, rule, {"pillow": make_editor("pillow")}), folder).launch()
 
@@ -26,18 +26,18 @@ from ier1_plugin.runs.folder import write
 from ier1_plugin.task.schema import COMPONENTS, MULTI_TURN, SINGLE_TURN, Decomposition
 
 MAX_WAITING, AT_WORK = 16, 8
-"""Visitors in the queue, and how many presses of a button are worked on at a time (an editor takes one)."""
+"""Visitors in the queue, and how many requests are processed at a time (an editor takes one)."""
 # seconds: how often old uploads and results are looked for, and how old they may be
 CLEANING = (1800, 24 * 3600)
 MODES = (("all edits at once (single-turn)", SINGLE_TURN), ("one edit after another (multi-turn)", MULTI_TURN))
 STYLE = Path(__file__).with_name("app.css")
 TITLE = """<h1>ImageEdit-R1</h1>
-<p>Say in plain words what shall change. Agents take the request apart and put the edits in order; an editor makes
+<p>Say in plain words what to change. Agents take the request apart and put the edits in order; an editor makes
 them.</p>"""
 HINT = "Remove the lamp, make the sofa navy and warm the light up a bit"
-WELCOME = "Choose a photo, say what shall change, press Edit."
+WELCOME = "Choose a photo, say what to change, press Edit."
 FONTS = {"font": ("system-ui", "-apple-system", "Segoe UI", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
-"""Of the visitor's device, so that nothing is loaded from elsewhere."""
+"""Fonts of the visitor's device, so that nothing is loaded from elsewhere."""
 # on a narrow screen the result stands below what was pressed
 _TO_STATUS = """() => { if (innerWidth < 800) {
     document.getElementById("status").scrollIntoView({behavior: "smooth"}); } }"""
@@ -61,7 +61,7 @@ def theme() -> gr.Theme:
 
 
 def build_page(session: Session, folder: Path) -> gr.Blocks:
-    """The page. `folder`: for results on their way to a visitor."""
+    """The page. `folder`: for results to be downloaded by a visitor."""
     with gr.Blocks(title="ImageEdit-R1", analytics_enabled=False, delete_cache=CLEANING) as page:
         gr.HTML(TITLE + (f"<p><i>{html.escape(session.about)}</i></p>" if session.about else ""), elem_id="title")
         with gr.Row(equal_height=False):
@@ -90,14 +90,14 @@ def parts_html(parts: Decomposition | None) -> str:
 
 
 def status_html(text: str, failed: bool = False) -> str:
-    """The first line is what happens, the others are notes."""
+    """The first line is the status, the others are notes."""
     first, *notes = (html.escape(line) for line in text.splitlines())
     kind = "failed" if failed else "working" if first.endswith("…") else "quiet"
     return f'<p class="{kind}" role="status">{first}</p>' + "".join(f"<p class='note'>{note}</p>" for note in notes)
 
 
 def _inputs(session: Session) -> dict[str, Any]:
-    """The left half: what a visitor gives."""
+    """The left half: the visitor's input."""
     photo = gr.Image(
         label="Photo", type="filepath", image_mode=None, sources=["upload", "clipboard"], height=300, elem_id="photo"
     )
@@ -105,7 +105,7 @@ def _inputs(session: Session) -> dict[str, Any]:
     photo.preprocess = partial(_uploaded, Path(photo.GRADIO_CACHE))
     text: Any = {"lines": 3, "max_lines": 12, "max_length": MAX_REQUEST_CHARACTERS}
     example = session.examples[0][1] if session.examples else HINT
-    request = gr.Textbox(label="What shall change?", placeholder=example, elem_id="request", **text)
+    request = gr.Textbox(label="What should change?", placeholder=example, elem_id="request", **text)
     with gr.Row(elem_id="buttons"):
         edit = gr.Button("Edit", variant="primary", elem_id="edit", min_width=90, scale=2)
         only_plan = gr.Button("Plan only", elem_id="plan", min_width=90)
@@ -130,10 +130,9 @@ def _inputs(session: Session) -> dict[str, Any]:
 
 
 def _uploaded(folder: Path, payload: Any) -> str | None:
-    """The file of an upload. None, as without a photo, for a file that does not lie in `folder`.
-
-    Gradio checks only paths that come with a note on their type, and a program may send any. Nothing is asked about a
-    file elsewhere, so that no answer tells which files exist.
+    """The file of an upload. None, as without a photo, for a file outside `folder`. Gradio checks only paths that are
+    sent with type metadata, and a program may send any. A path elsewhere is never looked up, so that no answer reveals
+    which files exist.
     """
     named = os.path.normpath(getattr(payload, "path", None) or "")
     if "\0" in named or not Path(named).is_relative_to(folder):
@@ -143,7 +142,7 @@ def _uploaded(folder: Path, payload: Any) -> str | None:
 
 
 def _outputs() -> dict[str, Any]:
-    """The right half: what a visitor gets."""
+    """The right half: the results."""
     status = gr.HTML(status_html(WELCOME), elem_id="status")
     pair = gr.ImageSlider(label="Before and after", buttons=["fullscreen"], max_height=560, elem_id="pair")
     steps = gr.Gallery(label="Steps", columns=3, height="auto", object_fit="contain", buttons=[], elem_id="steps")
@@ -182,7 +181,7 @@ def _connect(session: Session, folder: Path, on: dict[str, Any]) -> None:
 
 
 def _served(updates: Iterator[Update], on: dict[str, Any], folder: Path) -> Iterator[dict[Any, Any]]:
-    """Every update as new values for blocks; errors are shown on the page and sent to whoever called from a program."""
+    """Every update as new values for blocks; errors are shown on the page and sent to callers of the API."""
     shown: dict[Any, Any] = {}
     try:
         for update in updates:

@@ -3,8 +3,8 @@
     launch(System.read("flux-kontext"), host="127.0.0.1", port=7860, auth=None, small_world=False)
     # The page is on http://127.0.0.1:7860 (Ctrl-C ends it)
 
-Uploads and results lie in a folder of their own, readable by this user alone, which goes when the page does. Nothing
-else of the machine is served, nothing is loaded from elsewhere, and nothing is reported to anyone.
+Uploads and results are kept in a folder of their own, readable by this user alone, which is removed when the server
+ends. Nothing else on the machine is served, nothing is loaded from elsewhere, and no usage is reported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EXAMPLES = (
     ("chelsea.png", (60, 0, 360, 300), "mirror the picture left to right, and then make it black and white"),
     ("china.jpg", (60, 0, 480, 420), 'make it brighter and add the word "HELLO" to the photo'),
 )
-"""Photographs of the small world, what of them is shown, and a request."""
+"""Photographs of the small world, the crop to show, and a request."""
 EXAMPLE_SIDE = 512
 ABOUT_SMALL_WORLD = (
     "The small world: a model of a million parameters that the quickstart trained. It knows requests such as the "
@@ -56,7 +56,8 @@ Scope = MutableMapping[str, Any]
 
 
 def launch(system: System, *, host: str, port: int, auth: str | None, small_world: bool) -> None:
-    """Serves the page until Ctrl-C. SettingsError, PlanError, EditError, ChatError: it can't be, in one line."""
+    """Serves the page until Ctrl-C. SettingsError, PlanError, EditError, ChatError: it can't, for the reason in the
+    message."""
     user, _, password = (auth or "").partition(":")
     if auth is not None and not (user and password):
         raise SettingsError("--auth wants USER:PASSWORD, both with at least one character")
@@ -70,7 +71,7 @@ def launch(system: System, *, host: str, port: int, auth: str | None, small_worl
         raise SettingsError(f"{reason}; name others with --host and --port") from None
     session = session_of(system, small_world)
     if auth is None and host not in ("localhost", "::1") and not host.startswith("127."):
-        log("note: whoever reaches this machine can use the page; --auth USER:PASSWORD asks for a password")
+        log("note: whoever can reach this machine can use the page; --auth USER:PASSWORD asks for a password")
 
     def interrupt(*_: Any) -> None:
         # a second one must not disturb the cleaning up
@@ -85,9 +86,8 @@ def launch(system: System, *, host: str, port: int, auth: str | None, small_worl
 
 
 def session_of(system: System, small_world: bool = False) -> Session:
-    """The system's parts; beside its editor visitors may choose the exact one, which costs nothing.
-
-    `small_world`: the model of the quickstart with the exact editor, where the system names no other.
+    """The system's parts; besides its editor, visitors may choose the exact one, which costs nothing. `small_world`:
+    the model of the quickstart with the exact editor, unless the system names others.
     """
     from ier1_plugin.editors import make_editor
 
@@ -117,7 +117,7 @@ def session_of(system: System, small_world: bool = False) -> Session:
 
 @contextmanager
 def serving(session: Session, host: str, port: int, auth: tuple[str, str] | None = None) -> Iterator[str]:
-    """Serves the page in the background and gives its address."""
+    """Serves the page in the background and yields its address."""
     with TemporaryDirectory(prefix="ier1-demo-") as made:
         # a path of an upload is compared with that of its folder
         folder = Path(made).resolve()
@@ -153,7 +153,7 @@ def serving(session: Session, host: str, port: int, auth: tuple[str, str] | None
 
 
 class WithHeaders:
-    """ASGI middleware: every answer carries HEADERS, and none sends a browser to another host."""
+    """ASGI middleware: every response carries HEADERS, and none redirects a browser to another host."""
 
     def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
         self.app = app

@@ -1,10 +1,10 @@
-"""What the web page does when a button is pressed, without the page: generators of what there is to show next.
+"""What the web page does when a button is pressed, without the page: generators of the next updates to show.
 
     session = Session(decomposer, sequencer, {"pillow": make_editor("pillow")})
     for update in session.edit("portrait.jpg", "make it black and white", "", None, "single-turn", "pillow", 0): ...
     # {"status": "Reading ..."}, {"parts": Decomposition(...)}, {"plan": Plan(...)}, {"steps": [...]}, {"result": ...}
 
-Nothing here knows the toolkit that the page is made with.
+Nothing here depends on the page's toolkit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ier1_plugin.task.images import open_image
 from ier1_plugin.task.schema import CHAIN, SINGLE_TURN, Decomposition, EditResult, Plan, PlanError, Step
 
 PREVIEW_SIDE = 1600
-"""Longest side in pixels of what the page shows; the file to download has them all."""
+"""Longest side in pixels of the images on the page; the file to download has full size."""
 MAX_SEED = 2**31 - 1
 BY_HAND = "the sub-requests were written or changed by hand"
 READING, ORDERING = "Reading the request …", "Putting the edits in order …"
@@ -48,7 +48,7 @@ class Session:
     decomposer: Agent | Decomposer | None
     sequencer: Agent | Sequencer | None
     editors: Mapping[str, Editor | Edit]
-    """By the name that visitors choose from; the first is the default."""
+    """By the names that visitors choose from; the first is the default."""
     mode: str = SINGLE_TURN
     method: str = CHAIN
     seed: int = 0
@@ -61,7 +61,7 @@ class Session:
         self.editors = {name: one_at_a_time(editor) for name, editor in self.editors.items()}
 
     def plan(self, photo: str | None, request: str) -> Iterator[Update]:
-        """Takes the request apart. ImageError, PlanError, ChatError: one line for the visitor."""
+        """Yields the steps of planning. ImageError, PlanError, ChatError: one line for the visitor."""
         notes: list[str] = []
         image = _opened(photo)
         yield {"status": READING, "parts": None}
@@ -78,9 +78,8 @@ class Session:
     def edit(
         self, photo: str | None, request: str, written: str, plan: Plan | None, mode: str, editor: str, seed: Any
     ) -> Iterator[Update]:
-        """Edits, by the sub-requests that are `written`, one a line, or else by a plan made now.
-
-        `plan`: where `written` came from, so that the trace can tell. Raises what `plan` raises, and EditError.
+        """Edits by the sub-requests that are `written`, one per line, or else by a plan made now. `plan`: the agents'
+        plan that `written` came from, so that the trace can record it. Raises what `plan` raises, and EditError.
         """
         notes: list[str] = []
         if not isinstance(editor, str) or editor not in self.editors:
@@ -116,7 +115,7 @@ class Session:
 
 
 def one_at_a_time(editor: Editor | Edit) -> Editor:
-    """The same editor; who calls it while it works waits."""
+    """The same editor; concurrent calls wait for their turn."""
     lock, own = threading.Lock(), as_editor(editor)
 
     def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
@@ -134,9 +133,8 @@ def preview(image: Image.Image) -> Image.Image:
 
 
 def aligned(before: Image.Image, after: Image.Image) -> tuple[Image.Image, Image.Image]:
-    """Both at one size, so that a slider lays the same place on the same place.
-
-    One of another shape stands in the middle: that is where a border leaves the photo.
+    """Both at one size, so that a slider lays each place over itself. An image of another shape is centred, which is
+    where a border leaves the photo.
     """
     if before.size == after.size:
         return before, after
@@ -156,7 +154,7 @@ def _opened(photo: str | None) -> Image.Image:
 
 
 def _plan_on_page(request: str, written: str, plan: Plan | None) -> Plan | None:
-    """The plan that is on the page; None: there is none yet."""
+    """The plan on the page; None if there is none yet."""
     lines = tuple(filter(None, (" ".join(line.split()) for line in written.splitlines())))
     if not lines:
         return None

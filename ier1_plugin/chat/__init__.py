@@ -47,10 +47,10 @@ def make_chat(
 ) -> Chat:
     """The chat that `spec` names (KINDS). ChatError: there is no such model, or it is not available on this machine.
 
-    `budget`: fewest and most pixels of an image; None for what the weights were trained with. `timeout`: seconds a
-    request. `attempts`: requests for one answer while the server fails. `backoff`: longest wait in seconds before the
-    second attempt, doubled for each further one. `on_warning` gets a line for every long wait and every parameter that
-    the server does not take.
+    `budget`: fewest and most pixels of an image; None for the one that the weights were trained with. `timeout`:
+    seconds per request. `attempts`: requests for one answer while the server fails. `backoff`: longest wait in seconds
+    before the second attempt, doubled for each further one. `on_warning` gets a line for every long wait and every
+    parameter that the server does not take.
     """
     kind, _, rest = spec.partition(":")
     if kind == "local" and rest:

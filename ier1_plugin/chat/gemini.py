@@ -47,7 +47,7 @@ class GeminiClient:
         backoff: float = 1.0,
         on_warning: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """`name`: begins its errors. `timeout` in seconds a request. ChatError: no key, no client, a bad address."""
+        """`name`: begins its errors. `timeout`: seconds per request. ChatError: no key, no client, a bad address."""
         self._name, self._key = name, next(filter(None, map(checked_key, KEY_NAMES)), "")
         if not self._key:
             raise ChatError(f"{' or '.join(KEY_NAMES)} is not set; export the key of your account first")
@@ -69,7 +69,7 @@ class GeminiClient:
         self._retries = Retries(attempts, backoff, on_warning)
 
     def generate(self, model: str, contents: list[Any], config: Any) -> Any:
-        """Google's response. TransientError: none after all attempts. RequestRejected, ChatError: as of `failure`."""
+        """Google's response. TransientError: none after all attempts. RequestRejected, ChatError: as in `failure`."""
         from google.genai import errors
 
         def attempt() -> Any:
@@ -89,12 +89,12 @@ class GeminiClient:
         return self._retries(attempt)
 
     def close(self) -> None:
-        """No further attempts: whoever waits for one gets a TransientError."""
+        """Makes no further attempts: callers that wait for one get a TransientError."""
         self._retries.close()
 
 
 class GeminiChat(Chat):
-    """One model of Google's."""
+    """One of Google's models."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class GeminiChat(Chat):
         backoff: float = 1.0,
         on_warning: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """As of OpenAIChat. ChatError: no key, no client, a bad address."""
+        """Parameters as for OpenAIChat. ChatError: no key, no client, a bad address."""
         base_url = base_url or os.environ.get(BASE_URL, "")
         self.model = model
         self.address = without_password(base_url or GOOGLE)
@@ -152,7 +152,7 @@ class GeminiChat(Chat):
 
 
 def _contents(request: ChatRequest) -> tuple[list[Any], str]:
-    """The turns in Google's form, and what the system turns say."""
+    """The turns in Google's format, and the text of the system turns."""
     from google.genai import types
 
     from ier1_plugin.task.images import png_bytes

@@ -25,7 +25,7 @@ class LocalChat(Chat):
     local = True
 
     def __init__(self, folder: str, budget: tuple[int, int] | None = None) -> None:
-        """`folder`: with weights, or a model id of the hub. ChatError: nothing there, or nothing that can be loaded."""
+        """`folder`: one with weights, or a model id of the hub. ChatError: there are none, or they can't be loaded."""
         self.name = f"local:{folder}"
         self.facts = decomposer_facts(Path(folder))
         self.budget = budget or ((self.facts.min_pixels, self.facts.max_pixels) if self.facts else BUDGET)
@@ -74,7 +74,7 @@ class LocalChat(Chat):
             )
 
     def inputs(self, request: ChatRequest) -> Any:
-        """What the model gets: input_ids [1, n], attention_mask [1, n], pixel_values [patches, values], ..."""
+        """The model's inputs: input_ids [1, n], attention_mask [1, n], pixel_values [patches, values], ..."""
         from ier1_plugin.task.images import open_image
 
         prompt = self._processor.apply_chat_template(request.messages, add_generation_prompt=True, tokenize=False)
@@ -93,7 +93,8 @@ class LocalChat(Chat):
 
 
 def decomposer_facts(folder: Path) -> Decomposer | None:
-    """None for weights that did not come from this package's export, such as the base model. ChatError: damaged."""
+    """The folder's decomposer.json; None for weights from elsewhere, such as the base model. ChatError: it is
+    damaged."""
     try:
         return Decomposer.read(folder) if (folder / FILE_NAME).exists() else None
     except DecomposerError as error:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 BUDGET = (3136, 1003520)
 """Fewest and most pixels of an image: 4 and 1,280 tokens of Qwen2.5-VL, the budget of the shipped training configs."""
 MAX_TOKENS = 2048
-"""Of a reply, as `data.max_response_length` in the shipped training configs."""
+"""Tokens of a reply, as `data.max_response_length` in the shipped training configs."""
 
 
 class ChatError(UserError):
-    """The model can't be asked, and no other request will fare better."""
+    """The model can't be used, and no other request will fare better."""
 
 
 class TransientError(ChatError):
@@ -53,12 +53,12 @@ class ChatRequest:
     seed: int = 0
     max_tokens: int = MAX_TOKENS
     schema: dict[str, Any] | None = None
-    """A JSON schema that the reply must keep, for strict mode of OpenAI's structured outputs. None: free text."""
+    """A JSON schema that the reply must follow, for strict mode of OpenAI's structured outputs. None: free text."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One reply. Its strings hold nothing that UTF-8 can't carry."""
+    """One reply. Its strings can always be encoded in UTF-8."""
 
     text: str
     refusal: str = ""
@@ -66,7 +66,7 @@ class Completion:
     cut_off: bool = False
     """True where the reply reached its length limit."""
     model: str = ""
-    """As the server names it."""
+    """The model's name, as the server reports it."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     """Reasoning counts."""
@@ -90,17 +90,16 @@ class Chat(Protocol):
     local: bool = False
     """True if the weights are in this process."""
     facts: Decomposer | None = None
-    """What decomposer.json says, where the model is a folder that has one."""
+    """The contents of decomposer.json, if the model is a folder that has one."""
     prompt: Path | None = None
-    """The prompt that the weights were trained with, where it is not this package's."""
+    """The prompt that the weights were trained with, if it is not this package's."""
 
     def __call__(self, request: ChatRequest, /) -> Completion:
         """TransientError: the model gave no answer, after all retries. RequestRejected: it won't take this request.
-
-        ChatError: it will take none.
+        ChatError: it will take no request.
         """
         ...
 
     def close(self) -> None:
-        """Cuts short what waits for another attempt, and frees what can be freed."""
+        """Cancels waiting for further attempts, and frees what can be freed."""
         return

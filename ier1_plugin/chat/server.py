@@ -4,8 +4,8 @@
     chat(ChatRequest([{"role": "user", "content": "Say yes."}]))     # Completion(text="yes", model="decomposer", ...)
 
 vLLM, SGLang, OpenAI and gateways in front of them speak this protocol. The key is read from OPENAI_API_KEY; no message
-and no completion that leaves this module holds it. What a server refuses to be told, such as a temperature or a schema,
-it is not told again.
+and no completion that leaves this module contains it. A parameter that a server rejects, such as a temperature or a
+schema, is not sent to it again.
 """
 
 from __future__ import annotations
@@ -74,9 +74,8 @@ class OpenAIChat(Chat):
         backoff: float = 1.0,
         on_warning: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """`base_url`: "" for OpenAI itself, or OPENAI_BASE_URL. `timeout` in seconds a request.
-
-        `attempts`, `backoff`: see `Retries`. ChatError: no key, no client, a bad address.
+        """`base_url`: "" for OpenAI itself, or OPENAI_BASE_URL. `timeout`: seconds per request. `attempts`, `backoff`:
+        see `Retries`. ChatError: no key, no client, a bad address.
         """
         base_url = checked_address(base_url or os.environ.get("OPENAI_BASE_URL", ""))
         self._key = checked_key("OPENAI_API_KEY")
@@ -128,11 +127,11 @@ class OpenAIChat(Chat):
         return self._retries(lambda: self._complete(body, request))
 
     def close(self) -> None:
-        """No further attempts: whoever waits for one gets a TransientError. Requests under way still get an answer."""
+        """Makes no further attempts: waiting callers get a TransientError. Requests under way still get an answer."""
         self._retries.close()
 
     def _complete(self, wanted: dict[str, Any], request: ChatRequest) -> Completion:
-        """One request, and one more for every parameter that the server turns out not to take."""
+        """One request, and one more for every parameter that the server turns out to reject."""
         import openai
 
         while True:
@@ -168,7 +167,7 @@ class OpenAIChat(Chat):
             raise TransientError(f"{self.address} sent no completion but {begin!r}") from None
 
     def _gives_up(self, sent: Mapping[str, Any], message: str) -> bool:
-        """True if the refused request had a parameter that the next one will not have."""
+        """True if the rejected request had a parameter that the next one will leave out."""
         named = (name for name, words in DISPENSABLE.items() if name in sent and re.search(words, message, re.I))
         name = None if _TOO_LONG.search(message) else next(named, None)
         if name is None:
@@ -178,12 +177,12 @@ class OpenAIChat(Chat):
             if name not in self._given_up:
                 self._given_up.add(name)
                 instead = "with the schema in the text" if name == "response_format" else "without it"
-                self._warn(f"{self.address} refused {name}: going on {instead}")
+                self._warn(f"{self.address} refused {name}: continuing {instead}")
         return True
 
 
 class Retries:
-    """The retry policy of all clients: a TransientError is waited out, longer each time, for `attempts` attempts."""
+    """The retry policy of all clients: `attempts` attempts, with a longer wait after each TransientError."""
 
     def __init__(self, attempts: int, backoff: float, on_warning: Callable[[str], None]) -> None:
         """`backoff`: longest wait in seconds before the second attempt, doubled for each further one."""
@@ -224,7 +223,7 @@ class Retries:
             raise TransientError(f"no answer in {made} attempts, the last time: {error}", error.wait) from None
 
     def close(self) -> None:
-        """Ends all waiting; no attempt is made any more."""
+        """Ends all waiting; no further attempt is made."""
         self._closed.set()
 
 
@@ -280,19 +279,20 @@ def checked_key(name: str) -> str:
 
 
 def checked_address(base_url: str) -> str:
-    """The address of one server, "" for none. ChatError: it is no address, or several."""
+    """The address of one server, "" for none. ChatError: it is not an address, or several."""
     if "," in base_url:
         raise ChatError(
             f"{without_password(base_url)!r} names several servers; wanted one: put a load balancer in front of them, "
             "or serve with data parallelism"
         )
     if base_url and not re.match(r"https?://[^/\s]", base_url):
-        raise ChatError(f"{base_url!r} is no address; wanted one such as {EXAMPLE}")
+        raise ChatError(f"{base_url!r} is not an address; wanted one such as {EXAMPLE}")
     return base_url
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that a server asks to be left alone: Retry-After as a number or a date (RFC 9110, 10.2.3); 0 without."""
+    """Seconds that a server asks clients to wait: Retry-After as a number or a date (RFC 9110, 10.2.3); 0 without
+    it."""
     value = headers.get("retry-after", "")
     try:
         seconds = float(value)
@@ -306,17 +306,17 @@ def retry_after(headers: Mapping[str, str]) -> float:
 
 
 def without_password(text: str) -> str:
-    """The text with user and password taken out of every address in it."""
+    """The text with user and password removed from every address in it."""
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def clean_text(text: Any) -> str:
-    """A model's text without the lone surrogates that no UTF-8 can carry."""
+    """A model's text without lone surrogates, which UTF-8 can't encode."""
     return str(text or "").encode("utf-8", "replace").decode("utf-8")
 
 
 def _completion(reply: dict[str, Any]) -> Completion:
-    """Out of a server's reply; whatever such a reply may lack raises what a missing key or a wrong type raises."""
+    """The completion in a server's reply; a malformed reply raises KeyError, TypeError and the like."""
     choice = reply["choices"][0]
     message = choice.get("message") or {}
     filtered = "content filter" if choice.get("finish_reason") == "content_filter" else ""

@@ -1,4 +1,4 @@
-"""In place of the operator schemas that torchvision's compiled library would register, where that library can't load.
+"""Defines the operator schemas that torchvision's compiled library would register, if that library can't be loaded.
 
 A CUDA build of torchvision beside a CPU build of torch fails on import with "operator torchvision::nms does not exist":
 it describes two operators whose schemas are in its compiled library, which asks for CUDA. With the schemas defined the

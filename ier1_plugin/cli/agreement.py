@@ -23,14 +23,14 @@ def agreement(
         Path, typer.Argument(help="CSV: item,rater,dimension,score[,group]; judges are raters named judge:NAME")
     ],
     *,
-    json: Annotated[Path | None, option("file for the figures", "--json")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="of the bootstrap", min=0)] = 0,
-    resamples: Annotated[int, typer.Option("--resamples", help="of the bootstrap", min=100, max=1_000_000)] = 1000,
+    json: Annotated[Path | None, option("file for the results", "--json")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="seed of the bootstrap", min=0)] = 0,
+    resamples: Annotated[int, typer.Option("--resamples", help="number of resamples", min=100, max=1_000_000)] = 1000,
     whole_groups: Annotated[
         bool, option("resample whole groups (such as posts) instead of items", "--whole-groups")
     ] = False,
 ) -> None:
-    """Measure how well judges agree with human raters, and these with one another."""
+    """Measure how well judges agree with human raters, and the raters with one another."""
     with one_line_errors():
         _check_installed("agreement", "krippendorff", "scipy", "statsmodels")
         from json import dumps
@@ -59,15 +59,17 @@ def annotate(
     *,
     sample: Annotated[int | None, typer.Option("--sample", help="edits to rate (default: 100)", min=1)] = None,
     raters: Annotated[
-        int | None, typer.Option("--raters", help="how many people rate (default: 3); more may join later", min=1)
+        int | None, typer.Option("--raters", help="number of raters (default: 3); more may join later", min=1)
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="of sample and orders (default: 0)", min=0)] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="seed of the sample and the orders (default: 0)", min=0)
+    ] = None,
     system: Annotated[list[str] | None, option("rate edits of this system only; may be repeated", "--system")] = None,
-    rubric: Annotated[Path | None, option("prompt of the judge, if it was not the usual one", "--rubric")] = None,
+    rubric: Annotated[Path | None, option("the judge's prompt, if it was not the default one", "--rubric")] = None,
     host: Annotated[
         str, option("address to listen on (default: 127.0.0.1, this machine only)", "--host")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="to listen on; 0 takes a free one", min=0, max=65535)] = 7870,
+    port: Annotated[int, typer.Option("--port", help="port to listen on; 0 takes a free one", min=0, max=65535)] = 7870,
     export: Annotated[Path | None, option("write the ratings to this CSV and serve no page", "--export")] = None,
     group_by: Annotated[
         str, option("group of an exported rating: system (default), action or cluster", "--group-by")

@@ -26,10 +26,10 @@ from ier1_plugin.runs.settings import SettingsError, read_yaml
 @with_settings
 def edit(
     image: Annotated[Path, typer.Argument(help="the photo", show_default=False)],
-    request: Annotated[str, typer.Argument(help="what shall change, in plain words; not needed with --plan")] = "",
+    request: Annotated[str, typer.Argument(help="what to change, in plain words; not needed with --plan")] = "",
     *,
     output: Annotated[Path | None, option("PNG or JPEG to write (default: IMAGE-edited.png)", "-o", "--output")] = None,
-    plan: Annotated[Path | None, option("a trace, plan or edited PNG to do again; no agent is asked", "--plan")] = None,
+    plan: Annotated[Path | None, option("a trace, plan or edited PNG to repeat; no agent is asked", "--plan")] = None,
     trace: Annotated[Path | None, option("file for how the image was made, as JSON", "--trace")] = None,
     save_steps: Annotated[Path | None, option("folder for the image after each step", "--save-steps")] = None,
     dry_run: Annotated[bool, option("print the plan as JSON and edit nothing", "--dry-run")] = False,
@@ -101,18 +101,20 @@ def batch(
     source: Annotated[Path, typer.Argument(help=".jsonl file or folder of images", show_default=False)],
     *,
     out: Annotated[Path, option("folder for images, traces and results.jsonl", "--out")],
-    request: Annotated[str, option("for images that bring none", "--request")] = "",
+    request: Annotated[str, option("for images without one", "--request")] = "",
     jobs: Annotated[int, typer.Option("-j", "--jobs", help="images at a time", min=1, max=1024)] = 8,
     overlap: Annotated[
         bool | None, option("plan and edit at once, not in phases (default: where both run elsewhere)")
     ] = None,
-    retry_failed: Annotated[bool, option("try what failed before once more", "--retry-failed")] = False,
+    retry_failed: Annotated[bool, option("retry what failed before", "--retry-failed")] = False,
     ray: Annotated[bool, option("spread the work over a Ray cluster", "--ray")] = False,
-    ray_address: Annotated[str | None, option("of the cluster (default: RAY_ADDRESS, else this machine)")] = None,
+    ray_address: Annotated[
+        str | None, option("address of the cluster (default: RAY_ADDRESS, else this machine)")
+    ] = None,
     ray_gpus: Annotated[float | None, option("GPUs for each editor (default: 1 where the cluster has any)")] = None,
     system: System,
 ) -> None:
-    """Edit many images. The same command goes on where it was interrupted."""
+    """Edit many images. The same command continues where it was interrupted."""
     from ier1_plugin.data.items import count_items, read_items
     from ier1_plugin.pipeline.batch import batch_of, run
     from ier1_plugin.pipeline.batch_folder import RESULTS
@@ -134,7 +136,7 @@ def batch(
     try:
         counts = run(work, OnRay(ray_address, ray_gpus).start if ray else None)
     except KeyboardInterrupt:
-        log("what is done is kept; the same command goes on from there")
+        log("what is done is kept; run the same command again to continue")
         raise
     finally:
         signal.signal(signal.SIGINT, before)
@@ -147,7 +149,7 @@ def batch(
 
 
 def models() -> None:
-    """List the editors: what each is, what it needs, whether it is here; and the systems and presets by name."""
+    """List the editors: what each is, what it needs, whether it is available; and the systems and presets by name."""
     from ier1_plugin.editors import describe_editors
 
     with one_line_errors():
@@ -167,7 +169,7 @@ def demo(
     host: Annotated[
         str, option("address to listen on (default: 127.0.0.1, this machine only)", "--host")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="to listen on", min=1, max=65535)] = 7860,
+    port: Annotated[int, typer.Option("--port", help="port to listen on", min=1, max=65535)] = 7860,
     auth: Annotated[str | None, option("USER:PASSWORD that visitors must know", "--auth", envvar="IER1_AUTH")] = None,
     small_world: Annotated[bool, option("serve the model that the quickstart trained", "--small-world")] = False,
     system: System,
@@ -183,7 +185,7 @@ def demo(
 
 
 def _check_writable(file: Path, taken: dict[str, Path]) -> None:
-    """PlanError where a result can't be written; known before anything is paid for."""
+    """PlanError if a result can't be written; checked before anything is paid for."""
     from ier1_plugin.task.schema import PlanError
 
     for what, other in taken.items():
@@ -194,4 +196,4 @@ def _check_writable(file: Path, taken: dict[str, Path]) -> None:
     if not file.parent.is_dir():
         raise PlanError(f"there is no folder {file.parent} to write {file.name} into")
     if not os.access(file.parent, os.W_OK | os.X_OK):
-        raise PlanError(f"{file.parent} takes no files: you may not write there")
+        raise PlanError(f"{file.parent} is not writable: you lack permission")

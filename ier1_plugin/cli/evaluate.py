@@ -49,7 +49,7 @@ def evaluate(
         cure = "" if "pip install" in str(error) else "; pip install -e '.[evaluation]'"
         raise EvaluationError(f"{error}{cure}") from None
     except KeyboardInterrupt:
-        log("what is done is kept; the same command goes on from there")
+        log("what is done is kept; run the same command again to continue")
         raise
     if result["judges"] and result["systems"]:
         log(f"tables and page: ier1 report {out}")

@@ -4,8 +4,8 @@
         --decomposer openai:http://127.0.0.1:8000/v1#decomposer
     ier1 batch requests.jsonl --out edited --system flux-kontext -j 8
 
-What goes wrong is one line on standard error. Exit status: 0; 1 if something could not be done; 2 for a wrong command
-line; 130 after Ctrl-C. Whatever is heavy is imported by the command that needs it, so that `ier1 --help` is quick.
+Errors are one line on standard error. Exit status: 0; 1 if something could not be done; 2 for a wrong command line; 130
+after Ctrl-C. Heavy modules are imported by the command that needs them, so that `ier1 --help` is quick.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the commands share: an option for each setting of System, and errors that fit one line.
+"""What the commands share: an option for each setting of System, and one-line errors.
 
 @app.command()
 @with_settings
@@ -32,7 +32,7 @@ def option(help: str, *names: str, **more: Any) -> Any:
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Puts `--config` and an option for each field of a dataclass in place of the command's parameter of that type.
 
-    The dataclass is System or one like it: `of(values, origin)` makes it, and each field has its help in its metadata.
+    The dataclass is System or one like it: `of(values, origin)` builds it, and each field has its help in its metadata.
     A System may also start from a `--system` and a `--preset`. An option on the command line wins over all files, of
     these `--preset` over `--config` and that over `--system`. A command with a parameter `given` gets the names of the
     settings that were given in any of them.
@@ -87,7 +87,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Whatever the user, a file or a server did wrong becomes one line and exit status 1."""
+    """Any error of the user, a file or a server becomes one line and exit status 1."""
     try:
         yield
     except KeyboardInterrupt:

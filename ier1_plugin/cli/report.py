@@ -22,16 +22,16 @@ def report(
         Path | None, option("folder for page and tables (default: report, in the first DIR)", "--out")
     ] = None,
     comparisons: Annotated[
-        Path | None, option("YAML file of what to compare: TITLE: {LABEL: SYSTEM, ...}", "--comparisons")
+        Path | None, option("YAML file of comparisons: TITLE: {LABEL: SYSTEM, ...}", "--comparisons")
     ] = None,
     agreement: Annotated[
-        Path | None, option("what `ier1 agreement --json` wrote: judges against people", "--agreement")
+        Path | None, option("output of `ier1 agreement --json`: judges against people", "--agreement")
     ] = None,
     paper: Annotated[bool, option("show the paper's published figures too, marked as quoted", "--paper")] = False,
     examples: Annotated[
-        int, typer.Option("--examples", help="cases shown of each benchmark; 0: no pictures", min=0, max=50)
+        int, typer.Option("--examples", help="examples shown of each benchmark; 0: no pictures", min=0, max=50)
     ] = 3,
-    seed: Annotated[int, typer.Option("--seed", help="of resamples, permutations and examples", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="seed of resamples, permutations and examples", min=0)] = 0,
 ) -> None:
     """Make the tables and figures of evaluations: a page, Markdown, LaTeX and CSV."""
     with one_line_errors():

@@ -35,7 +35,7 @@ class Dtype(str, Enum):
 
 @contextmanager
 def needs_extra(name: str) -> Iterator[None]:
-    """A package that is missing becomes a UserError with the cure."""
+    """A missing package becomes a UserError that says how to install it."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -52,7 +52,7 @@ def train(
     check: Annotated[bool, option("only check the run; list every problem, one a line", "--check")] = False,
     cpu: Annotated[bool, option("train a tiny model without a GPU, with stand-ins for CUDA", "--cpu")] = False,
 ) -> None:
-    """Train the decomposition agent in EasyR1 (GRPO). The same command goes on from the last checkpoint."""
+    """Train the decomposition agent in EasyR1 (GRPO). The same command continues from the last checkpoint."""
     from ier1_plugin.training.easyr1 import train as run
 
     # no one_line_errors: what EasyR1 raises keeps its traceback
@@ -70,10 +70,11 @@ def curves(
     ],
     out: Annotated[Path, option("folder for the figure and the table (default: here)", "--out")] = Path(),
     smooth: Annotated[
-        int | None, typer.Option(help="steps of the mean (default: a twentieth of the run)", min=1, show_default=False)
+        int | None,
+        typer.Option(help="steps of the moving mean (default: a twentieth of the run)", min=1, show_default=False),
     ] = None,
 ) -> None:
-    """Draw how the rewards of one or several runs rise: reward_curves.png and reward_curves.csv."""
+    """Plot how the rewards of one or several runs rise: reward_curves.png and reward_curves.csv."""
     with one_line_errors(), needs_extra("curves"):
         from ier1_plugin.training.curves import write_curves
 
@@ -90,13 +91,13 @@ def merge(
     out: Annotated[
         Path | None, option("folder to write (default: decomposer-step-N in the run's folder)", "--out")
     ] = None,
-    config: Annotated[Path | None, option("the run's EasyR1 config, where its folder holds none", "--config")] = None,
+    config: Annotated[Path | None, option("the run's EasyR1 config, if its folder has none", "--config")] = None,
     min_pixels: Annotated[int | None, option("data.min_pixels of the training (default: from the config)")] = None,
     max_pixels: Annotated[int | None, option("data.max_pixels of the training (default: from the config)")] = None,
     prompt: Annotated[Path | None, option("data.format_prompt of the training (default: from the config)")] = None,
     base_model: Annotated[str | None, option("hub id of the model that was trained (default: from the config)")] = None,
     dtype: Annotated[
-        Dtype | None, option("of the weights (default: worker.rollout.dtype, else bfloat16)", "--dtype")
+        Dtype | None, option("dtype of the weights (default: worker.rollout.dtype, else bfloat16)", "--dtype")
     ] = None,
     upload: Annotated[
         str | None, option("upload to this repository of the hub (REPO_ID); a new one is private", "--upload")

@@ -3,8 +3,8 @@
     {"id": "object_removal_5", "image": "images/object_removal_5.jpg", "request": "Remove the boat"}
     -> Item(id="object_removal_5", image="/data/images/object_removal_5.jpg", request="Remove the boat")
 
-Paths are relative to the file that names them. An id that is missing is the number of its line: "line-000001". A line
-that can't be read becomes an Item with a `problem`. The input is read as it is needed and never held.
+Paths are relative to the file that names them. A missing id is made from the line's number: "line-000001". A line
+that can't be read becomes an Item with a `problem`. The input is read as it is needed and never held in memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LONGEST_NAME = 150
 
 
 class BatchError(UserError):
-    """The batch can't go on."""
+    """The batch can't continue."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Item:
 
     @property
     def name(self) -> str:
-        """The id as the name of a file: what file systems may not take is percent-encoded."""
+        """The id as a file name: characters that file systems may reject are percent-encoded."""
         name = quote(self.id, safe=" @+,=:()")
         if len(name) > LONGEST_NAME:
             name = f"{name[:100]}-{sha256(self.id.encode()).hexdigest()[:16]}"
@@ -56,7 +56,7 @@ class Item:
 def read_items(source: Path, request: str = "") -> Iterator[Item]:
     """The items of a .jsonl file or of a folder of images, always in the same order.
 
-    `request`: for items that bring none. In a folder the request of photo.jpg may stand beside it, in photo.txt.
+    `request`: for items without one. In a folder the request of photo.jpg may be in photo.txt beside it.
     """
     source = source.resolve()
     if source.is_dir():
@@ -81,18 +81,18 @@ def read_items(source: Path, request: str = "") -> Iterator[Item]:
         if not isinstance(image, str) or not image or "\0" in image or _without_surrogates(image) != image:
             yield Item(id, problem=f"image is {image!r}; wanted the path of a file")
         elif not isinstance(words, str) or not words:
-            yield Item(id, problem=f"no request: {' or '.join(keys)} is missing or no string")
+            yield Item(id, problem=f"no request: {' or '.join(keys)} is missing or not a string")
         else:
             yield Item(id, str(source.parent / image), _without_surrogates(words))
 
 
 def _without_surrogates(text: str) -> str:
-    """JSON can hold lone surrogates, and no file can."""
+    """The text without lone surrogates, which JSON can hold and UTF-8 files can't."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def count_items(source: Path) -> int:
-    """How many there are; quick, as nothing is parsed. BatchError: none, or no such file or folder."""
+    """How many items there are; quick, as nothing is parsed. BatchError: none, or no such file or folder."""
     if source.is_dir():
         count = sum(path.suffix.lower() in SUFFIXES for path in source.iterdir())
     elif source.suffix.lower() in SUFFIXES:

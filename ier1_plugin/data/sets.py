@@ -8,11 +8,12 @@
     -> RawItem(id="psr-1f3k", request="remove the lamp", cluster="1f3k", image=b"\\x89PNG...", human=(b"...",), ...)
 
 A set with `train_split` is a source of the builder (`data_prep/sources/tables.py`), one with `split` a benchmark. Roles
-are ROLES; every other column is passed over. A new set is one more entry of SETS.
+are ROLES; every other column is ignored. A new set is one more entry of SETS.
 
-UltraEdit's four million rows lie in two thousand splits of two thousand rows. To draw from all of them is to download
-all of them, so `split` may end with *, and `pick_splits` chooses `spread` of the splits that fit: a sample stands for
-these, and for the whole set only as far as its splits are alike. `split_in` finds the split that an item's id names.
+UltraEdit's four million rows lie in two thousand splits of two thousand rows. Drawing from all of them means
+downloading all of them, so `split` may end with *, and `pick_splits` chooses `spread` of the splits that match: a
+sample represents these, and the whole set only as far as its splits are alike. `split_in` finds the split that an
+item's id names.
 
 Columns as the sets' cards and their own evaluation scripts name them, November 2026. RealEdit's are verified for local
 files only, in both forms that its repository (AyanaBharadwaj/RealEdit) reads and writes: inference.py reads
@@ -37,12 +38,12 @@ from ier1_plugin.task.rows import order_key
 ROLES = ("id", "cluster", "image", "request", "actions", "difficulty", "human", "gold")
 NEEDED = ("image", "request")
 MOST_COMPLEX = 8
-"""Complex-Edit words each edit at eight levels, C1 to C8: how many atomic edits it is made of (its README)."""
+"""Complex-Edit phrases each edit at eight levels, C1 to C8: how many atomic edits it is made of (its README)."""
 SHOWN = 60
 
 Pixels = bytes | Path | Image.Image
 Columns = Mapping[str, tuple[str, ...]]
-"""Role -> the columns that may have it."""
+"""Role -> the columns that may fill it."""
 
 
 @dataclass(frozen=True)
@@ -50,25 +51,25 @@ class EditSet:
     """A public set of edit requests."""
 
     columns: Columns
-    """Those of the id are joined, of every other role the first that a row has counts."""
+    """Those of the id are joined; for every other role the first that a row has counts."""
     hub: str = ""
     licence: str = ""
-    """Of the data, as its card or repository says; "" where neither could be read."""
+    """The licence of the data, as its card or repository says; "" where neither could be read."""
     train_split: str = ""
-    """What the builder reads on the hub unless told otherwise; "" where the set is no source of training rows."""
+    """The split that the builder reads on the hub by default; "" if the set is not a source of training rows."""
     split: str = ""
-    """What a benchmark reads on the hub. A * at the end: some of the splits that begin like this."""
+    """The split that a benchmark reads on the hub. With a * at the end: some of the splits with this prefix."""
     spread: int = 1
-    """How many of the splits that fit are read."""
+    """How many of the matching splits are read."""
     where: Mapping[str, str] = field(default_factory=dict)
     """Column -> the value that a row must have to be an item of the benchmark."""
     grouped: bool = False
     """True: the rows of one id are the edits of one request. The benchmark takes the human edits of all of them, the
     builder one row."""
     joined_by: str = ""
-    """What stands between the paths of several human edits in one cell."""
+    """The separator between the paths of several human edits in one cell."""
     request_of: Callable[[Any], str] | None = None
-    """Reads the request out of its cell; None: the cell is the request. ValueError: it holds none."""
+    """Reads the request from its cell; None: the cell is the request. ValueError: it holds none."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,14 @@ class RawItem:
     id: str
     request: str
     cluster: str
-    """The post or the photo: what depends on each other. "" where the row does not say."""
+    """The post or photo, whose items are not independent of each other. "" if the row does not say."""
     image: Pixels
     actions: tuple[str, ...] = ()
     difficulty: str = ""
     human: tuple[Pixels, ...] = ()
     gold: Pixels | None = None
     problems: tuple[str, ...] = ()
-    """Why human edits were left out; the item is used all the same."""
+    """Why human edits were left out; the item is used anyway."""
 
 
 def _columns(**roles: str | tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -106,14 +107,14 @@ def complex_edit(level: int) -> EditSet:
 
 
 def columns_of(edit_set: EditSet, named: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The columns of every role; one that the user names takes the place of the set's own. TableError: no such role."""
+    """The columns of every role; one that the user names replaces the set's own. TableError: no such role."""
     if unknown := sorted(set(named) - set(ROLES)):
         raise TableError(f"--columns: there is no {', '.join(unknown)}; known: {', '.join(ROLES)}")
     return {role: (named[role],) if role in named else edit_set.columns.get(role, ()) for role in ROLES}
 
 
 def check_columns(columns: Columns, there: Iterable[str], roles: Iterable[str] = NEEDED) -> None:
-    """TableError: none of the columns of a role is `there`."""
+    """TableError: none of the columns of a role is among those that are `there`."""
     there = list(there)
     for role in roles:
         if not any(column in there for column in columns[role]):
@@ -122,7 +123,7 @@ def check_columns(columns: Columns, there: Iterable[str], roles: Iterable[str] =
 
 
 def raw_item(id: str, edit_set: EditSet, columns: Columns, line: Line) -> RawItem:
-    """The item of a row. ValueError: the row is none. TableError: no row of this table can be one."""
+    """The item of a row. ValueError: this row can't be used. TableError: no row of this table can."""
     request = _needed("request", columns, line)
     if edit_set.request_of:
         request = edit_set.request_of(request)
@@ -175,7 +176,7 @@ def labels(cell: Any) -> tuple[str, ...]:
 
 
 def pick_splits(hub: str, edit_set: EditSet, seed: int) -> list[str]:
-    """`spread` of the splits that fit the set's pattern, the same for a seed. TableError: there are none."""
+    """`spread` of the splits that match the set's pattern, the same for the same seed. TableError: there are none."""
     known = [split for split in hub_splits(hub) if split_in(split, edit_set.split)]
     if not known:
         raise TableError(f"{hub} has no split {edit_set.split}; name one with --split")

@@ -1,4 +1,4 @@
-"""Rows as dictionaries out of a file, a folder of files, or a set on the hub; images stay encoded.
+"""Rows as dictionaries from a file, a folder of files, or a set on the hub; images stay encoded.
 
     for line in read("data/requests.jsonl", split=None): ...
     -> Line(number=1, row={"id": "a1", "image": "photos/cat.jpg", "request": "remove the lamp"}, folder=Path("data"))
@@ -38,12 +38,12 @@ class TableError(UserError):
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that can't be used, and why in one line."""
+    """A row that can't be used, and the reason in one line."""
 
     id: str
     reason: str
     row: dict[str, Any] = field(default_factory=dict)
-    """What is known of it: JSON values only, no image bytes."""
+    """What is known of the row: JSON values only, no image bytes."""
 
 
 class Line(NamedTuple):
@@ -53,18 +53,18 @@ class Line(NamedTuple):
     """Its position in the file or set, from 1."""
     row: dict[str, Any]
     folder: Path | None
-    """Where image paths start, and what they may not leave; None for a set on the hub."""
+    """The folder that image paths start from and must stay in; None for a set on the hub."""
     stem: str
     """The name of the file without its ending."""
     fixed: bool
-    """True if every row has the same columns, so that one which is missing here is missing everywhere."""
+    """True if every row has the same columns, so that a column missing here is missing everywhere."""
 
 
 def read(source: str, split: str | None, columns: Sequence[str] = ()) -> Iterator[Line | Rejected]:
     """The rows of a file, a folder or a hub set, in an order that is the same on every run.
 
-    `columns`: the only ones wanted (those that exist), where reading fewer saves memory; empty for all.
-    TableError: nothing there, or the whole of it can't be read.
+    `columns`: the only ones wanted (those that exist), where reading fewer saves memory; empty for all. TableError: it
+    does not exist, or can't be read at all.
     """
     path = Path(source)
     if not path.exists():
@@ -125,7 +125,7 @@ def image_of(cell: Any, folder: Path | None) -> bytes | Path:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file `name` in `folder`; ValueError: it leaves the folder, also by a link, or is no file."""
+    """The file `name` in `folder`; ValueError: it is outside the folder, also through a link, or is not a file."""
     if "\0" in name:
         raise ValueError("image path can't be used: it holds a NUL")
     try:
@@ -145,7 +145,7 @@ def _real(folder: Path) -> str:
 
 
 def hub_splits(name: str) -> list[str]:
-    """The names of a hub set's splits. TableError: it can't be reached."""
+    """The names of a hub set's splits. TableError: the hub can't be reached."""
     import datasets
 
     try:
@@ -155,7 +155,7 @@ def hub_splits(name: str) -> list[str]:
 
 
 def hub_columns(name: str, split: str) -> list[str]:
-    """The columns of a hub set; [] where only its rows would tell."""
+    """The columns of a hub set; [] if only its rows would show them."""
     import datasets
 
     try:
@@ -203,7 +203,7 @@ def _csv(file: Path, folder: Path, _: Sequence[str]) -> Iterator[Line | Rejected
                 yield _broken(file, f"row {number} is not CSV ({error})", number, "")
                 continue
             if None in row or None in row.values():
-                problem = f"row {number} has not as many cells as the header"
+                problem = f"row {number} has more or fewer cells than the header"
                 yield _broken(file, problem, number, str(list(row.values())))
             else:
                 yield Line(number, row, folder, file.stem, fixed=True)
@@ -242,7 +242,7 @@ def _arrow(file: Path, folder: Path, columns: Sequence[str]) -> Iterator[Line]:
 
 
 def _hub(name: str, split: str | None, columns: Sequence[str]) -> Iterator[Line]:
-    """A streamed set whose images come as {"bytes", "path"}: decoding is the checks' work."""
+    """A streamed set whose images come as {"bytes", "path"}: the checks decode them."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise TableError(f"there is no file or folder {name}, and it is not a hub id such as PSRDataset/PSR-328")
     import datasets

@@ -42,10 +42,9 @@ Maker = Callable[..., Editor]
 
 
 def make_editor(spec: str, on_warning: OnWarning = ignore_warning, /, **settings: Any) -> Editor:
-    """The editor of "NAME" or "NAME:ARGUMENT". A setting that is None counts as not given.
-
-    `on_warning` gets a line for whatever went wrong and is tried again, such as a request that a server turned away.
-    EditError, in one line: no such editor, a setting that it does not have, a package, key or folder that is missing.
+    """The editor of "NAME" or "NAME:ARGUMENT". A setting that is None counts as not given. `on_warning` gets a line for
+    whatever failed and is retried, such as a request that a server rejected. EditError: no such editor, a setting that
+    it does not have, a missing package, key or folder.
     """
     name, _, argument = spec.strip().partition(":")
     if name not in EDITORS:
@@ -70,7 +69,7 @@ def describe_editors() -> list[Description]:
 
 
 def _diffusers(name: str, model: str) -> Maker:
-    """A maker for one model of the hub; what follows its name is another folder or hub id of the same."""
+    """A maker for one model of the hub; what follows its name is another folder or hub id of the same model."""
     return lambda argument, **settings: diffusers_editor(argument or model, name=name, **settings)
 
 

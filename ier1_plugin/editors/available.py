@@ -25,10 +25,10 @@ class Needs:
 
     summary: str = ""
     usage: str = ""
-    """How its spec is written, where that is more than its name."""
+    """How its spec is written, if that is more than its name."""
     packages: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
-    """Environment variables, one of which has to be set."""
+    """Environment variables, one of which must be set."""
     weights: tuple[str, ...] = ()
     """Hub ids."""
     gigabytes: int = 0
@@ -44,7 +44,7 @@ class Description:
     usage: str
     available: bool
     why: str
-    """What is missing, or what to know before using it; empty if nothing."""
+    """What is missing, or what to know before using it; empty if there is nothing."""
 
 
 NEEDS: dict[str, Needs] = {
@@ -82,12 +82,12 @@ NEEDS: dict[str, Needs] = {
 
 
 def memory_gb() -> int:
-    """Of the machine, in gigabytes."""
+    """Memory of the machine, in gigabytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**9
 
 
 def describe(names: Iterable[str]) -> list[Description]:
-    """A description of each name; one that is not in NEEDS is taken to need nothing."""
+    """A description of each name; one that is not in NEEDS is assumed to need nothing."""
     descriptions = []
     for name in names:
         needs, missing, notes = NEEDS.get(name, Needs()), [], []

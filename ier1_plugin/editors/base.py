@@ -4,10 +4,10 @@
     editor(photo, "Crop photo to left half only", 0)      # a 512 x 341 photo -> its left 256 x 341 pixels
     editor.canvas((3000, 1000))                           # (3000, 1000); FLUX.1-Kontext says (1568, 672)
 
-Whoever runs a chain of turns brings the photo to `canvas(photo.size)` once, runs every turn there and goes back to the
-photo's own size once, at the very end. An editor that `preserves_size` means every image to have the size that it came
-in: one that comes back in another size is returned like that, for the chain to say so and to resize it. The others
-change the size on purpose, and their result is left as it is.
+A chain of turns resizes the photo to `canvas(photo.size)` once, runs every turn there and goes back to the photo's own
+size once, at the very end. An editor that `preserves_size` is meant to return every image in the size that it came in;
+if one comes back in another size, the chain reports that and resizes it. The others change the size on purpose, and
+their result is left as it is.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Edit = Callable[[Image.Image, str, int], Image.Image]
 """(RGB image, instruction, seed) -> a new RGB image; raises nothing but EditError."""
 
 OnWarning = Callable[[str], None]
-"""Takes a line about something that went wrong without stopping the work."""
+"""Gets a line about something that went wrong without stopping the work."""
 
 # what pip calls modules that have another name than their package
 _PACKAGES = {"google.genai": "google-genai"}
@@ -53,7 +53,7 @@ def one_each(sub_requests: Sequence[str]) -> list[str]:
 
 
 def ignore_warning(line: str) -> None:
-    """For callers with nobody to warn."""
+    """For callers that have nobody to warn."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Editor:
     """An editor that is ready to work. Calling it makes one edit."""
 
     name: str
-    """What a trace says of it, such as "flux-kontext"."""
+    """Its name in traces, such as "flux-kontext"."""
     edit: Edit
     canvas: Callable[[Size], Size] = as_it_is
     """Size of the original image -> the one size for all turns of its chain. EditError: it has none for this size."""
@@ -70,9 +70,9 @@ class Editor:
     local: bool = True
     """True: it computes in this process, one edit at a time, and repeats exactly for a seed. False: a server does."""
     turns: Callable[[Sequence[str]], list[str]] = one_each
-    """Sub-requests -> the instructions of a chain of several turns."""
+    """Sub-requests -> the instructions of a multi-turn chain."""
     for_item: Callable[[str], Edit] | None = None
-    """Set where the answer depends on which item of a batch it is: its id -> the edit for it."""
+    """Set if the result depends on which item of a batch it is: its id -> the edit for it."""
     supports: Callable[[str], bool] | None = None
     """Set by editors that compute instead of painting: True for a sub-request better left to them (`route`)."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -87,8 +87,8 @@ class Editor:
 def on_canvas(edit: Edit, canvas: Callable[[Size], Size]) -> Edit:
     """`edit` for images of any size: it works on their canvas, and the result is brought back to the size that came.
 
-    An image that has the size of its canvas is not resampled, so a chain that runs on one canvas costs nothing here.
-    A result of another size than the canvas is returned as it is, for the caller to see.
+    An image that has the size of its canvas is not resampled, so a chain that runs on one canvas costs nothing here. A
+    result of another size than the canvas is returned as it is, so that the caller notices.
     """
 
     def edited(image: Image.Image, instruction: str, seed: int) -> Image.Image:
@@ -109,7 +109,7 @@ def join(sub_requests: Iterable[str]) -> str:
 
 
 def split(instruction: str) -> list[str]:
-    """The inverse of `join`; of other text its lines, sentences and what semicolons part. Quotes stay whole."""
+    """The inverse of `join`; splits other text at lines, sentences and semicolons. Quotes stay whole."""
     parts, start = [], 0
     for boundary in _BOUNDARY.finditer(instruction):
         if boundary[1] is None:
@@ -121,7 +121,7 @@ def split(instruction: str) -> list[str]:
 
 @contextmanager
 def failing_as(name: str, hints: Mapping[str, str] | None = None, secrets: Iterable[str] = ()) -> Iterator[None]:
-    """Whatever fails inside is an EditError that begins with `name`; the message of a UserError stays as it is.
+    """Turns whatever fails inside into an EditError that begins with `name`; the message of a UserError stays as it is.
 
     `hints`: name of an exception class (or of one of its bases) -> what to say instead of its message.
     """
@@ -138,7 +138,7 @@ def failing_as(name: str, hints: Mapping[str, str] | None = None, secrets: Itera
 
 
 def is_installed(module: str) -> bool:
-    """True if `module` can be imported; asks without importing it."""
+    """True if `module` can be imported; does not import it."""
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:
@@ -146,26 +146,26 @@ def is_installed(module: str) -> bool:
 
 
 def packages_of(modules: Iterable[str]) -> str:
-    """What pip calls the packages of these modules, parted by blanks."""
+    """The pip names of the packages of these modules, separated by spaces."""
     return " ".join(_PACKAGES.get(module, module) for module in modules)
 
 
 def need(name: str, *modules: str) -> None:
-    """EditError where one of the modules is not installed; `name` is who needs it."""
+    """EditError if one of the modules is not installed; `name` is the editor that needs it."""
     missing = packages_of(module for module in modules if not is_installed(module))
     if missing:
         raise EditError(f"{name} needs {missing.replace(' ', ', ')}: pip install {missing}")
 
 
 def checked_instruction(instruction: str) -> str:
-    """The instruction, stripped; EditError where there is none."""
+    """The instruction, stripped; EditError if it is empty."""
     if not instruction.strip():
         raise EditError("the instruction is empty; say what to change")
     return instruction.strip()
 
 
 def number(value: Any, name: str, low: float, high: float, whole: bool = False) -> Any:
-    """`value` if it is a number from `low` to `high`; EditError names the setting otherwise."""
+    """`value` if it is a number from `low` to `high`; otherwise an EditError that names the setting."""
     kinds = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         raise EditError(f"{name} is {value!r}; wanted a {'whole ' if whole else ''}number from {low} to {high}")

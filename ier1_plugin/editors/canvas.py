@@ -77,7 +77,7 @@ def at_most(area: int, multiple: int) -> Canvas:
 
 
 def within_ratio(limit: float, canvas: Canvas) -> Canvas:
-    """`canvas` of the size, its longer side cut down to `limit` times the shorter one: the picture is squeezed."""
+    """`canvas` of the size, with the longer side limited to `limit` times the shorter one: the picture is squeezed."""
 
     def limited(size: Size) -> Size:
         width, height = size
@@ -87,7 +87,7 @@ def within_ratio(limit: float, canvas: Canvas) -> Canvas:
 
 
 def settled(canvas: Canvas) -> Canvas:
-    """`canvas`, followed until a size comes back as it is; EditError where it comes to nothing or never settles."""
+    """`canvas`, applied until the size no longer changes; EditError if a side reaches 0 or the size never settles."""
 
     def followed(size: Size) -> Size:
         sizes = [size]

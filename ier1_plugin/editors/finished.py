@@ -20,7 +20,7 @@ def finished_editor(directory: str) -> Editor:
     """The editor of a folder with an image for each item id. EditError: no such folder."""
     folder = Path(directory).expanduser()
     if not directory or not folder.is_dir():
-        raise EditError(f"folder:{directory} is no folder; wanted folder:DIR with an image for each id")
+        raise EditError(f"folder:{directory} is not a folder; wanted folder:DIR with an image for each id")
 
     def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
         raise EditError(

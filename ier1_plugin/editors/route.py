@@ -1,4 +1,4 @@
-"""Sub-requests that are exact operations go to an editor that computes, the others to one that paints.
+"""Sub-requests that are exact operations go to an exact editor, the others to a generative one.
 
     editor = route_editor("pillow,flux-kontext", make_editor)
     editor.turns(["Crop photo to left half only", "Replace sky with sunset", "Add a bird"])

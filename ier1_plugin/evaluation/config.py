@@ -37,7 +37,7 @@ def _pairs(text: str) -> dict[str, str]:
 class EvaluationConfig:
     """All settings of one run."""
 
-    out: str = field(default="", metadata={HELP: "folder for everything; the same command goes on in it"})
+    out: str = field(default="", metadata={HELP: "folder for everything; the same command continues in it"})
     benchmark: str = field(
         default="",
         metadata={
@@ -52,7 +52,7 @@ class EvaluationConfig:
         default=(), metadata={HELP: "openai:[BASE_URL#]MODEL, gemini:MODEL or pixel; repeatable"}
     )
     sample: int | None = field(default=None, metadata={HELP: "items to take (default: all)"})
-    seed: int = field(default=0, metadata={HELP: "of the sample (default: 0)"})
+    seed: int = field(default=0, metadata={HELP: "seed of the sample (default: 0)"})
     ids: Path | None = field(default=None, metadata={HELP: "take these items, one id a line, instead of a sample"})
     data: str = field(default="", metadata={HELP: "local file or folder of the benchmark, or another hub id"})
     split: str = field(default="", metadata={HELP: "split or splits, with commas between them"})
@@ -63,18 +63,18 @@ class EvaluationConfig:
         default_factory=dict, metadata={HELP: "only rows with COLUMN=VALUE,...", PARSE: _pairs}
     )
     samples: int = field(default=1, metadata={HELP: "judgements of each edit (default: 1)"})
-    rubric: Path | None = field(default=None, metadata={HELP: "another question to the judges, as a .jinja file"})
+    rubric: Path | None = field(default=None, metadata={HELP: "another prompt for the judges, as a .jinja file"})
     max_side: int = field(
         default=1024, metadata={HELP: "longest side in pixels of the images that judges get (default: 1024)"}
     )
     human: bool = field(
-        default=False, metadata={HELP: "the edits that people made are a system too (of several the first)"}
+        default=False, metadata={HELP: "evaluate the edits made by people as a system too (of several the first)"}
     )
     sanity: bool = field(
-        default=False, metadata={HELP: "first try the judges on edits that are known to be good or bad"}
+        default=False, metadata={HELP: "first test the judges on edits that are known to be good or bad"}
     )
-    prices: Path | None = field(default=None, metadata={HELP: "YAML or JSON: what images and tokens cost"})
-    retry_failed: bool = field(default=False, metadata={HELP: "edit and judge once more what failed or got no score"})
+    prices: Path | None = field(default=None, metadata={HELP: "YAML or JSON: prices of images and tokens"})
+    retry_failed: bool = field(default=False, metadata={HELP: "redo edits and judgements that failed or got no score"})
     jobs: int = field(default=8, metadata={HELP: "edits and judgements at a time (default: 8)", SHORT: "-j"})
     decomposition: tuple[str, ...] = field(
         default=(),
@@ -101,7 +101,7 @@ class EvaluationConfig:
                 )
 
     def check(self) -> None:
-        """EvaluationError: there is nothing to do, or some of the settings don't go together."""
+        """EvaluationError: there is nothing to do, or some of the settings contradict each other."""
         if not self.out:
             raise EvaluationError("no folder to write to; name one with --out")
         if bool(self.benchmark) == bool(self.decomposition):
@@ -126,4 +126,4 @@ class EvaluationConfig:
         if not (self.system or self.human or self.sanity):
             raise EvaluationError("nothing to evaluate; name a --system, --human or --sanity")
         if self.sanity and not self.judge:
-            raise EvaluationError("--sanity tries judges; name one with --judge")
+            raise EvaluationError("--sanity tests judges; name one with --judge")

@@ -7,8 +7,8 @@
     usage_lines(usage(DIR, run))
     -> ["FLUX.1-Kontext-dev: 98 images, 2 failed", "openai:gpt-4o-2024-11-20: 196 scored, 4 unscored; 310,212 + ..."]
 
-All that a judge was asked for counts: replies that could not be read, judgements of edits that have changed since, and
-its sanity check. Tokens of the agents are not counted, nor what failed edits cost: no trace says so.
+Everything that a judge was asked counts: replies that could not be read, judgements of edits that have changed since,
+and its sanity check. The agents' tokens and the cost of failed edits are not counted, since no trace records them.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Usage:
     name: str
     text: str
     cost: float | None = None
-    """None: no price is known, or what it is a price of was not counted."""
+    """None: no price is known, or the priced quantity was not counted."""
 
 
 def read_prices(file: Path | None) -> dict[str, Any] | None:
-    """EvaluationError: it can't be read, or does not say what costs what."""
+    """EvaluationError: it can't be read, or is not in the form of WANTED."""
     if file is None:
         return None
     try:
@@ -58,12 +58,12 @@ def read_prices(file: Path | None) -> dict[str, Any] | None:
             raise EvaluationError(f"--prices: {file} has {price!r} for a judge; {WANTED}")
         numbers += price.values()
     if not all(isinstance(price, (int, float)) and not isinstance(price, bool) and price >= 0 for price in numbers):
-        raise EvaluationError(f"--prices: {file} has a price that is no number from 0 on; {WANTED}")
+        raise EvaluationError(f"--prices: {file} has a price that is not a number from 0 on; {WANTED}")
     return {"editors": editors, "judges": judges}
 
 
 def check_prices(run: Mapping[str, Any]) -> None:
-    """EvaluationError: there is a price of an editor or judge that the evaluation does not have."""
+    """EvaluationError: there is a price for an editor or judge that the evaluation does not have."""
     known = {
         "editors": {_editor(system) for system in run["systems"]},
         "judges": {name for judge in run["judges"] for name in _price_names(judge["name"])},
@@ -72,11 +72,11 @@ def check_prices(run: Mapping[str, Any]) -> None:
         unknown = [name for name in (run.get("prices") or {}).get(kind) or {} if name not in names]
         if unknown:
             there = ", ".join(sorted(filter(None, names))) or "none"
-            raise EvaluationError(f"--prices: {kind} has {unknown[0]!r}, which is not here; here: {there}")
+            raise EvaluationError(f"--prices: {kind} has {unknown[0]!r}, which this evaluation lacks; it has {there}")
 
 
 def usage(folder: Path, run: Mapping[str, Any]) -> list[Usage]:
-    """Of every system and judge in evaluation.json, with the prices that it has."""
+    """The usage of every system and judge in evaluation.json, with the prices in it."""
     prices = run.get("prices") or {}
     uses = []
     for system in run["systems"]:
@@ -108,7 +108,7 @@ def usage(folder: Path, run: Mapping[str, Any]) -> list[Usage]:
 
 
 def usage_lines(uses: Sequence[Usage]) -> list[str]:
-    """A line for each, and the sum of what has a price."""
+    """A line for each, and the sum of those with a price."""
     lines = [f"{one.name}: {one.text}{'' if one.cost is None else f'; {one.cost:,.2f}'}" for one in uses]
     priced = [one.cost for one in uses if one.cost is not None]
     total = f"in all, where a price is given: {sum(priced):,.2f} (agents' tokens are not counted)"
@@ -118,7 +118,7 @@ def usage_lines(uses: Sequence[Usage]) -> list[str]:
 def _tokens(folder: Path) -> Counter[tuple[str, str]]:
     """(judge, "prompt", "completion" or "uncounted") -> tokens, or replies whose tokens the server did not count.
 
-    Of every reply that was ever written, also of those that no longer count.
+    Covers every reply ever written, also those that no longer count.
     """
     totals: Counter[tuple[str, str]] = Counter()
     if (folder / JUDGEMENTS).is_file():
@@ -138,5 +138,5 @@ def _editor(system: Mapping[str, Any]) -> str:
 
 
 def _price_names(judge: str) -> tuple[str, str]:
-    """What prices may call a judge: its name with its settings, or without them."""
+    """The names that prices may use for a judge: with its settings, or without them."""
     return judge, judge.partition(" (")[0]

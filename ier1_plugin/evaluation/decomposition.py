@@ -1,15 +1,15 @@
-"""How well models take requests apart: their responses against gold rows, with the scorer of the training.
+"""How well models take requests apart: their responses against gold rows, scored as in training.
 
     (scored,) = score_all(Path("out"), ["local:decomposer"], Path("data/rl/val.parquet"), sample=400, seed=0, jobs=8)
     scored.parts["action"]        # Estimate(mean=0.87, low=0.85, high=0.89, count=400)
     scored.confusion["Delete"]    # {"Delete": 90, "Replace": 4, "(none)": 2}
     print(table([scored]))
 
-    out/responses.sqlite, .jsonl  {"id": "psr-1f3k", "response": "<think> ...", "model": ...}: kept as they come
+    out/responses.sqlite, .jsonl  {"id": "psr-1f3k", "response": "<think> ...", "model": ...}: stored as they arrive
     out/decomposition.json        everything that the printed table is made of
 
 A model is "openai:BASE_URL#MODEL", "gemini:MODEL" or "local:FOLDER", asked as in training, greedily; or a .jsonl file
-of responses. A row without an answer has no score: it is counted, and the mean with 0 in its place stands beside.
+of responses. A row without an answer has no score: it is counted, and a second mean takes it as 0.
 
     python -m ier1_plugin.evaluation.decomposition --rows quickstart/rows/val.parquet --before quickstart/before \\
         --after quickstart/after --out report.txt       # a training in the small world, before and after
@@ -77,7 +77,7 @@ class GoldRow:
 
 @dataclass(frozen=True)
 class Rates:
-    """How well one action is found: responses to rows that have it in the gold, that name it, that do both."""
+    """How well one action is found: numbers of responses to rows with it in the gold, with it named, with both."""
 
     gold: int
     named: int
@@ -95,18 +95,18 @@ class Scored:
     rows: int
     photos: int
     parts: Mapping[str, Estimate]
-    """Over the rows that were answered."""
+    """Scores over the rows that were answered."""
     as_zero: Mapping[str, Estimate]
-    """Over all rows, those without an answer as 0."""
+    """Scores over all rows, with 0 for those without an answer."""
     by_operations: Mapping[str, Mapping[str, Estimate]]
-    """The same as `parts` by how many operations the gold has."""
+    """As `parts`, by how many operations the gold has."""
     actions: Mapping[str, Rates]
     confusion: Mapping[str, Mapping[str, int]]
     """Gold action -> what was named: itself where it was named, else each action that the gold has not."""
     unanswered: Mapping[str, int] = field(default_factory=dict)
     """Reason -> rows."""
     rise: Mapping[str, Estimate] = field(default_factory=dict)
-    """Mean difference to the first model, over the rows that both answered."""
+    """Mean difference from the first model, over the rows that both answered."""
 
 
 def score_all(
@@ -118,7 +118,8 @@ def score_all(
     jobs: int,
     on_warning: Callable[[str], None] = lambda line: None,
 ) -> list[Scored]:
-    """Asks what is open, scores everything, writes the result. EvaluationError, ChatError, OSError: it can't go on."""
+    """Asks for missing responses, scores everything, writes the result. EvaluationError, ChatError, OSError: it can't
+    continue."""
     models, known = list(dict.fromkeys(models)), read_gold_rows(rows_file)
     rows = [known[id] for id in sampled(known, seed, sample)]
     ids = [row.id for row in rows]
@@ -155,9 +156,7 @@ def read_gold_rows(file: Path) -> dict[str, GoldRow]:
     rows: dict[str, GoldRow] = {}
     for row in parquet_rows(file, ("id", "answer", "images")):
         if not {"id", "answer"} <= set(row):
-            raise EvaluationError(
-                f"--rows: {file} has not the columns id and answer (found: {', '.join(row) or 'none'})"
-            )
+            raise EvaluationError(f"--rows: {file} lacks the columns id and answer (found: {', '.join(row) or 'none'})")
         if row["id"] in rows:
             raise EvaluationError(f"--rows: {file} has the id {row['id']!r} twice")
         try:
@@ -245,9 +244,9 @@ def by_action(pairs: Pairs, photos: NDArray[Any]) -> dict[str, Rates]:
 def confusion(pairs: Pairs) -> dict[str, dict[str, int]]:
     """Gold action -> {what was named: responses}: itself where it was named, else every action that the gold has not.
 
-    Both sides are sets, so that no answer tells which wrong action stands for which missed one: each missed action
+    Both sides are sets, so that it is unknown which wrong action stands for which missed one: each missed action
     counts once against every wrong one. "(none)" on the left: nothing was missed, and yet more was named; on the right:
-    nothing was named in its place.
+    nothing was named instead.
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for gold, named in pairs:
@@ -262,7 +261,7 @@ def confusion(pairs: Pairs) -> dict[str, dict[str, int]]:
 
 
 def table(scored: Sequence[Scored]) -> str:
-    """The tables, a column a model."""
+    """The tables, with one column per model."""
     first, names = scored[0], [one.name for one in scored]
     lines = reward_lines(scored)
     for one in scored:
@@ -288,7 +287,7 @@ def table(scored: Sequence[Scored]) -> str:
             if gold != named
         ]
         worst = [f"  {gold} -> {named}: {-count}" for count, gold, named in sorted(missed)[:MOST_CONFUSED]]
-        lines += ["", f"actions of {one.name} that were most often missed for another:", *(worst or ["  none"])]
+        lines += ["", f"actions that {one.name} most often confused with another:", *(worst or ["  none"])]
     apart = first.photos == first.rows
     photos = (
         "each row has a photo of its own" if apart else f"rows about one of the {first.photos:,} photos go together"
@@ -337,7 +336,7 @@ def training_report(rows_file: Path, folders: Mapping[str, Path]) -> str:
         greedy, other = (found[how]["no-learning"].rise["overall"] for how in ("greedy", "sampled"))
         still = greedy.low == greedy.high == 0
         meaning = (
-            "nothing rises, so what rose above was learnt" if still else "it moved without learning: trust nothing"
+            "nothing rises, so what rose above was learnt" if still else "it moved without learning: trust none of this"
         )
         changes = f"greedy {_cell(greedy, '+')}, sampled {_cell(other, '+')} with other random numbers"
         lines.append(f"control, learning rate 0: overall {changes}; {meaning}")

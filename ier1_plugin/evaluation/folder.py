@@ -1,4 +1,4 @@
-"""The folder of an evaluation: what was evaluated, by what and by whom, and the three readers that reports use.
+"""The folder of an evaluation: what was evaluated and who judged it, and the three readers that reports use.
 
     read_run(folder)           # evaluation.json
     read_items(folder)         # [BenchmarkItem(id="psr-1a2b", ...), ...], in the order of the sample
@@ -18,8 +18,8 @@ evaluation.json:
                  "sanity": "passed on 12 items, 2026-11-25"}],
      "failed_sanity": {}, "prices": null, "imageedit_r1": "0.1.0"}
 
-Further systems and judges may join an evaluation that is there; what is known must be as it was. A judge that fails its
-sanity check does not join.
+Further systems and judges may join an existing evaluation; those already in it must keep their settings. A judge that
+fails its sanity check does not join.
 """
 
 from __future__ import annotations
@@ -49,13 +49,14 @@ NOT_TRIED = "not tried"
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """evaluation.json; {} where nothing was begun. EvaluationError: it is damaged, or of an earlier version.
+    """The contents of evaluation.json; {} if nothing was started. EvaluationError: it is damaged, or of an earlier
+    version.
 
     `benchmark` has "name" and "origin", and from the first run with systems on "sampled", the number of items.
     `systems` and `judges`, each with a "name", stand in the order in which they joined. A system's images lie in
     FOLDER/images, as a batch leaves them; its "settings" are the fields of `pipeline.system.System`, {} for the edits
     by people, which are called "human". "samples" is the largest number of judgements of an edit that a judge was
-    asked for; not all of them need be there.
+    asked for; not all of them need exist.
     """
     file = folder / EVALUATION
     if not file.is_file():
@@ -72,7 +73,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def read_items(folder: Path) -> list[BenchmarkItem]:
-    """The items of an evaluation that was begun, in the order of the sample; [] where there are none yet.
+    """The items of an evaluation, in the order of the sample; [] if there are none yet.
 
     Paths of images are relative to `folder`, or absolute. EvaluationError: items.jsonl is damaged.
     """
@@ -88,10 +89,9 @@ def read_items(folder: Path) -> list[BenchmarkItem]:
 
 
 def read_judgements(folder: Path) -> Iterator[Judgement]:
-    """What counts of all judges: the last judgement of each (item, system, judge, sample), the newest first.
-
-    They are read as they are needed. Nothing where nothing was judged. Judgements of systems or samples that are not in
-    evaluation.json may be among them. RunError: the file is no store; EvaluationError: it holds something else.
+    """The judgements of all judges that count: the last of each (item, system, judge, sample), the newest first. They
+    are read as they are needed. Yields nothing if nothing was judged. Judgements of systems or samples that are not in
+    evaluation.json may be among them. RunError: the file is not a store; EvaluationError: it holds something else.
     """
     file = folder / JUDGEMENTS
     if not file.is_file():
@@ -103,7 +103,7 @@ def read_judgements(folder: Path) -> Iterator[Judgement]:
                 judgement = Judgement.from_dict(record)
                 counts = not judgement.asked_again and judgement.who not in seen
             except (ValueError, TypeError, AttributeError):
-                raise EvaluationError(f"{file} holds a record that is no judgement; choose another folder") from None
+                raise EvaluationError(f"{file} holds a record that is not a judgement; choose another folder") from None
             if counts:
                 seen.add(judgement.who)
                 yield judgement
@@ -117,7 +117,7 @@ def joined(
     prices: Mapping[str, Any] | None,
     folder: Path,
 ) -> dict[str, Any]:
-    """What evaluation.json says from now on. EvaluationError: it says something else of one of these already."""
+    """The new contents of evaluation.json. EvaluationError: it already has other settings for one of these."""
     plain = json.loads(json.dumps({"benchmark": benchmark, "systems": systems, "judges": judges}, default=str))
 
     def check(known: Mapping[str, Any], now: Mapping[str, Any], kind: str) -> None:

@@ -20,7 +20,7 @@ HIGHEST = sum(DIMENSIONS.values())
 
 
 class EvaluationError(UserError):
-    """An evaluation that can't begin or go on."""
+    """An evaluation that can't begin or continue."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class BenchmarkItem:
     request: str
     image: str
     cluster: str
-    """Items of one post or photo, resampled together; the id where every item stands alone."""
+    """Items of one post or photo, resampled together; the id if every item is independent."""
     actions: tuple[str, ...] = ()
     difficulty: str = ""
     human_images: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class BenchmarkItem:
 
     @property
     def known_edit(self) -> str | None:
-        """An edit that is known to be good: the gold one, else the first that a person made."""
+        """An edit that is known to be good: the gold one, or else the first by a person."""
         return self.gold_image or next(iter(self.human_images), None)
 
     def in_folder(self, folder: Path) -> BenchmarkItem:
@@ -63,7 +63,7 @@ class BenchmarkItem:
 
 @dataclass(frozen=True)
 class Score:
-    """Whole numbers, each from 0 to its place in DIMENSIONS. ValueError: out of range."""
+    """Whole numbers, each from 0 to its maximum in DIMENSIONS. ValueError: out of range."""
 
     fulfilment: int
     quality: int
@@ -82,7 +82,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Judgement:
-    """One judge's word on one system's edit of one item; `sample` counts repeated judgements from 0."""
+    """One judge's verdict on one system's edit of one item; `sample` counts repeated judgements from 0."""
 
     item: str
     system: str
@@ -102,9 +102,9 @@ class Judgement:
     seconds: float = 0.0
     date: str = ""
     model: str = ""
-    """What the server calls the model that answered; an alias may stand for another one next month."""
+    """The server's name for the model that answered; an alias may mean another one next month."""
     asked_again: bool = False
-    """True: the judge was asked again after this reply, which counts for nothing but costs."""
+    """True: the judge was asked again after this reply, which counts only towards the costs."""
 
     @property
     def total(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Responses of models to RL rows: asked once each, kept as they come, taken again by a later run.
+"""Responses of models to RL rows: each asked for once, stored as they arrive, reused by later runs.
 
     ask_models(Path("out"), ["local:decomposer"], Path("val.parquet"), ["psr-1f3k"], jobs=8, on_warning=print)
     -> {"local:decomposer": {"psr-1f3k": ["<think> ..."]}}      # and a record in out/responses.sqlite
@@ -6,9 +6,9 @@
     identity("local:decomposer")
     -> {"model": "local:decomposer", "files_sha256": "9f2c...", "prompt_sha256": "0d5f...", "min_pixels": 3136, ...}
 
-A response belongs to all that it depends on: weights that were trained anew are asked anew. Weights in a folder are
-known by their content, models of the hub by their commit, served ones by address and name alone: what a server loads
-under a name can't be seen from here.
+A response is stored with everything that it depends on: retrained weights are asked again. Weights in a folder are
+identified by their content, models of the hub by their commit, served ones by address and name alone: what a server
+loads under a name can't be seen from outside.
 """
 
 from __future__ import annotations
@@ -49,10 +49,8 @@ def ask_models(
     jobs: int,
     on_warning: Callable[[str], None],
 ) -> dict[str, Answers]:
-    """The answers of every model to the rows in `ids`; those that are in the store are not asked for.
-
-    A row that could not be asked is asked again by the next run. ChatError, OSError: a model is not available, which
-    is known before any is asked.
+    """The answers of every model to the rows in `ids`; those in the store are not asked for again. A row that failed is
+    retried by the next run. ChatError, OSError: a model is not available, which is checked before any is asked.
     """
     known = {model: identity(model) for model in models}
     answers: dict[str, Answers] = {}
@@ -90,7 +88,7 @@ def ask_models(
 
 
 def identity(model: str) -> dict[str, Any]:
-    """Of "local:FOLDER" or a served model. ChatError, OSError: there is no such model."""
+    """The identity of "local:FOLDER" or a served model. ChatError, OSError: there is no such model."""
     kind, _, place = model.partition(":")
     prompt, budget, known = prompt_path("decompose"), BUDGET, {}
     if kind != "local":
@@ -110,9 +108,8 @@ def identity(model: str) -> dict[str, Any]:
 
 
 def read_responses(file: Path) -> Answers:
-    """A file of responses, WANTED a line; in place of one "response" there may be a list of "responses".
-
-    EvaluationError: it can't be read, a line is none, or two lines have one id.
+    """A file of responses, one per line in the form of WANTED; a list of "responses" may take the place of "response".
+    EvaluationError: it can't be read, a line has another form, or two lines have the same id.
     """
     try:
         # not splitlines, which would cut a response at the line separators that JSON lets stand

@@ -1,4 +1,4 @@
-"""One evaluation: a sample of a benchmark, edited by every system, looked at by every judge; resumable.
+"""One evaluation: a sample of a benchmark, edited by every system, scored by every judge; resumable.
 
     run = evaluate(EvaluationConfig(out="evaluations/psr", benchmark="psr", system=("flux-kontext",), ...), print)
     run["judges"][0]["name"]      # "openai:gpt-4o-2024-11-20"
@@ -47,9 +47,9 @@ FAIL_ONE_BY_ONE = ("folder", "pillow", SMALL_WORLD)
 
 
 def evaluate(config: EvaluationConfig, on_warning: Callable[[str], None]) -> dict[str, Any]:
-    """Does what is missing and returns what evaluation.json says.
+    """Does what is missing and returns the contents of evaluation.json.
 
-    UserError or OSError: it can't begin or go on; what is done is kept, here as after Ctrl-C.
+    UserError or OSError: it can't begin or continue; what is done is kept, here as after Ctrl-C.
     """
     config.check()
     EDITORS.setdefault(SMALL_WORLD, small_world_editor)
@@ -198,7 +198,8 @@ def _try_judges(
     jobs: int,
     on_warning: Callable[[str], None],
 ) -> None:
-    """Notes in `run` how each judge did in its sanity check. EvaluationError: one failed, which is on disk then."""
+    """Records in `run` how each judge did in its sanity check. EvaluationError: one failed, which is recorded on
+    disk."""
     joined_before = {one["name"] for one in read_run(folder)["judges"]}
     known = [item for item in items if item.known_edit][:ITEMS]
     failed = []
@@ -229,7 +230,7 @@ def _judge(
     config: EvaluationConfig,
     on_warning: Callable[[str], None],
 ) -> None:
-    """Has one judge score what it has not scored yet of all systems."""
+    """Has one judge score every edit that it has not scored yet."""
 
     def pairs() -> Iterator[Pair]:
         for name, batch in batches.items():
@@ -248,7 +249,7 @@ def _judge(
 
 
 def _revision(hub: str) -> str | None:
-    """The commit of a set on the hub; None of local files, or where the hub does not say."""
+    """The commit of a set on the hub; None for local files, or if the hub does not say."""
     if not hub:
         return None
     try:

@@ -1,13 +1,12 @@
-"""Folders of `ier1 evaluate` in, one long table out: what each judge said of each system's edit of each item.
+"""Folders of `ier1 evaluate` in, one long table out: each judge's scores of each system's edit of each item.
 
     scores = read_scores([Path("evaluations/psr"), Path("evaluations/realedit")])
     scores.table       # benchmark, item, cluster, system, judge, sample, fulfilment, quality, preservation, total, ...
     scores.by_item     # the same with the mean over the scored samples of an edit, by ASKED
 
-The table has a row for everything that a judge was to look at; total is NaN where there is no score, and `unscored`
-says why. Benchmarks, systems and judges of several folders are one where their names are equal. Where folders overlap,
-the newest judgement of an edit counts, with all that judges said in its folder. Nothing is dropped in silence: see
-`notes`.
+The table has a row for everything that a judge was to score; total is NaN if there is no score, and `unscored` says
+why. Benchmarks, systems and judges of several folders are one where their names are equal. Where folders overlap, the
+newest judgement of an edit counts, with all judgements in its folder. Nothing is dropped silently: see `notes`.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ LONGEST_REPLY = 1500
 Frame: TypeAlias = Any
 """A pandas.DataFrame or Series; the annotations of pandas are unions that a type checker can't follow."""
 Facts: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""What evaluation.json says of a benchmark or judge, by folder."""
+"""The entry of evaluation.json for a benchmark or judge, by folder."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,12 @@ class JudgeInfo:
     """Date of the oldest judgement; "" without any."""
     last: str = ""
     models: Mapping[str, int] = field(default_factory=dict)
-    """What its server said had answered, and how often."""
+    """The models that its server reported, and how often."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """All that a report is made of."""
+    """All data of a report."""
 
     table: Frame
     items: Mapping[str, Mapping[str, BenchmarkItem]]
@@ -88,7 +87,7 @@ class Scores:
         return matrix.set_axis(list(systems), axis=1)
 
     def is_given(self, benchmark: str, item: str, system: str) -> bool:
-        """Whether a judge was to look at the system's edit of the item."""
+        """Whether a judge was to score the system's edit of the item."""
         return (benchmark, item, system) in self._homes.index
 
     def batch(self, benchmark: str, item: str, system: str) -> Path:
@@ -106,11 +105,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class _Folder:
-    """What was read of one folder, but for the judgements."""
+    """What was read from one folder, except the judgements."""
 
     path: Path
     name: str
-    """Its path where two folders have the same name."""
+    """Its name, or its path if two folders have the same name."""
     run: Mapping[str, Any]
     items: Mapping[str, BenchmarkItem]
 
@@ -173,11 +172,11 @@ def _read_folder(path: Path, name: str) -> _Folder:
     for system in run["systems"]:
         settings = system.get("settings") or {}
         if not isinstance(settings, dict) or not isinstance(settings.get("editor_settings") or {}, dict):
-            raise EvaluationError(f"{path / EVALUATION}: the settings of {system['name']} are no settings")
+            raise EvaluationError(f"{path / EVALUATION}: the settings of {system['name']} can't be read as settings")
     for item in items:
         texts = (item.id, item.request, item.image, item.cluster, item.difficulty, *item.actions)
         if not all(isinstance(text, str) for text in texts):
-            raise EvaluationError(f"{path / ITEMS}: item {item.id!r} has something else where text was wanted")
+            raise EvaluationError(f"{path / ITEMS}: item {item.id!r} has a value that is not text")
     return _Folder(path, name, run, {item.id: item for item in items})
 
 
@@ -215,7 +214,8 @@ def _merged_systems(folders: Sequence[_Folder], notes: list[str]) -> dict[str, S
 
 
 def _judgements(folders: Sequence[_Folder], notes: list[str]) -> Iterator[tuple[Any, ...]]:
-    """Values for JUDGED; `folder` is its number. With all replies and hashes they would be most of the memory."""
+    """Values for JUDGED; `folder` is its number. Replies and hashes are left out, since they would take most of the
+    memory."""
     for number, folder in enumerate(folders):
         left_out: Counter[str] = Counter()
         systems = {values["name"] for values in folder.run["systems"]}
@@ -223,7 +223,7 @@ def _judgements(folders: Sequence[_Folder], notes: list[str]) -> Iterator[tuple[
         for one in read_judgements(folder.path):
             texts = (one.item, one.system, one.judge, one.unscored, one.reply, one.model, one.date, one.edited_sha256)
             if not (all(isinstance(text, str) for text in texts) and isinstance(one.sample, int)):
-                raise EvaluationError(f"{folder.path}: a judgement of {one.item!r} has no text where text was wanted")
+                raise EvaluationError(f"{folder.path}: a judgement of {one.item!r} has a value that is not text")
             if one.item not in folder.items or one.system not in systems or one.judge not in rubrics:
                 left_out[f"{EVALUATION} or {ITEMS} has no such item, system or judge"] += 1
             elif rubrics[one.judge] and one.rubric_sha256 != rubrics[one.judge]:
@@ -242,8 +242,8 @@ def _judgements(folders: Sequence[_Folder], notes: list[str]) -> Iterator[tuple[
 def _newest(judged: Frame, folders: Sequence[_Folder], notes: list[str]) -> Frame:
     """The judgements that count, the newest last.
 
-    The folder with the newest judgement of an edit is the edit's home, and every judge that looked at it there counts
-    from there; only a judge that did not is taken from where it looked last. All samples are of the same edit.
+    The folder with the newest judgement of an edit is the edit's home, and every judge that scored it there counts from
+    there; only a judge that did not is taken from where it scored last. All samples are of the same edit.
     """
     # dates are whole seconds; within a folder the newest come first
     judged = judged[::-1].sort_values(["date", "folder"], kind="stable")

@@ -1,4 +1,4 @@
-"""Estimates with 95 % bootstrap intervals, and a paired permutation test; both draw whole clusters, never items.
+"""Estimates with 95 % bootstrap intervals, and a paired permutation test; both resample whole clusters, never items.
 
     resamples = Resamples(["post-1", "post-1", "post-2", "post-3"], seed=seeded(0, "psr"))
     means(np.array([[7.0], [8.0], [9.0], [np.nan]]), resamples)    # [Estimate(mean=8.0, low=7.5, high=9.0, count=3)]
@@ -46,7 +46,7 @@ class Estimate:
     low: float = math.nan
     high: float = math.nan
     count: int = 0
-    """The items that it is about: for a precision, those where something was predicted."""
+    """The number of items that it covers: for a precision, those where something was predicted."""
 
     def __bool__(self) -> bool:
         return math.isfinite(self.mean)
@@ -111,7 +111,7 @@ def means(values: Floats, resamples: Resamples) -> list[Estimate]:
 
 
 def ratios(over: Floats, under: Floats, resamples: Resamples) -> list[Estimate]:
-    """(items, columns) each -> for every column the sum of `over` by the sum of `under`."""
+    """(items, columns) each -> for every column the sum of `over` divided by the sum of `under`."""
     (above, above_drawn), (below, below_drawn) = resamples.means(over), resamples.means(under)
     return _estimates(ratio(above, below), ratio(above_drawn, below_drawn), (under > 0).sum(axis=0))
 
@@ -133,7 +133,7 @@ def _estimates(results: Floats, replicates: Floats, counts: NDArray[Any]) -> lis
 
 
 def interval(replicates: Floats) -> Floats:
-    """(resamples, columns) -> (2, columns): the percentiles that hold CONFIDENCE; NaN where they are not known."""
+    """(resamples, columns) -> (2, columns): the percentiles that hold CONFIDENCE; NaN where undefined."""
     bounds = np.full((2, replicates.shape[1]), np.nan)
     # a resample is undefined where it drew only clusters without a score
     known = np.isnan(replicates).mean(axis=0) <= MOST_UNDEFINED
@@ -145,8 +145,8 @@ def interval(replicates: Floats) -> Floats:
 def sign_flips(contributions: Floats, seed: Seed) -> Floats:
     """(clusters, tests) -> two-sided p of each test: how often flipped signs give a sum as far from 0 as the real one.
 
-    A cluster's contribution is its share of a mean paired difference. As many as EXACT clusters: all sign patterns;
-    more: PERMUTATIONS at random, the real one counted among them, so that p is never 0 (Phipson and Smyth, 2010).
+    A cluster's contribution is its share of a mean paired difference. Up to EXACT clusters: all sign patterns; more:
+    PERMUTATIONS at random, the real one counted among them, so that p is never 0 (Phipson and Smyth, 2010).
     """
     clusters = len(contributions)
     real = np.abs(contributions.sum(axis=0))

@@ -5,7 +5,7 @@
     sequence(decomposition, photo, request, chat=chat).value
     -> ("Delete lamp", "Recoloring sofa to navy")
 
-A reply that can't be read is asked for once more; then a stated fallback takes its place, which the answer records:
+A reply that can't be read is asked for once more; then a documented fallback takes its place, which the answer records:
 no decomposition (the user's own words become the only sub-request), or the order of `rule`. ChatError passes through.
 """
 
@@ -43,7 +43,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Answer(Generic[Value]):
-    """What an agent answered, and how it came to that."""
+    """An agent's answer, and how it was reached."""
 
     value: Value
     trace: AgentTrace
@@ -52,7 +52,7 @@ class Answer(Generic[Value]):
 def decompose(image: Image.Image, request: str, *, chat: Chat, constrain: bool = False) -> Answer[Decomposition | None]:
     """Asks `chat` exactly as in training. `constrain` holds an untrained model to the answer's form by a schema.
 
-    None where two replies in a row could not be read or named no edit. ImageError: the image is too narrow.
+    None if two replies in a row could not be read or named no edit. ImageError: the image is too narrow.
     """
 
     def read(reply: str) -> Decomposition:
@@ -73,7 +73,7 @@ def decompose(image: Image.Image, request: str, *, chat: Chat, constrain: bool =
 
 
 def decomposition_request(image: Image.Image, request: str, chat: Chat, constrain: bool = False) -> ChatRequest:
-    """What a decomposer is asked, as in training; with `constrain` held to a schema. ImageError: as of `decompose`."""
+    """What a decomposer is asked, as in training; with `constrain` held to a schema. ImageError: as in `decompose`."""
     turns, schema = messages(request), None
     if chat.prompt is not None:
         # weights that were trained with another prompt than this package's bring it along
@@ -92,15 +92,16 @@ def sequence(
     request: str = "",
     *,
     chat: Chat,
-    sees: tuple[str, ...] = (),
+    inputs: tuple[str, ...] = (),
     constrain: bool = False,
 ) -> Answer[tuple[str, ...]]:
-    """The sub-requests in order, from `chat`. Of image and request it gets what `sees` names (SEQUENCER_INPUTS)."""
-    images = (prepare(image, *chat.budget),) if SEES_IMAGE in sees and image else ()
+    """The sub-requests in order, from `chat`. It also gets the image and the request if `inputs` names them
+    (SEQUENCER_INPUTS)."""
+    images = (prepare(image, *chat.budget),) if SEES_IMAGE in inputs and image else ()
     text = render(
         "sequence",
         **{name: neutralise(json.dumps(getattr(decomposition, name), ensure_ascii=False)) for name in COMPONENT_TAGS},
-        request=quoted(request) if SEES_REQUEST in sees else "",
+        request=quoted(request) if SEES_REQUEST in inputs else "",
         sees_image=bool(images),
         constrained=constrain,
     )
@@ -122,11 +123,10 @@ def sequence(
 
 
 def rule(decomposition: Decomposition, image: Any = None, request: str = "") -> tuple[str, ...]:
-    """Sub-requests without a model: the lists side by side, in the order that they have.
-
-    One action for several subjects, or several actions on one subject, is said of each. The lists hold no string twice,
-    so a shorter one leaves open what belongs where: then the subject named last counts on, an action becomes "Change",
-    and goals that fit no way make it one sub-request.
+    """Sub-requests without a model: the lists side by side, in the given order. One action for several subjects, or
+    several actions on one subject, is repeated for each. The lists hold no string twice, so a shorter one leaves open
+    what belongs where: then the last subject is used again, an action becomes "Change", and goals that can't be matched
+    make it one sub-request.
     """
     actions, subjects, goals = decomposition.actions, decomposition.subjects, decomposition.goals
     count = max(len(actions), len(subjects), len(goals))
@@ -151,7 +151,7 @@ def rule(decomposition: Decomposition, image: Any = None, request: str = "") -> 
 def _ask(
     chat: Chat, request: ChatRequest, read: Callable[[str], Any], what: str, instead: str, fallback: Any
 ) -> Answer[Any]:
-    """The first of two replies that `read` takes (ValueError if not), else `fallback`."""
+    """The first of two replies that `read` accepts (it raises ValueError otherwise), else `fallback`."""
     start, replies, reason = time.perf_counter(), [], ""
     value, note = fallback, ""
     for temperature in (request.temperature, RETRY_TEMPERATURE):
@@ -168,5 +168,5 @@ def _ask(
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    """As strict mode of OpenAI's structured outputs wants it: every key required and no others."""
+    """A schema for strict mode of OpenAI's structured outputs: every key required and no others."""
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}

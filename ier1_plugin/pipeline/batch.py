@@ -1,4 +1,4 @@
-"""Many images: planned and edited with bounded memory, resumable after whatever ended the run.
+"""Many images: planned and edited with bounded memory, resumable however the run ended.
 
     counts = run(Batch(
         items=partial(read_items, Path("requests.jsonl")),
@@ -8,7 +8,7 @@
     ))
     counts["edited"]      # 42; edited/results.jsonl has a line for each item
 
-Everything is planned first and edited after, so that the two models need not share a card: the planner is freed in
+Everything is planned first and then edited, so that the two models need not share a GPU: the planner is freed in
 between. With `overlap` each item is planned and edited in one go, for models that run elsewhere.
 """
 
@@ -48,7 +48,7 @@ class Batch:
     """The work of a run."""
 
     items: Callable[[], Iterator[Item]]
-    """Called once a pass over the input; the same items each time."""
+    """Called once for each pass over the input; yields the same items each time."""
     folder: BatchFolder
     make_agents: Callable[[], Agents]
     """Called when the first plan is needed."""
@@ -57,28 +57,29 @@ class Batch:
     method: str = CHAIN
     seed: int = 0
     jobs: int = 8
-    """Items at a time. An editor that is `local` gets one at a time all the same."""
+    """Items at a time. An editor that is `local` still gets one at a time."""
     overlap: bool = False
     """True: no phases; each item is planned and edited in one go."""
     retry_failed: bool = False
     """True: what failed in earlier runs is tried again."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What run.json keeps; a run with others into the same folder is refused."""
+    """The contents of run.json; a run with other settings into the same folder is refused."""
     total: int | None = None
     """How many items there are, for the bar."""
     max_consecutive_failures: int | None = MAX_FAILURES_IN_A_ROW
-    """So many failures in a row end the run; None where each item fails for its own reason, as finished images do."""
+    """The run ends after this many failures in a row; None if each item fails for its own reason, as finished images
+    do."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an item in one phase."""
+    """The result of one phase for an item."""
 
     name: str
     error: str = ""
     """Why it failed."""
     hopeless: bool = False
-    """True: no other item will fare better; the run ends."""
+    """True: every other item would fail too; the run ends."""
     own_fault: bool = False
     """True: the image or the request is bad, which says nothing about model and editor."""
 
@@ -130,10 +131,9 @@ def batch_of(
 
 
 def run(batch: Batch, start: Callable[[Batch], Runner] | None = None) -> dict[Status, int]:
-    """Does what is open and returns how many items are edited, failed, and still open.
-
-    `start`: None for threads of this process. RunError, ChatError, EditError or OSError: it can't go on; what is done
-    is kept, here as after Ctrl-C.
+    """Processes the remaining items and returns how many are edited, failed, and still open. `start`: None for threads
+    of this process. RunError, ChatError, EditError or OSError: it can't continue; finished items are kept, as after
+    Ctrl-C.
     """
     with batch.folder.opened(batch.settings):
         if batch.retry_failed:
@@ -148,7 +148,7 @@ def run(batch: Batch, start: Callable[[Batch], Runner] | None = None) -> dict[St
 
 
 def _run_phase(batch: Batch, phase: str, runner: Runner) -> None:
-    """Runs a phase to its end. RunError: it makes no sense to go on."""
+    """Runs a phase to its end. RunError: too many failures in a row."""
     failed = in_a_row = 0
     under_way: set[str] = set()
     bar = progress(None, STAGES[phase], total=batch.total, unit="images")
@@ -174,7 +174,7 @@ def _run_phase(batch: Batch, phase: str, runner: Runner) -> None:
             if batch.max_consecutive_failures is not None and in_a_row >= batch.max_consecutive_failures:
                 raise RunError(
                     f"{in_a_row} images in a row failed, the last one so: {outcome.error}; "
-                    "see to that and go on with --retry-failed"
+                    "fix that and continue with --retry-failed"
                 )
 
 
@@ -182,7 +182,7 @@ class Threads:
     """The Runner for one machine."""
 
     def __init__(self, batch: Batch) -> None:
-        """EditError: the editor is not available here, which is known before anything is planned."""
+        """EditError: the editor is not available here, which is checked before anything is planned."""
         self._batch = batch
         self._editor = as_editor(batch.make_editor())
 
@@ -244,7 +244,7 @@ class Worker:
         return Outcome(item.name)
 
     def close(self) -> None:
-        """Frees the agents; who waits for one of them waits no longer."""
+        """Frees the agents; callers that wait for one of them stop waiting."""
         self._closed = True
         for agent in self._agents or ():
             if agent:

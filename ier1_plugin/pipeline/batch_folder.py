@@ -1,4 +1,4 @@
-"""What a batch has done so far, as files in its output folder: whoever kills a run loses what was under way, no more.
+"""What a batch has done so far, as files in its output folder: killing a run loses only the items in progress.
 
     out/run.json             the settings; a run with others is refused
     out/plans/ID.json        item and plan, as soon as there is one
@@ -39,7 +39,7 @@ class BatchFolder:
 
     @contextmanager
     def opened(self, settings: Mapping[str, Any]) -> Iterator[BatchFolder]:
-        """Takes the folder for this run. RunError: another run has it, or it was begun with other settings."""
+        """Takes the folder for this run. RunError: another run is using it, or it was started with other settings."""
         with locked(self.out):
             freeze_settings(self.out / RUN, settings)
             clear_parts(self.out)
@@ -83,7 +83,7 @@ class BatchFolder:
             file.unlink()
 
     def write_results(self, items: Iterable[Item]) -> dict[Status, int]:
-        """Writes results.jsonl and returns how many items are where; items that are open have no line."""
+        """Writes results.jsonl and returns how many items have which status; open items have no line."""
         counts: dict[Status, int] = {"open": 0, "edited": 0, "failed": 0}
         with writing(self.out / RESULTS) as lines:
             for item in items:
@@ -111,7 +111,7 @@ class BatchFolder:
         write(self._file(folder, item), json.dumps(head | values, ensure_ascii=False) + "\n")
 
     def _read(self, folder: str, item: Item) -> dict[str, Any]:
-        """The file of an item; empty where there is none or it is damaged."""
+        """The file of an item; empty if there is none or it is damaged."""
         try:
             values = json.loads(self._file(folder, item).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):

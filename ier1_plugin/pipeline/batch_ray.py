@@ -1,9 +1,9 @@
-"""A batch on a Ray cluster: Ray Data actors do what threads do on one machine, with an editor for each actor.
+"""A batch on a Ray cluster: Ray Data actors do what threads do on one machine, each with its own editor.
 
     run(batch, OnRay(gpus=1).start)      # as many actors as the cluster has GPUs, or `jobs` of them without any
 
 Input, images and the output folder must be where every node finds them under the same path. Whatever Ray starts, stops
-or starts anew, an item is done when its image is there, so nothing is done twice.
+or restarts, an item is done when its image exists, so nothing is done twice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class OnRay:
     """Where and how to run; `start` is what `batch.run` takes."""
 
     address: str | None = None
-    """Of the cluster, such as "auto"; None: the one that RAY_ADDRESS names, or one that is started here."""
+    """Address of the cluster, such as "auto"; None: the one that RAY_ADDRESS names, or one that is started here."""
     gpus: float | None = None
     """GPUs for each actor; None: 1 where the cluster has any, else none."""
 

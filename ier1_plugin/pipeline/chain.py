@@ -1,4 +1,4 @@
-"""The chain: a photo and a request in plain words in, the edited photo and how it came about out.
+"""The chain: a photo and a request in plain words in, the edited photo and its trace out.
 
     chat = make_chat("openai:http://127.0.0.1:8000/v1#decomposer")
     agents = ImageEditR1(partial(decompose, chat=chat), rule, make_editor("flux-kontext"))
@@ -45,7 +45,7 @@ from ier1_plugin.task.schema import (
 )
 
 MAX_REQUEST_CHARACTERS = 8_000
-"""As when training data is built: people write a few hundred, and the prompt has to fit the context."""
+"""As in the training data: people write a few hundred characters, and the prompt has to fit the context."""
 
 _LOG = logging.getLogger(__name__)
 Photo = Image.Image | str | Path | bytes
@@ -60,10 +60,10 @@ class Agent:
     """A Decomposer or a Sequencer, ready to be asked."""
 
     name: str
-    """What a trace calls it, unless its Answer says more."""
+    """Its name in traces, unless its Answer has another."""
     ask: Callable[..., Any]
     close: Callable[[], None] = lambda: None
-    """Frees its model, and cuts short what waits for it."""
+    """Frees its model, and ends all waiting for it."""
 
     def __call__(self, *question: Any) -> Answer[Any]:
         start = time.perf_counter()
@@ -74,12 +74,12 @@ class Agent:
 
 
 def as_agent(agent: Agent | Decomposer | Sequencer) -> Agent:
-    """The agent itself, or a plain function as one."""
+    """The agent itself, or a plain function wrapped as one."""
     return agent if isinstance(agent, Agent) else Agent(_name_of(agent), agent)
 
 
 def as_editor(editor: Editor | Edit) -> Editor:
-    """The editor itself, or a plain function as one that works here and at any size."""
+    """The editor itself, or a plain function wrapped as a local editor for any size."""
     return editor if isinstance(editor, Editor) else Editor(_name_of(editor), editor)
 
 
@@ -95,7 +95,7 @@ class ImageEditR1:
     ) -> None:
         """A part that will not be needed may be None: the agents for a plan at hand, the editor for planning alone.
 
-        `on_warning` gets a line for whatever did not go as it should and went on all the same, such as a fallback.
+        `on_warning` gets a line for every problem that was worked around, such as a fallback.
         """
         self.decomposer = decomposer and as_agent(decomposer)
         self.sequencer = sequencer and as_agent(sequencer)
@@ -103,13 +103,13 @@ class ImageEditR1:
         self.on_warning = on_warning
 
     def edit(self, image: Photo, request: str | Plan, **options: Any) -> EditResult:
-        """Plans, unless `request` is a plan already, and edits. Options as of `stream`."""
+        """Plans, unless `request` is already a plan, and edits. Options as in `stream`."""
         *_, result = self.stream(image, request, **options)
         assert isinstance(result, EditResult)
         return result
 
     def plan(self, image: Photo, request: str, method: str = CHAIN) -> Plan:
-        """The sub-requests that `request` comes to. With ORIGINAL it is passed on word for word."""
+        """The plan for `request`. With ORIGINAL the request is passed on verbatim."""
         *_, plan = self._plan(upright(image), request, method)
         assert isinstance(plan, Plan)
         return plan
@@ -124,9 +124,9 @@ class ImageEditR1:
         seed: int = 0,
         item: str = "",
     ) -> Iterator[Decomposition | Plan | Step | EditResult]:
-        """What `edit` does, bit by bit: yields the decomposition, the plan, each step when it is done, the result.
+        """Does what `edit` does, in steps: yields the decomposition, the plan, each step when it is done, the result.
 
-        `item`: the id of the image in a batch, for editors whose answer depends on it. Raises ImageError, PlanError,
+        `item`: the id of the image in a batch, for editors whose result depends on it. Raises ImageError, PlanError,
         ChatError and EditError, each with one line for the user.
         """
         if mode not in MODES:
@@ -206,19 +206,19 @@ class ImageEditR1:
 
 
 def instructions(plan: Plan, mode: str, editor: Editor) -> list[str]:
-    """What the editor gets, call by call: everything at once, or one thing after another."""
+    """The editor's instructions, call by call: everything at once, or one edit after another."""
     if plan.method == ORIGINAL:
         return list(plan.sub_requests)
     return editor.turns(plan.sub_requests) if mode == MULTI_TURN else [join(plan.sub_requests)]
 
 
 def checked_request(request: str) -> str:
-    """The request, harmless for chat templates. PlanError: empty or too long."""
+    """The request, made safe for chat templates. PlanError: empty or too long."""
     if not isinstance(request, str):
         raise PlanError(f"the request is {one_line(repr(request))}; wanted plain words")
     words = neutralise(request)
     if not words:
-        raise PlanError("the request is empty; say in plain words what shall change")
+        raise PlanError("the request is empty; say in plain words what to change")
     if len(words) > MAX_REQUEST_CHARACTERS:
         raise PlanError(f"the request has {len(words):,} characters; at most {MAX_REQUEST_CHARACTERS:,} are taken")
     return words
@@ -243,7 +243,7 @@ def sha256(image: Image.Image) -> str:
 
 
 def _trace(answer: Answer[Any], what: str) -> AgentTrace:
-    """The answer's trace; where there is no `what` in it, it says what takes its place."""
+    """The answer's trace; if the answer has no `what`, the trace names the fallback."""
     if answer.value or answer.trace.fallback:
         return answer.trace
     return replace(answer.trace, fallback=f"no {what} from {answer.trace.model}: used the request, word for word")

@@ -8,7 +8,7 @@
 
     System.read("flux-kontext", seed=7).build().edit("portrait.jpg", "make the coat red")
 
-Keys of an API are read from the environment; a file holds none.
+API keys are read from the environment, never from a file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ AGENTS = "decomposer", "sequencer"
 NOT_IN_RUN = ("name", "timeout")
 SYSTEM, PRESET = "system", "preset"
 FOLDERS = {SYSTEM: Path(__file__).parent / "systems", PRESET: Path(__file__).parents[1] / "editors" / "presets"}
-"""What the package ships by name: whole systems, and settings of an editor to lay over one."""
+"""What the package ships by name: whole systems, and editor settings that extend one."""
 FORMER_FOLDERS = {SYSTEM: "examples/systems", PRESET: "examples/editors"}
 NO_DECOMPOSER = (
     "no decomposer; name one with --decomposer openai:http://127.0.0.1:8000/v1#MODEL or --decomposer local:FOLDER, "
@@ -68,7 +68,7 @@ def _option(default: Any, help: str) -> Any:
 class System:
     """The settings; each is a key of a YAML file and an option of `ier1 edit` and `ier1 batch`."""
 
-    name: str = _option("", "what tables call this system")
+    name: str = _option("", "name of this system in tables")
     decomposer: str = _option("", "openai:BASE_URL#MODEL, openai:MODEL, gemini:MODEL or local:FOLDER")
     sequencer: str = _option(
         BASE,
@@ -76,16 +76,16 @@ class System:
         "was trained from, or, behind a server, the decomposer itself",
     )
     sequencer_sees: tuple[str, ...] = field(
-        default=(), metadata={HELP: "image,request: what the sequencer sees beside the decomposition", PARSE: _names}
+        default=(), metadata={HELP: "image,request: what the sequencer sees besides the decomposition", PARSE: _names}
     )
     constrain: bool = _option(False, "hold an untrained model to the form of its answer by a JSON schema")
     min_pixels: int | None = _option(None, "fewest pixels of the image that the agents see (default: 3136)")
     max_pixels: int | None = _option(None, "most pixels of the image that the agents see (default: 1003520)")
     timeout: float = _option(120.0, "seconds that a request to an agent may take (default: 120)")
     editor: str = _option("", "an editor; `ier1 models` lists them")
-    steps: int | None = _option(None, "denoising steps (default: what the editor's authors say)")
-    guidance: float | None = _option(None, "guidance scale (default: what the editor's authors say)")
-    offload: str | None = _option(None, "none (default), model or group: what the editor keeps off the GPU")
+    steps: int | None = _option(None, "denoising steps (default: the choice of the editor's authors)")
+    guidance: float | None = _option(None, "guidance scale (default: the choice of the editor's authors)")
+    offload: str | None = _option(None, "none (default), model or group: what the editor offloads from the GPU")
     load_kwargs: dict[str, Any] = field(
         default_factory=dict, metadata={HELP: "JSON: further arguments for loading the editor", PARSE: _json}
     )
@@ -97,7 +97,7 @@ class System:
     )
     mode: str = _option(SINGLE_TURN, "single-turn: all sub-requests at once (default); or multi-turn")
     method: str = _option(CHAIN, "imageedit-r1 (default); or original: the request as it is, without agents")
-    seed: int = _option(0, "of the editor's noise (default: 0)")
+    seed: int = _option(0, "seed of the editor's noise (default: 0)")
 
     @classmethod
     def read(cls, file: str | Path, **changes: Any) -> System:
@@ -127,7 +127,7 @@ class System:
         return self.method != ORIGINAL and any(spec.startswith(LOCAL) for spec in (self.decomposer, self.sequencer))
 
     def build(self, on_warning: Callable[[str], None] | None = None) -> ImageEditR1:
-        """All parts, ready to edit; `on_warning` as of ImageEditR1. ChatError, EditError: one is not available here."""
+        """All parts, ready to edit; `on_warning` as in ImageEditR1. ChatError, EditError: one is not available here."""
         from ier1_plugin.pipeline.chain import ImageEditR1
 
         options = {"on_warning": on_warning} if on_warning else {}
@@ -135,7 +135,7 @@ class System:
         return ImageEditR1(*self.agents(**options), editor, **options)
 
     def agents(self, on_warning: Callable[[str], None] = lambda line: None) -> tuple[Agent | None, Agent | None]:
-        """Decomposer and sequencer; None and None where no plan is made. ChatError: one is not available here."""
+        """Decomposer and sequencer; None and None if no plan is made. ChatError: one is not available here."""
         from ier1_plugin.pipeline.agents import decompose, rule, sequence
         from ier1_plugin.pipeline.chain import Agent, as_agent
 
@@ -162,7 +162,7 @@ class System:
                     )
                 spec = f"{LOCAL}{base}"
         other = chat if spec == self.decomposer else self._chat(spec, on_warning)
-        order = partial(sequence, chat=other, sees=self.sequencer_sees, constrain=self.constrain)
+        order = partial(sequence, chat=other, inputs=self.sequencer_sees, constrain=self.constrain)
         return decomposer, Agent(other.name, order, other.close)
 
     def make_editor(self, on_warning: Callable[[str], None] = lambda line: None) -> Editor:
@@ -186,9 +186,8 @@ class System:
 
 
 def run_settings(system: System, fingerprint: Callable[[Path], str] = fingerprint) -> dict[str, Any]:
-    """The settings that decide the pixels, for run.json; a password in an address is left out.
-
-    `fingerprint`: the hash of a folder of weights, so that those of another training are not taken for these.
+    """The settings that decide the pixels, for run.json; passwords in addresses are left out. `fingerprint`: hashes a
+    folder of weights, so that retrained weights are not mistaken for these.
     """
     kept = {known.name: getattr(system, known.name) for known in fields(system) if known.name not in NOT_IN_RUN}
     named = {name: without_password(kept[name]) for name in (*AGENTS, "editor")}
@@ -204,7 +203,7 @@ def shipped(kind: str) -> dict[str, Path]:
 
 
 def find_settings(kind: str, name: str | Path) -> Path:
-    """The file of a SYSTEM or PRESET: of one that the package ships by its name, else `name` is the file itself."""
+    """The file of a SYSTEM or PRESET: one that the package ships under this name, else `name` is the file itself."""
     known, file = shipped(kind) if kind in FOLDERS else {}, Path(name)
     if str(name) in known:
         return known[str(name)]

@@ -1,4 +1,4 @@
-"""Edited images and traces on disk: each file is there whole or not at all, and a PNG carries its own trace.
+"""Edited images and traces on disk: each file appears complete or not at all, and a PNG carries its own trace.
 
 save_image(Path("red.png"), result.image, result.trace.to_json())
 read_trace(Path("red.png"))["plan"]["sub_requests"]       # ["Recoloring coat to scarlet", ...]
@@ -22,18 +22,19 @@ FORMATS = (PNG, *JPEG)
 
 
 def save_image(path: Path, image: Image.Image, trace: str = "") -> None:
-    """Writes an RGB image as its ending says; in a PNG goes the trace as well. OSError, PlanError: it can't be."""
+    """Writes an RGB image in the format of its suffix; a PNG also gets the trace. OSError, PlanError: it can't be
+    written."""
     check_format(path)
     write(path, png_bytes(image, trace) if path.suffix.lower() == PNG else encode(image, lossless=False))
 
 
 def check_format(path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
-        raise PlanError(f"{path} ends in none of {', '.join(FORMATS)}, which say how an image is written")
+        raise PlanError(f"{path} must end in one of {', '.join(FORMATS)}, which decide the image's format")
 
 
 def read_trace(path: Path) -> dict[str, Any]:
-    """A trace, or a plan alone, from JSON or from an edited PNG. PlanError: there is none in that file."""
+    """A trace, or just a plan, from JSON or from an edited PNG. PlanError: the file holds none."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -56,7 +57,7 @@ def read_trace(path: Path) -> dict[str, Any]:
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan in a trace, a plan file or an edited PNG. PlanError: none is there."""
+    """The plan in a trace, a plan file or an edited PNG. PlanError: the file holds none."""
     values = read_trace(path)
     try:
         return Plan.from_dict(values)

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent
 
 
 def path(name: str) -> Path:
-    """Where prompt `name` lies, for hosts that want a file (`data.format_prompt` of EasyR1)."""
+    """The file of prompt `name`, for hosts that want a file (`data.format_prompt` of EasyR1)."""
     file = FOLDER / f"{name}.jinja"
     if not file.is_file():
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.jinja")))

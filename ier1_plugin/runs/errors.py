@@ -1,4 +1,4 @@
-"""Errors and log lines as a person reads them: one line, without secrets."""
+"""Errors and log lines for people to read: one line, without secrets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ MAX_LINE = 300
 
 
 class UserError(ValueError):
-    """Something that the user can put right. The message is one line: what came, what was wanted, what to do."""
+    """Something that the user can fix. The message is one line: what was given, what was expected, what to do."""
 
 
 def one_line(error: BaseException | str, secrets: Iterable[str] = ()) -> str:
-    """The message in one line of at most MAX_LINE characters, with every secret blotted out."""
+    """The message in one line of at most MAX_LINE characters, with every secret masked."""
     text = str(error) or (type(error).__name__ if isinstance(error, BaseException) else "")
     for secret in secrets:
         text = text.replace(secret, "***") if secret else text

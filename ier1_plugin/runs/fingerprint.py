@@ -1,9 +1,9 @@
-"""Are the weights in a folder still those that gave the answers? One hash of all that a model is made of.
+"""Are the weights in a folder still those that gave the answers? One hash over all files of a model.
 
     fingerprint(Path("decomposer"))      # "9f2c...", the same for a copy of the folder elsewhere
     sha256_of(Path("val.parquet"))       # "51d0..."
 
-About ten seconds for 15 GB that the disk delivers as fast.
+About ten seconds for 15 GB, if the disk is fast enough.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ NOT_READ = (".md", ".pyc")
 def fingerprint(folder: Path) -> str:
     """sha256 over the names and contents of all files below `folder`, in hexadecimal.
 
-    Left out is what no model reads: hidden files and folders (.git, .cache), cards (*.md) and compiled Python. Links
-    are followed. OSError: it is no folder, or a file in it can't be read.
+    Files that no model reads are left out: hidden files and folders (.git, .cache), cards (*.md) and compiled Python.
+    Links are followed. OSError: it is not a folder, or a file in it can't be read.
     """
     whole = sha256()
     named = {file.relative_to(folder).as_posix(): file for file in _files(folder)}
@@ -33,7 +33,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def sha256_of(file: Path) -> str:
-    """Of a file's content, read in blocks. OSError: it can't be read."""
+    """sha256 of a file's content, read in blocks. OSError: it can't be read."""
     digest = sha256()
     with file.open("rb") as data:
         while block := data.read(BLOCK_BYTES):

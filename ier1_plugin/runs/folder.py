@@ -1,4 +1,4 @@
-"""The folder of a long run: files that are there whole or not at all, one run at a time, settings that stay.
+"""The folder of a long run: files that appear complete or not at all, one run at a time, fixed settings.
 
 with locked(out):                                          # a second run is refused
     freeze_settings(out / "run.json", {"editor": "pillow"})    # as is a run with other settings
@@ -23,14 +23,13 @@ PART = ".part"
 
 
 class RunError(UserError):
-    """A run that can't start or go on in its folder."""
+    """A run that can't start or continue in its folder."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps a second run out of `folder`, which is made if need be. RunError: there is one, or no folder.
-
-    The lock ends with the process that holds it, however that ends.
+    """Keeps a second run out of `folder`, which is created if needed. RunError: another run holds it, or it can't be
+    created. The lock ends with the process that holds it, however that ends.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +48,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def freeze_settings(file: Path, settings: Mapping[str, Any]) -> None:
-    """Writes the settings of a run when it begins; RunError names what differs when it goes on with others."""
+    """Writes the settings of a run when it starts; RunError names what differs if it continues with others."""
     now = json.loads(json.dumps(settings, default=str))
     if not file.exists():
         write(file, json.dumps(now, indent=2, ensure_ascii=False) + "\n")
@@ -72,7 +71,7 @@ def read_settings(file: Path) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], free: Sequence[str] = ()) -> list[str]:
-    """What differs, such as "seed 0, now 1"; objects are compared key by key. Keys in `free` may differ."""
+    """The differences, such as "seed 0, now 1"; objects are compared key by key. Keys in `free` may differ."""
     lines = []
     for key in sorted({*before, *now} - set(free)):
         old, new = before.get(key), now.get(key)
@@ -91,9 +90,8 @@ def write(path: Path, data: bytes | str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """A file that appears when it is complete; what a killed process leaves is a hidden one that ends in .part.
-
-    OSError names `path`, whatever could not be written.
+    """A file that appears when it is complete; a killed process leaves a hidden one that ends in .part. OSError always
+    names `path`.
     """
     # short, since a name that the file system takes need not leave room for a longer one
     part = path.with_name(f".{os.getpid():x}-{threading.get_ident():x}{PART}")
@@ -111,6 +109,6 @@ def writing(path: Path) -> Iterator[BinaryIO]:
 
 
 def clear_parts(folder: Path) -> None:
-    """Removes what killed runs left half-written in `folder`; call it with the folder locked."""
+    """Removes files that killed runs left incomplete in `folder`; call it with the folder locked."""
     for part in folder.glob(f".*{PART}"):
         part.unlink()

@@ -1,4 +1,4 @@
-"""What this machine has, asked of the system, since asking torch takes seconds."""
+"""The hardware of this machine, read from the operating system, since importing torch takes seconds."""
 
 from __future__ import annotations
 

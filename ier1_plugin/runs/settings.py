@@ -45,7 +45,7 @@ def parse_settings(kind: type[Settings], values: Mapping[str, Any], origin: str)
 
 
 def read_yaml(file: str | Path) -> dict[str, Any]:
-    """The settings in a YAML file, "-" and "_" in their names alike. SettingsError: see `load_yaml`."""
+    """The settings in a YAML file; "-" and "_" in names are the same. SettingsError: see `load_yaml`."""
     values = load_yaml(file)
     if not isinstance(values, dict):
         raise SettingsError(f"{file} holds no settings; wanted lines such as editor: flux-kontext")
@@ -53,9 +53,9 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
 
 
 def load_yaml(file: str | Path) -> Any:
-    """What is in a YAML file; OmegaConf's ${oc.env:NAME} stands for a variable of the environment.
+    """The contents of a YAML file; OmegaConf's ${oc.env:NAME} stands for a variable of the environment.
 
-    SettingsError: it can't be read, is no YAML, or has a key twice.
+    SettingsError: it can't be read, is not YAML, or has a key twice.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

@@ -1,13 +1,13 @@
-"""What was paid for and must not be lost: records in one SQLite file, appended and never changed.
+"""Results that were paid for and must not be lost: records in one SQLite file, appended and never changed.
 
     with Store(Path("study/judgements.sqlite")) as store:
         store.append("5f0c...", {"item": "psr-1a2b", "score": {...}})    # on disk when this returns
         store.get("5f0c...")                                             # [{"item": "psr-1a2b", ...}], oldest first
         store.export(Path("study/judgements.jsonl"))                     # the same for people to read
 
-Safe for many threads and processes: SQLite's write-ahead log lets readers and one writer work side by side. What
-`append` returned from survives kill -9. On a network file system, where processes can't share the log's memory, SQLite
-falls back to a rollback journal: slower, and one process at a time.
+Safe for many threads and processes: SQLite's write-ahead log lets readers and one writer work side by side. A record
+survives kill -9 once `append` has returned. On a network file system, where processes can't share the log's memory,
+SQLite falls back to a rollback journal: slower, and one process at a time.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ BUSY_TIMEOUT = 60_000
 
 
 class Store:
-    """The records of one file. RunError, from every method: the file is no store, or can't be read or written."""
+    """The records of one file. RunError, from every method: the file is not a store, or can't be read or written."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
-        """`read_only`: a file that is not there is an error, and none is made."""
+        """`read_only`: a missing file is an error, and none is created."""
         self.path = path
         self._lock = threading.Lock()
         if read_only and not path.is_file():

@@ -1,7 +1,7 @@
-"""Work on a stream in several threads without ever holding the stream, and a bar that shows how far it has come.
+"""Parallel work on a stream that is never held in memory, and a progress bar.
 
 as_completed(range(3), lambda number: number * 2, workers=2, stop=event.set, on_warning=print)
--> 2, 0, 4   (whatever is done first)
+-> 2, 0, 4   (in completion order)
 
 for entry in progress(entries, "reading", total=1000): ...
 reading:  42%|####      | 420/1000 [00:01<00:01, 402.31 rows/s]
@@ -32,10 +32,9 @@ def as_completed(
     stop: Callable[[], None],
     on_warning: Callable[[str], None],
 ) -> Generator[Result, None, None]:
-    """Yields work(item) for every item; at most WINDOW x `workers` of them are held. The caller's thread reads `items`.
-
-    What `work` raises ends the stream, as does closing it: `stop` is called, so that `work` can cut waiting short, and
-    what is under way is awaited.
+    """Yields work(item) for every item; at most WINDOW x `workers` of them are held in memory. The caller's thread
+    reads `items`. An exception from `work` ends the stream, as does closing it: `stop` is called, so that `work` can
+    stop waiting, and work in progress is awaited.
     """
     pool = ThreadPoolExecutor(workers)
     # concurrent.futures.wait would take the lock of every waiting item for each one that is done
@@ -61,9 +60,8 @@ def as_completed(
 def progress(
     items: Iterable[Item] | None, name: str, total: int | None = None, initial: int = 0, unit: str = "rows"
 ) -> tqdm[Any]:
-    """A bar on standard error that passes the items on, with how many there were and how fast.
-
-    `items`: None for a bar that `.update(count)` moves. `initial` of them were done before.
+    """A progress bar on standard error that passes the items on and shows their number and speed. `items`: None for a
+    bar that `.update(count)` moves. `initial` of them were done before.
     """
     from tqdm import tqdm
 

@@ -23,7 +23,7 @@ HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 class DecomposerError(UserError):
-    """A folder that is no merged decomposer; the message says why in one line."""
+    """A folder that is not a merged decomposer; the message says why in one line."""
 
 
 @dataclass(frozen=True)

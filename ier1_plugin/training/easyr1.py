@@ -117,7 +117,7 @@ def launch(raw: Any, config: Any, cpu: bool) -> int:
             sys.argv = [easyr1.__file__, f"config={file.name}"]
             easyr1.main()
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; run the same command again to continue from the last checkpoint", file=sys.stderr)
         return 130
     return 0
 

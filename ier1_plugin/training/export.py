@@ -107,7 +107,7 @@ def merge(
 
 
 def upload(folder: Path, repo_id: str) -> str:
-    """Creates the hub repository (private) if need be, uploads the folder and returns its address."""
+    """Creates the hub repository (private) if needed, uploads the folder and returns its address."""
     from huggingface_hub import HfApi
 
     api = HfApi()

@@ -4,7 +4,7 @@
     -> [RunLog("qwen25vl_7b", {"train": {"overall": {1: 0.61, 2: 0.63, ...}, "format": ...}, "val": ...}, "vllm", ())]
 
 EasyR1 logs `reward/<key>` at every training step and `val/<key>_reward` at every validation (0.3.2 and 0.3.3,
-verl/trainer/ray_trainer.py). A resumed run goes on in a further event file, or, where the launcher keeps the earlier
+verl/trainer/ray_trainer.py). A resumed run continues in a further event file, or, where the launcher keeps the earlier
 logs, in experiment_log.jsonl after experiment_log.part1.jsonl, experiment_log.part2.jsonl ...
 """
 

@@ -22,7 +22,7 @@ TEXT_TOKENS = 4096
 
 
 def vllm_command(folder: Path, overrides: Mapping[str, str], extra: Sequence[str]) -> list[str]:
-    """The command line, program first. DecomposerError: `folder` is no merged decomposer.
+    """The command line, program first. DecomposerError: `folder` is not a merged decomposer.
 
     `overrides`: options without dashes; "true" stands for a flag, "false" leaves an option out. `extra` is appended.
     """

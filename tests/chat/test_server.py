@@ -276,7 +276,7 @@ def test_many_threads_share_one_chat(serve: Serve):
         ("openai:", "wanted openai:BASE_URL"),
         ("openai:http://me:secret@127.0.0.1:8000/v1", r"'openai:http://127\.0\.0\.1:8000/v1' names no model"),
         ("openai:http://127.0.0.1:8000/v1#", "names no model"),
-        ("openai:127.0.0.1#m", "'127.0.0.1' is no address"),
+        ("openai:127.0.0.1#m", "'127.0.0.1' is not an address"),
         ("openai:http://127.0.0.1:1/v1,http://me:secret@h/v1#m", r"'http://127.0.0.1:1/v1,http://h/v1' names several"),
         ("openai:#gpt-4o", "OPENAI_API_KEY"),
         ("openai:gpt-4o", "OPENAI_API_KEY"),

@@ -55,7 +55,7 @@ def test_a_row_of_a_csv_file_that_has_too_few_cells_is_broken(tmp_path: Path):
     assert isinstance(row, Line)
     assert (row.row, row.fixed) == ({"name": "a.png", "text": "remove it, please"}, True)
     assert isinstance(broken, Rejected)
-    assert broken.reason == "broken line: row 2 has not as many cells as the header"
+    assert broken.reason == "broken line: row 2 has more or fewer cells than the header"
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "saved"])

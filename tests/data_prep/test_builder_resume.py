@@ -194,7 +194,7 @@ def test_ctrl_c_says_one_line_and_the_same_command_goes_on(tmp_path: Path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.rstrip().splitlines()[-1] == "interrupted; give the same command again to go on"
+    assert said.rstrip().splitlines()[-1] == "interrupted; run the same command again to continue"
     assert "Traceback" not in said
     assert not (tmp_path / "out" / "report.json").exists()
     assert build("jsonl", source, tmp_path / "out") == 0

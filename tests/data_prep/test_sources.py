@@ -116,7 +116,7 @@ def test_public_sets_are_read_in_the_columns_of_their_cards(source: str, tmp_pat
     sample, wanted = SAMPLES[source]
     (row,) = good(source, table(tmp_path, [sample]))
     assert (row.id, row.request, row.group) == wanted
-    # an edit type is no gold
+    # an edit type is not a gold
     assert (row.source, row.image, row.gold, row.split) == (source, PNG, None, None)
     (tmp_path / "p.png").write_bytes(PNG)
     line = {name: "p.png" if cell == IMAGE else cell for name, cell in sample.items()}
@@ -231,7 +231,7 @@ def test_rl_rows_wants_a_folder_that_was_built(tmp_path: Path):
     with pytest.raises(UserError, match=r"train\.parquet is missing"):
         read("rl-rows", tmp_path)
     pq.write_table(pa.table({"a": [1]}), tmp_path / "train.parquet")
-    with pytest.raises(UserError, match="has not the columns"):
+    with pytest.raises(UserError, match="lacks the columns"):
         read("rl-rows", tmp_path)
 
 

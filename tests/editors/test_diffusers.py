@@ -209,7 +209,7 @@ def test_a_seed_that_is_none_is_refused(editor_of, small, seed):
         ({"load_kwargs": {"after_load": [{"load_lora_weights": {"nonsense": 1}}]}}, "after_load: load_lora_weights: "),
         ({"load_kwargs": {"scheduler": {"_class": "os.system", "command": "true"}}}, "wanted a class of diffusers"),
         ({"load_kwargs": {"scheduler": {"_class": "diffusers.NoSuch"}}}, "diffusers.NoSuch: "),
-        ({"load_kwargs": {"scheduler": {"_class": "diffusers.utils.load_image"}}}, "is no class"),
+        ({"load_kwargs": {"scheduler": {"_class": "diffusers.utils.load_image"}}}, "is not a class"),
         ({"load_kwargs": {"torch_dtype": "torch.nonsense"}}, "no dtype of torch"),
     ],
 )

@@ -159,7 +159,7 @@ def test_a_rating_is_kept_with_the_image_that_was_seen_and_not_given_to_one_made
         page.wait("return document.getElementById('after').naturalWidth > 0")
         edit_again(folder, pair)
         press(page, "432")
-        page.wait(f"{STATUS}.includes('made again')")
+        page.wait(f"{STATUS}.includes('redone')")
         page.run("onbeforeunload = null; unsaved.clear()")
         start(page, link)
         press(page, "111")

@@ -97,7 +97,7 @@ def test_a_rating_of_an_edit_that_was_made_again_meanwhile_is_refused_and_the_ne
         edit_again(folder, study.order(study.raters[0])[0])
         assert httpx.get(f"{link}/0/edited?{seen}").status_code == 410
         answer = httpx.post(f"{link}/0", json={"score": GOOD, "edited": seen})
-        assert (answer.status_code, answer.text) == (409, "this edit was made again; reload the page to see it")
+        assert (answer.status_code, answer.text) == (409, "this edit was redone; reload the page to see it")
         now = httpx.get(f"{link}/pairs").json()["pairs"][0]
         assert now["score"] is None
         assert now["edited"] not in ("", seen)

@@ -336,7 +336,7 @@ def test_a_row_without_an_image_is_one_line_before_a_model_is_asked(rows: Path, 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ([{"id": "r0", "gold": "x"}], "has not the columns id and answer"),
+        ([{"id": "r0", "gold": "x"}], "lacks the columns id and answer"),
         ([{"id": "r0", "answer": "{oops"}], "the gold of row r0 is damaged"),
         ([{"id": "r0", "answer": ONE.to_json()}] * 2, "has the id 'r0' twice"),
         (b"PAR1", "rows.parquet can't be read"),

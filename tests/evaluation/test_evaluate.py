@@ -231,7 +231,7 @@ def test_a_system_that_cannot_be_had_is_reported_before_another_one_is_paid_for(
     Path("other.yaml").write_text(Path("Original.yaml").read_text())
     assert "called 'Original' already" in one_line(evaluate(*original, "other.yaml"))
     line = one_line(evaluate(*original, system("Bad", editor="folder:nowhere")))
-    assert "folder:nowhere is no folder" in line
+    assert "folder:nowhere is not a folder" in line
     assert os.listdir("out") == [".lock"]
     Path("somewhere").mkdir()
     again = evaluate(*original, system("Bad", editor="folder:somewhere"))

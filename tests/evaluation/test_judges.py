@@ -130,7 +130,7 @@ def test_the_rubric_is_known_by_the_hash_of_its_file(tmp_path: Path, server: Jud
     [
         ("Rate this.", "variables: none; wanted request"),
         ("{{ request }} {{ image }}", "variables: image, request; wanted request"),
-        ("{{ request", "is no jinja template"),
+        ("{{ request", "is not a jinja template"),
         (None, "can't be read: No such file or directory"),
     ],
 )
@@ -184,7 +184,7 @@ def test_one_sample_and_several_are_two_judges_unless_the_temperature_is_given(t
     [
         ("gpt-4o", {}, "'gpt-4o' names no judge; wanted openai:MODEL, "),
         ("openai:", {}, "names no model"),
-        ("openai:ftp:/x#m", {}, "is no address"),
+        ("openai:ftp:/x#m", {}, "is not an address"),
         ("openai:m", {"max_side": 0}, "max_side is 0; wanted a number of pixels from 1 to 65535"),
         ("openai:m", {"image_format": "gif"}, "image_format is 'gif'; wanted png or jpeg"),
     ],

@@ -325,7 +325,7 @@ def test_the_last_judgement_of_an_item_counts_and_what_is_known_is_not_written_a
 def test_a_record_that_is_no_judgement_is_an_error_that_names_the_file(tmp_path: Path):
     with Store(tmp_path / JUDGEMENTS) as store:
         store.append("key", {"item": "lamp"})
-    with pytest.raises(EvaluationError, match=r"judgements\.sqlite holds a record that is no judgement"):
+    with pytest.raises(EvaluationError, match=r"judgements\.sqlite holds a record that is not a judgement"):
         list(read_judgements(tmp_path))
     assert list(read_judgements(tmp_path / "elsewhere")) == []
 

@@ -213,11 +213,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a broken item": (rewritten("items.jsonl", lambda text: "{" + text), "items.jsonl is damaged"),
     "settings that are none": (
         rewritten("evaluation.json", lambda text: text.replace('"editor_settings": {}', '"editor_settings": "x"')),
-        "the settings of Original are no settings",
+        "the settings of Original can't be read as settings",
     ),
     "an item with a list for a cluster": (
         rewritten("items.jsonl", lambda text: text.replace('"post-0"', "[1]")),
-        "item 'item-0000' has something else",
+        "item 'item-0000' has a value that is not text",
     ),
     "a judgement with a number for a date": (
         lambda at: rewrite_judgements(at, lambda one: one | {"date": 3}),

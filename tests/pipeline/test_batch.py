@@ -186,7 +186,7 @@ def test_an_item_that_fails_says_why_and_holds_nobody_up(tmp_path: Path):
 
 def test_an_editor_that_is_broken_ends_the_run_soon(tmp_path: Path):
     items = write_photos(tmp_path / "in", 3 * MAX_FAILURES_IN_A_ROW)
-    with pytest.raises(RunError, match="10 images in a row failed, the last one so: no paint; see to that"):
+    with pytest.raises(RunError, match="10 images in a row failed, the last one so: no paint; fix that"):
         run(batch_of(items, tmp_path / "out", editor=failing(EditError("no paint")), jobs=1))
     assert len(results(tmp_path / "out")) < len(items)
     assert run(batch_of(items, tmp_path / "out", retry_failed=True))["edited"] == len(items)

@@ -38,7 +38,7 @@ def output_of(*command: object, cwd: Path) -> str:
 
 def tracked() -> list[str]:
     if not (ROOT / ".git").exists():
-        pytest.skip("this is no git checkout, so nothing says which files belong to the package")
+        pytest.skip("this is not a git checkout, so nothing says which files belong to the package")
     files = output_of("git", "ls-files", "-co", "--exclude-standard", *PLACES, cwd=ROOT).splitlines()
     return [file for file in files if (ROOT / file).is_file()]
 

@@ -107,7 +107,7 @@ def test_a_stage_is_done_again_if_its_result_is_missing_or_an_argument_up_to_it_
         ]
 
     assert made("a", "b") == ["a", "b"]
-    # the second left no result, and goes on in its folder
+    # the second left no result, and continues in its folder
     (tmp_path / "two/result").touch()
     assert made("a", "b") == ["a", "b", "== the first"]
     assert (tmp_path / "two/made").read_text() == "b\nb\n"

@@ -255,4 +255,4 @@ def test_an_interrupted_run_ends_without_a_traceback(
 
     monkeypatch.setattr(main, "main", interrupt)
     assert launch() == 130
-    assert "goes on from the last checkpoint" in capsys.readouterr().err
+    assert "continue from the last checkpoint" in capsys.readouterr().err

@@ -253,7 +253,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "other weights in one rank": (lambda actor: save(actor, {}), "do not hold the same weights"),
     "a weight of another dtype": (save_other_dtype, "differs in kind between the shards"),
     "no config": (lambda actor: settings(actor, "config").unlink(), "config.json can't be read"),
-    "a config that is no JSON": (lambda actor: settings(actor, "config").write_text("{"), "config.json is not JSON"),
+    "a config that is not JSON": (lambda actor: settings(actor, "config").write_text("{"), "config.json is not JSON"),
     "no processor": (lambda actor: settings(actor, "preprocessor_config").unlink(), "preprocessor_config.json can't"),
     "a processor of another kind": (
         lambda actor: write_json(settings(actor, "preprocessor_config"), {"size": {"height": 224}}),

@@ -261,7 +261,7 @@ def test_an_absolute_folder_for_checkpoints_is_fine_in_a_job(tmp_path: Path):
 @pytest.mark.parametrize(
     ("saved", "told"),
     [
-        ({}, "goes on from {}/global_step_3"),
+        ({}, "continues from {}/global_step_3"),
         ({"ranks": 2}, "can't be resumed on 1 GPUs"),
         ({"kinds": ("model", "extra_state")}, "save_model_only=false"),
         (None, "checkpoint_tracker.json can't be read"),
@@ -408,7 +408,7 @@ def test_a_run_without_a_problem_has_none(tmp_path: Path, model: Path):
         ({"problem": "<image><image>remove"}, "2 for 1"),
         ({"images": [{"bytes": b"no image", "path": None}]}, "have images that can't be used"),
         ({"images": [{"bytes": None, "path": "a.png"}]}, "no bytes and no path in it"),
-        ({"images": [{"bytes": png(20, 20), "path": None}]}, "which EasyR1 would blow up"),
+        ({"images": [{"bytes": png(20, 20), "path": None}]}, "which EasyR1 would enlarge"),
     ],
 )
 def test_a_row_that_easyr1_would_choke_on_is_counted_and_named(tmp_path: Path, changes: dict[str, Any], told: str):

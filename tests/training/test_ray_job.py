@@ -153,7 +153,7 @@ def test_the_same_command_goes_on_from_the_checkpoint(cluster: dict[str, str], r
     done = submit(cluster, repository, shared, "trainer.max_steps=3")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     saved = checkpoints(cluster, shared)
-    assert f"goes on from {saved}/global_step_2" in done.stdout
+    assert f"continues from {saved}/global_step_2" in done.stdout
     assert f"Load from checkpoint: {saved}/global_step_2" in done.stdout
     assert json.loads((saved / "checkpoint_tracker.json").read_text())["last_global_step"] == 3
 

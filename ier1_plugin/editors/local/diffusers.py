@@ -4,7 +4,7 @@
     editor.canvas((1600, 1200))                       # (1184, 880)
     editor(photo, "Recoloring coat to scarlet.", 0)   # a new image of the size of `photo`
 
-Nothing is loaded before the first edit, so that a planner may have the GPU until then.
+Nothing is loaded before the first edit, so that a planner can use the GPU until then.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Recipe:
 
     call: Mapping[str, Any] = field(default_factory=dict)
     guidance: str = "guidance_scale"
-    """The argument that says how closely the instruction is followed."""
+    """The argument that sets how closely the instruction is followed."""
     canvas: CanvasRule | None = lambda pixels: at_most(pixels or MEGAPIXEL, 16)
     """None: the pipeline resizes by a function of its own, `calculate_dimensions`, whatever size it gets."""
     truncates: str | None = None
-    """The tokenizer after which a text is cut off without an error, at `max_sequence_length` tokens."""
+    """The tokenizer whose text the pipeline silently cuts off at `max_sequence_length` tokens."""
 
 
 # without a negative prompt, these pipelines leave classifier-free guidance out and only log it
@@ -76,17 +76,17 @@ RECIPES: dict[str, Recipe] = {
 
 @dataclass(frozen=True)
 class Loaded:
-    """A pipeline with all that is known about calling it."""
+    """A pipeline and how to call it."""
 
     name: str
     pipe: Any
     recipe: Recipe
     canvas: Canvas
     arguments: Mapping[str, Any]
-    """What every call gets, apart from image, instruction, size and noise."""
+    """Arguments of every call, apart from image, instruction, size and noise."""
 
     def check_length(self, instruction: str) -> None:
-        """EditError for a text that would be cut off in silence, and the last sub-requests with it."""
+        """EditError for a text that would silently be cut off, and the last sub-requests with it."""
         if self.recipe.truncates is None:
             return
         limit = self.arguments.get("max_sequence_length", 512)
@@ -99,7 +99,7 @@ class Loaded:
 
 
 Prepare = Callable[[Any], tuple[Recipe, Canvas]]
-"""Pipeline -> how it is called. EditError: it is no pipeline for this editor."""
+"""Pipeline -> how it is called. EditError: it is not a pipeline for this editor."""
 Call = Callable[[Loaded, Image.Image, str, Any], Image.Image]
 """(pipeline, image on its canvas, instruction, source of noise) -> the result."""
 
@@ -141,7 +141,7 @@ class Worker:
                 return self._call(loaded, image, neutralise(instruction), noise)
 
     def close(self) -> None:
-        """Gives the memory back; another edit loads the pipeline again."""
+        """Frees the memory; another edit loads the pipeline again."""
         with self._lock:
             if self._loaded is not None:
                 import torch

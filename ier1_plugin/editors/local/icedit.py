@@ -71,7 +71,7 @@ def icedit_editor(
 
 
 def half_diptych(size: Size) -> Size:
-    """512 wide, as high as the aspect ratio asks, in multiples of 16."""
+    """512 wide, and as high as the aspect ratio requires, in multiples of 16."""
     height = int(WIDTH * size[1] / size[0]) // MULTIPLE * MULTIPLE
     return WIDTH, min(MAX_HEIGHT, max(MULTIPLE, height))
 

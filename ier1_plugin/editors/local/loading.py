@@ -6,7 +6,8 @@ build({"_class": "diffusers.FirstBlockCacheConfig", "threshold": 0.12})    # Fir
 call_all(pipe, [{"transformer.enable_cache": {"config": {"_class": "diffusers.FirstBlockCacheConfig"}}}])
 
 `build` and `call_all` read JSON that stands for objects and calls: quantisation, caches and schedulers need no options
-of our own. Only classes of the packages in LIBRARIES are made, so that a config file can't run any other code.
+of their own. Only classes of the packages in LIBRARIES are instantiated, so that a config file can't run any other
+code.
 """
 
 from __future__ import annotations
@@ -39,18 +40,18 @@ HINTS = {
     "GatedRepoError": "the weights ask for consent: accept their licence on the hub's page, then run `hf auth login`",
     "RepositoryNotFoundError": "the hub has no such model, or it is private; check the name, or run `hf auth login`",
     "LocalEntryNotFoundError": "the weights are not on this machine, and the hub can't be reached",
-    "OfflineModeIsEnabled": "the weights are not on this machine, and HF_HUB_OFFLINE forbids to fetch them",
+    "OfflineModeIsEnabled": "the weights are not on this machine, and HF_HUB_OFFLINE forbids downloading them",
 }
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a user wants a pipeline loaded and called; None leaves it to what its authors recommend."""
+    """How a user wants a pipeline loaded and called; None uses what its authors recommend."""
 
     steps: int | None = None
     guidance: float | None = None
     canvas_pixels: int | None = None
-    """Pixels of the canvas, where the pipeline leaves that open; about a megapixel is what models are trained on."""
+    """Pixels of the canvas, if the pipeline leaves that open; models are trained on about a megapixel."""
     device: str | None = None
     """A torch device such as "cuda:1"; None: the GPU, or the CPU where there is none."""
     dtype: str = "auto"
@@ -58,7 +59,7 @@ class Options:
     offload: str = "none"
     """One of OFFLOADS. model: one component at a time on the GPU. group: layer by layer, slower, in little memory."""
     load_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Goes to `DiffusionPipeline.from_pretrained`, as JSON for `build`; its key "after_load" is for `call_all`."""
+    """Arguments of `DiffusionPipeline.from_pretrained`, as JSON for `build`; the key "after_load" is for `call_all`."""
     call_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of each call, as JSON for `build`."""
 
@@ -77,7 +78,7 @@ class Options:
                 raise EditError(f"{name} is {value!r}; wanted {', '.join(known)}")
 
     def place(self) -> str:
-        """The device to compute on. EditError where offloading is asked for and there is no GPU to offload from."""
+        """The device to compute on. EditError if offloading is requested and there is no GPU to offload from."""
         import torch
 
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -91,7 +92,7 @@ class Options:
 
 
 def check_source(source: str, name: str) -> None:
-    """EditError where `source` can't be a pipeline: a folder without one, a path that does not exist, no packages."""
+    """EditError if `source` can't be a pipeline: a folder without one, a path that does not exist, no packages."""
     need(name, *PACKAGES)
     folder = Path(source).expanduser()
     if source and folder.is_dir():
@@ -106,12 +107,12 @@ def check_source(source: str, name: str) -> None:
 
 
 def is_offline() -> bool:
-    """True if the hub's client must fetch nothing (huggingface_hub.constants.HF_HUB_OFFLINE)."""
+    """True if the hub's client must not download anything (huggingface_hub.constants.HF_HUB_OFFLINE)."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def is_cached(hub_id: str) -> bool:
-    """True if a model of the hub was downloaded before; asks the file system alone."""
+    """True if a model of the hub was downloaded before; checks the file system only."""
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
     return any((cache / f"models--{hub_id.replace('/', '--')}" / "snapshots").glob("*"))
@@ -159,13 +160,14 @@ def parameters(pipe: Any) -> set[str]:
 
 
 def build(value: Any) -> Any:
-    """`value` with {"_class": ...} made into that object and "torch.NAME" into that dtype. EditError: it can't be."""
+    """`value` with {"_class": ...} made into that object and "torch.NAME" into that dtype. EditError: no such class or
+    dtype."""
     if isinstance(value, str) and value.startswith("torch."):
         import torch
 
         dtype = getattr(torch, value.removeprefix("torch."), None)
         if not isinstance(dtype, torch.dtype):
-            raise EditError(f"{value!r} is no dtype of torch, as torch.bfloat16 is")
+            raise EditError(f"{value!r} is not a dtype of torch, as torch.bfloat16 is")
         return dtype
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [build(item) for item in value]
@@ -183,12 +185,13 @@ def build(value: Any) -> Any:
         for name in names.split("."):
             kind = getattr(kind, name)
         if not isinstance(kind, type):
-            raise EditError(f"{path} is no class")
+            raise EditError(f"{path} is not a class")
         return kind(**arguments)
 
 
 def call_all(target: Any, calls: Any) -> None:
-    """Calls methods of `target` in order, from a list of {"dotted.method": {argument: value}}. EditError: it can't."""
+    """Calls methods of `target` in order, from a list of {"dotted.method": {argument: value}}. EditError: a call
+    fails."""
     if not isinstance(calls, Sequence) or not all(isinstance(call, Mapping) for call in calls):
         raise EditError(f"after_load is {calls!r}; wanted a list of {{method: {{argument: value}}}}")
     for path, arguments in (pair for call in calls for pair in call.items()):

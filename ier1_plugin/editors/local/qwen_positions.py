@@ -1,7 +1,7 @@
-"""Gives Qwen2.5-VL its positions back where diffusers and transformers lose them between them.
+"""Restores the image positions of Qwen2.5-VL, which some pairs of diffusers and transformers lose.
 
-From transformers 5.3 on, the model computes the three-dimensional positions of image tokens only if it is told which
-tokens are image tokens (`mm_token_type_ids`). diffusers' editing pipelines (0.42.1 among them) do not pass that on
+From transformers 5.3 on, the model computes the three-dimensional positions of image tokens only if the caller marks
+the image tokens (`mm_token_type_ids`). diffusers' editing pipelines (0.42.1 among them) do not pass that on
 (huggingface/diffusers, issue 14194), so the text encoder silently reads the picture as a line of text. Older versions
 of transformers find the image tokens by themselves, and nothing is repaired there.
 """
@@ -16,7 +16,7 @@ _MARK = "_ier1_positions_repaired"
 
 
 def repair_positions(pipe: Any) -> bool:
-    """Makes the text encoder of a diffusers pipeline see where images stand; True if it needed that.
+    """Makes the text encoder of a diffusers pipeline see where images are; True if that was needed.
 
     A forward pre-hook, since offloading replaces `forward` but keeps the hooks. A second call changes nothing.
     """

@@ -5,7 +5,7 @@
     OPERATIONS["brighter"].apply(photo, (0, 0, 224, 112))    # its upper half; left, top, right, bottom in pixels
 
 OPERATIONS also says what the gold decomposition calls an edit (`action`, `goal`) and what a judge expects to see.
-`(action, goal)` names one operation; a goal of "" means that the action says it all.
+`(action, goal)` names one operation; a goal of "" means that the action alone describes the edit.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def rotate(clockwise: float) -> Effect:
 
 
 def resize(width: int | None, height: int | None) -> Effect:
-    """To a size in pixels; one side alone keeps the aspect ratio."""
+    """Resizes to pixels; one side alone keeps the aspect ratio."""
 
     def effect(image: Image.Image) -> Image.Image:
         across = round(image.width * (height or 0) / image.height) if width is None else width
@@ -153,7 +153,7 @@ def enhance(what: str, factor: float) -> Effect:
 
 
 def warmth(factor: float) -> Effect:
-    """More red and less blue by `factor`; below 1 the other way round."""
+    """More red and less blue by `factor`; below 1 the opposite."""
     return lambda image: image.convert("RGB", (factor, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1 / factor, 0))
 
 
@@ -176,7 +176,7 @@ def hue(degrees: float) -> Effect:
 
 
 def blur(radius: float | None = None) -> Effect:
-    """By a radius in pixels; None: one that suits the size of the image."""
+    """Blurs by a radius in pixels; None: one that suits the size of the image."""
 
     def effect(image: Image.Image) -> Image.Image:
         pixels = max(2, min(image.size) / 40) if radius is None else min(radius, max(image.size))
@@ -249,7 +249,7 @@ def pixelate(image: Image.Image) -> Image.Image:
 
 
 def erase(image: Image.Image) -> Image.Image:
-    """The average colour of the image's own edge all over: what lies around a part shines through."""
+    """Fills everything with the average colour of the image's own edge, as if its surroundings showed through."""
     edge = Image.new("L", image.size, 255)
     edge.paste(0, (1, 1, max(2, image.width - 1), max(2, image.height - 1)))
     return Image.new("RGB", image.size, tuple(round(mean) for mean in ImageStat.Stat(image, edge).mean))
@@ -265,7 +265,7 @@ class Operation:
     """An edit: how the gold names it, where it makes sense, and what it does."""
 
     action: str
-    """A name out of `task.actions.ACTIONS`."""
+    """A name from `task.actions.ACTIONS`."""
     goal: str
     scope: str
     """WHOLE: only the whole photo. PART: only a part of it. ANY: both."""

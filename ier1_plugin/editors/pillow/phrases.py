@@ -24,7 +24,7 @@ from ier1_plugin.runs.errors import one_line
 CAN = "it does crop, flip, rotate, resize, zoom, tone, tint, blur, border and caption, to a photo or a half of it"
 MAX_INSTRUCTION, MAX_FRAGMENTS = 2000, 24
 PLACES: dict[str, Fractions] = {name: box for called, box in REGIONS.values() for name in called}
-"""What a person calls a part of the photo, and where it is."""
+"""The name of a part of the photo, and where it is."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ExactEdit:
     """One edit that Pillow can make."""
 
     words: str
-    """What was asked."""
+    """The words of the request."""
     effect: Effect
     place: Fractions | None
     """Which part is meant; None: the whole photo."""
@@ -48,11 +48,11 @@ class Rule:
     """One way to say one edit."""
 
     better_exact: bool
-    """As of the edit, where it is made to the whole photo."""
+    """The edit's `better_exact`, if it is made to the whole photo."""
     scope: str
     """WHOLE, PART or ANY, as of an Operation."""
     pattern: str
-    """Matches the canonical words from the first to the last, so that nothing that was asked is left over."""
+    """Matches the canonical words from the first to the last, so that no part of the request is left over."""
     make: Callable[..., Effect]
     """Groups of the match -> the effect."""
 
@@ -297,7 +297,7 @@ def parse_instruction(instruction: str, places: Mapping[str, Fractions]) -> list
 
 
 def canonical(text: str) -> str:
-    """The words that say which edit it is; what stands in quotes is left alone."""
+    """The words that identify the edit; quoted text is left alone."""
     kept: list[str] = []
     for piece in _QUOTED.split(_with_quotes(text)):
         if piece.startswith('"'):

@@ -2,8 +2,8 @@
 
     nano_banana_editor("")(photo, "Recoloring coat to scarlet.", 0)    # GEMINI_API_KEY or GOOGLE_API_KEY holds the key
 
-The paper used gemini-2.5-flash-image, which Google has since announced the end of; the model id is a setting. Nothing
-that goes over the wire fixes the result: the same seed gives another picture.
+The paper used gemini-2.5-flash-image, whose retirement Google has since announced; the model id is a setting. The API
+is not deterministic: the same seed gives another picture.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def nano_banana_editor(
     call_kwargs: Mapping[str, Any] | None = None,
     on_warning: OnWarning = ignore_warning,
 ) -> Editor:
-    """An editor; `call_kwargs` goes to GenerateContentConfig, such as {"image_config": {"image_size": "2K"}}."""
+    """An editor; `call_kwargs` are passed to GenerateContentConfig, such as {"image_config": {"image_size": "2K"}}."""
     name, model, more = "nano-banana", model or model_id or MODEL, dict(call_kwargs or {})
     check_limits(timeout, retries)
     client = GeminiClient(name, address_of(base_url), timeout=timeout, attempts=retries + 1, on_warning=on_warning)

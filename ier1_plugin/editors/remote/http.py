@@ -1,4 +1,4 @@
-"""What editors behind HTTP share: limits, keys from the environment, and an image out of a reply.
+"""What editors behind HTTP share: limits, keys from the environment, and reading an image from a reply.
 
 read_key("GEMINI_API_KEY", "GOOGLE_API_KEY")      # the first that is set; EditError names them if none is
 """
@@ -24,14 +24,14 @@ def check_limits(timeout: float, retries: int) -> None:
 
 
 def address_of(url: object) -> str:
-    """The address of a server, "" for the provider's own. EditError, ChatError: it is no address."""
+    """The address of a server, "" for the provider's own. EditError, ChatError: it is not an address."""
     if url is not None and not isinstance(url, str):
-        raise EditError(f"{url!r} is no address; wanted a text such as http://127.0.0.1:8000/v1")
+        raise EditError(f"{url!r} is not an address; wanted a text such as http://127.0.0.1:8000/v1")
     return checked_address(url or "")
 
 
 def read_key(*names: str) -> str:
-    """The first of these environment variables that is set. EditError: none is. ChatError: it holds no key."""
+    """The first of these environment variables that is set. EditError: none is. ChatError: it can't be a key."""
     key = next(filter(None, map(checked_key, names)), "")
     if not key:
         raise EditError(f"{' or '.join(names)} is not set; export the key of your account first")
@@ -39,7 +39,7 @@ def read_key(*names: str) -> str:
 
 
 def image_of(data: bytes | str | None, name: str) -> Image.Image:
-    """An image out of a reply: encoded bytes, or those in base64. EditError: it is none."""
+    """An image from a reply: encoded bytes, or those in base64. EditError: it is not an image."""
     try:
         encoded = base64.b64decode(data, validate=True) if isinstance(data, str) else data or b""
         return open_image(encoded)

@@ -5,8 +5,8 @@
     seededit_editor("")                  # Volcengine Ark; ARK_API_KEY does
 
 SeedEdit has no /images/edits: its editor is Ark's /images/generations with the picture in a field `image`, which the
-same client speaks. Model ids are settings, since providers shut models down: gpt-image-1, which the paper used, was on
-23 October 2026 (types of openai 3.57).
+same client speaks. Model ids are settings, since providers shut models down: gpt-image-1, which the paper used, was
+shut down on 23 October 2026 (types of openai 3.57).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How well judges agree with human raters, and these with one another (paper, Table 3), with bootstrap intervals.
+"""How well judges agree with human raters, and the raters with one another (paper, Table 3), with bootstrap intervals.
 
     agreement(read_ratings(Path("ratings.csv")), seed=0)["fulfilment"]
     -> {"judge:openai:gpt-4o-2024-11-20": {"spearman": {"value": 0.66, "low": 0.52, "high": 0.77, "n": 100}, ...},
@@ -26,9 +26,9 @@ from ier1_plugin.evaluation.agreement.ratings import JUDGE, Rating
 from ier1_plugin.evaluation.statistics import Floats, Resamples, seeded
 
 Pair: TypeAlias = tuple[Floats, Floats]
-"""Scores [items] of two raters, NaN where not rated."""
+"""Scores [items] of two raters, NaN if not rated."""
 Measures: TypeAlias = dict[str, tuple[float, int]]
-"""{name: (value, items that it is based on)}; NaN: undefined."""
+"""{name: (value, number of items that it is based on)}; NaN: undefined."""
 Entry: TypeAlias = dict[str, Any]
 """{"value": ..., "low": ..., "high": ..., "n": ...}"""
 
@@ -71,7 +71,7 @@ class Table:
         return np.array(rows).reshape(len(rows), len(self.groups))
 
     def resampled(self, items: NDArray[np.int64], whole_groups: bool) -> Table:
-        """The items at these positions. Of whole groups, one that was drawn twice is two groups."""
+        """The items at these positions. With whole groups, a group that was drawn twice counts as two groups."""
         names, members = np.unique(self.groups, return_counts=True)
         if whole_groups:
             order = np.argsort(items, kind="stable")
@@ -103,7 +103,7 @@ def tables(ratings: Sequence[Rating]) -> list[Table]:
 def agreement(
     ratings: Sequence[Rating], resampling: Resampling | None = None, on_progress: Callable[[], object] = lambda: None
 ) -> dict[str, dict[str, dict[str, Entry]]]:
-    """{dimension: {"judge:NAME": entries, "humans": entries}}; `on_progress` is called after each of the latter."""
+    """{dimension: {"judge:NAME": entries, "humans": entries}}; `on_progress` is called after each entry."""
     result: dict[str, dict[str, dict[str, Entry]]] = {}
     for table in tables(ratings):
         result[table.dimension] = {}
@@ -137,7 +137,7 @@ def estimates(measures: Callable[[Table], Measures], table: Table, resampling: R
 
 
 def judge_measures(table: Table, judge: str) -> Measures:
-    """mean, mean_difference (judge less humans), correlations with the mean human, weighted kappa, by group."""
+    """mean, mean_difference (judge minus humans), correlations with the mean human, weighted kappa, by group."""
     scores, humans = table.scores[judge], table.humans
     people = mean_rating(humans)
     return {
@@ -164,7 +164,7 @@ def human_measures(table: Table) -> Measures:
 
 
 def mean_rating(scores: Floats) -> Floats:
-    """[items]: mean of [raters, items] over those who rated the item; NaN if none did."""
+    """[items]: mean of [raters, items] over those who rated the item; NaN if nobody did."""
     rated = ~np.isnan(scores)
     with np.errstate(invalid="ignore"):
         return np.round(np.where(rated, scores, 0).sum(axis=0) / rated.sum(axis=0), DECIMALS)
@@ -256,7 +256,8 @@ def krippendorff_alpha(humans: Floats) -> tuple[float, int]:
 
 
 def fleiss_kappa(humans: Floats) -> tuple[float, int]:
-    """Fleiss' kappa of [raters, items]. It wants equally many ratings of every item: the commonest number counts."""
+    """Fleiss' kappa of [raters, items]. It requires the same number of ratings for every item: only items with the
+    commonest number count."""
     from statsmodels.stats import inter_rater
 
     ratings = (~np.isnan(humans)).sum(axis=0)
@@ -281,7 +282,7 @@ MEASURES = {
     "cohen_kappa_quadratic": "Cohen's kappa, quadratic",
     "krippendorff_alpha": "Krippendorff's alpha, ordinal",
     "fleiss_kappa": "Fleiss' kappa",
-    "mean_difference": "judge less mean human",
+    "mean_difference": "judge minus mean human",
     "pearson_by_group": "Pearson by group",
     "spearman_by_group": "Spearman by group",
     "kendall_by_group": "Kendall's tau-b by group",

@@ -10,8 +10,8 @@
     POST /r/TOKEN/7             {"score": {"fulfilment": 4, "quality": 2, "preservation": 3}, "seconds": 12.5,
                                 "edited": "9f2c..."}
 
-A link's token is all that lets a rater in; nothing else of the machine can be reached. Names of systems and files never
-leave the server, and images are encoded anew, as an edited PNG carries the plan that made it.
+A rater gets in only by the token of a link; nothing else on the machine can be reached. Names of systems and files
+never leave the server, and images are encoded anew, as an edited PNG carries the plan that made it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_name("rating_page.html.jinja")
 SOURCE, EDITED = "source", "edited"
 MAX_BYTES = 4096
-"""Of a rating."""
+"""Of the JSON of a rating."""
 SHUTDOWN_SECONDS = 3
 """For requests under way when the server ends."""
 MAX_SECONDS = 24 * 3600.0
@@ -129,7 +129,7 @@ def application(study: Study, rubric: Rubric) -> Starlette:
             if which == EDITED:
                 data, seen = read_file(study.folder / pair.edited), request.url.query
                 if seen and content_sha256(data) != seen:
-                    raise ImageError("the edit was made again")
+                    raise ImageError("the edit was redone")
                 # as judges see it: brought to the size of the source, so that the size gives no editor away
                 shown = fitted(open_image(data), shown.size)
         except ImageError:
@@ -156,7 +156,7 @@ def application(study: Study, rubric: Rubric) -> Starlette:
         return Response(status_code=204, headers=PRIVATE)
 
     def not_found(request: Request, error: Exception) -> Response:
-        return PlainTextResponse("This link leads nowhere.", 404, headers=PRIVATE)
+        return PlainTextResponse("This link is not valid.", 404, headers=PRIVATE)
 
     return Starlette(
         routes=[

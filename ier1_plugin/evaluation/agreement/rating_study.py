@@ -8,8 +8,8 @@
     #                                               "seconds": 12.5, "date": ..., "edited_sha256": "9f2c..."}
     export_ratings(Study.read(Path("evaluations/psr")))    # the rows that `ier1 agreement` reads, with the judges' own
 
-All raters rate the same pairs, each in an order of their own. A rating is on disk when `rate` returns; the last one of
-a pair counts. It belongs to the image that was seen: if the edit has been made again since, it does not count.
+All raters rate the same pairs, each in their own order. A rating is on disk when `rate` returns; the last one of a pair
+counts. It belongs to the image that was seen: if the edit has been redone since, it does not count.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class Scale:
 
 @dataclass(frozen=True)
 class Rubric:
-    """The words of the judge's prompt: scales in the order of DIMENSIONS, and the paragraph after them ("": none)."""
+    """The text of the judge's prompt: scales in the order of DIMENSIONS, and the paragraph after them ("": none)."""
 
     scales: tuple[Scale, ...]
     advice: str
     sha256: str
-    """Of the prompt, as evaluation.json has it of each judge."""
+    """Hash of the prompt, as evaluation.json has it for each judge."""
 
 
 def read_rubric(file: Path | None = None) -> Rubric:
@@ -111,7 +111,7 @@ def other_rubrics(shown_sha256: str, folder: Path) -> list[str]:
 
 
 def check_judges(shown_sha256: str, folder: Path) -> list[str]:
-    """As `other_rubrics`. EvaluationError: no judge of the evaluation has the rubric that raters would see."""
+    """Returns `other_rubrics`. EvaluationError: no judge of the evaluation has the rubric that raters would see."""
     notes = other_rubrics(shown_sha256, folder)
     if notes and len(notes) == len(_judges(folder)):
         raise EvaluationError(f"{notes[0]}; pass that rubric with --rubric FILE")
@@ -119,7 +119,7 @@ def check_judges(shown_sha256: str, folder: Path) -> list[str]:
 
 
 def _judges(folder: Path) -> list[dict[str, Any]]:
-    """Those with a rubric; the hash of `pixel` is that of its definition."""
+    """The judges with a rubric; the hash of `pixel` is that of its definition."""
     judges = read_run(folder).get("judges", [])
     return [judge for judge in judges if judge.get("rubric_sha256") and judge["name"] != PIXEL]
 
@@ -163,7 +163,7 @@ def edited_pairs(folder: Path, systems: Sequence[str] = ()) -> dict[str, list[Ra
 
 
 def sample_pairs(pairs: dict[str, list[RatedPair]], sample: int, seed: int) -> list[RatedPair]:
-    """A random sample, or all pairs: every item once before any comes twice, systems in turn."""
+    """A random sample, or all pairs: every item once before any item twice, systems in turn."""
     by_item: dict[str, dict[str, RatedPair]] = {}
     for system, of_system in pairs.items():
         for pair in of_system:
@@ -181,7 +181,7 @@ def sample_pairs(pairs: dict[str, list[RatedPair]], sample: int, seed: int) -> l
 
 @dataclass(frozen=True)
 class Rater:
-    """Whoever has the link with `token` rates as `name`."""
+    """A rater; whoever has the link with `token` rates as `name`."""
 
     name: str
     token: str
@@ -226,10 +226,10 @@ class Study:
         systems: Sequence[str] = (),
         rubric_sha256: str = "",
     ) -> Iterator[Study]:
-        """Begins a study or goes on with the one in `folder`; None: as it was begun, or else the defaults above.
+        """Starts a study or continues the one in `folder`; None: as it was started, or else the defaults above.
 
         More raters may join later. EvaluationError: no edits, or other settings than before. RunError: another server
-        has it.
+        is running it.
         """
         place, file = folder / FOLDER, folder / FOLDER / STUDY
         # before anything is written into a folder that may be the wrong one
@@ -246,14 +246,14 @@ class Study:
             given = {name: value for name, value in given.items() if value is not None}
             if changed := changes({name: values.get(name) for name in given}, given):
                 raise EvaluationError(
-                    f"{place} was begun with other settings ({', '.join(changed)}); leave them out to go on, or move "
-                    f"that folder away to begin anew"
+                    f"{place} was begun with other settings ({', '.join(changed)}); leave them out to resume, or move "
+                    f"that folder away to start over"
                 )
             before = values.get("rubric_sha256") or ""
             if rubric_sha256 and before and before != rubric_sha256:
                 raise EvaluationError(
                     f"{place} was begun with another rubric ({before[:SHOWN]}, now {rubric_sha256[:SHOWN]}); pass the "
-                    f"one that raters saw with --rubric FILE, or move that folder away to begin anew"
+                    f"one that raters saw with --rubric FILE, or move that folder away to start over"
                 )
             known = len(values["raters"])
             wanted = raters or known or RATERS
@@ -271,16 +271,16 @@ class Study:
 
     @classmethod
     def read(cls, folder: Path, values: dict[str, Any] | None = None) -> Study:
-        """The study as it is now, also while a server has it. EvaluationError: there is none, or it is damaged.
+        """The study as it is now, also while a server is running it. EvaluationError: there is none, or it is damaged.
 
-        `values`: what study.json holds, if that is known.
+        `values`: the contents of study.json, if already read.
         """
         values = values or _read_values(folder)
         place = folder / FOLDER
         if (place / "ratings").is_dir():
             raise EvaluationError(
                 f"{place / 'ratings'} holds JSON lines of an earlier version; export them with that version, or move "
-                f"{place} away to begin anew"
+                f"{place} away to start over"
             )
         try:
             pairs = tuple(RatedPair(**pair | {"actions": tuple(pair["actions"])}) for pair in values["pairs"])
@@ -310,7 +310,7 @@ class Study:
         return [one.score if one and self.counts(pair, one) else None for pair, one in pairs]
 
     def edited_sha256(self, pair: RatedPair) -> str:
-        """`content_sha256` of the edited image as it is now; "" where it can't be read."""
+        """`content_sha256` of the edited image as it is now; "" if it can't be read."""
         try:
             file = self.folder / pair.edited
             stat = file.stat()
@@ -323,14 +323,14 @@ class Study:
         return self.edited_sha256(pair) in ("", rating.edited_sha256)
 
     def rate(self, rater: Rater, position: int, score: Score, seconds: float, seen: str = "") -> None:
-        """Keeps a rating of the pair at `position` of the rater's order; `seen`: `edited_sha256` of the shown image.
+        """Stores a rating of the pair at `position` of the rater's order; `seen`: `edited_sha256` of the shown image.
 
-        EditChanged: that is no longer the image. RunError: the rating could not be written.
+        EditChanged: the image has changed since. RunError: the rating could not be written.
         """
         pair = self.order(rater)[position]
         edited = self.edited_sha256(pair)
         if seen and seen != edited:
-            raise EditChanged("this edit was made again; reload the page to see it")
+            raise EditChanged("this edit was redone; reload the page to see it")
         record = {
             "item": pair.item,
             "system": pair.system,
@@ -349,8 +349,9 @@ class Study:
 def export_ratings(study: Study, group_by: str = "system") -> tuple[list[Rating], list[str]]:
     """(ratings of humans, then of judges on the same edits; notes on what doesn't count).
 
-    Each dimension of the rubric has its rows, and so has their sum, `total`. A judge's are means over its samples of an
-    edit; what is unscored has none. EvaluationError: no rating is left, or `group_by` is none of GROUPINGS.
+    Each dimension of the rubric has its rows, and so does their sum, `total`. A judge's scores are means over its
+    samples of an edit; an unscored edit has no row. EvaluationError: no rating is left, or `group_by` is not one of
+    GROUPINGS.
     """
     if group_by not in GROUPINGS:
         raise EvaluationError(f"--group-by is {group_by!r}; wanted one of {', '.join(GROUPINGS)}")
@@ -372,7 +373,7 @@ def export_ratings(study: Study, group_by: str = "system") -> tuple[list[Rating]
             elif one:
                 changed += 1
     if changed:
-        notes.append(f"{changed} of {given} ratings are left out, as their edits were made again since")
+        notes.append(f"{changed} of {given} ratings are left out, as their edits have been redone since")
     if not ratings:
         reason = f": {notes[0]}" if notes else " yet"
         raise EvaluationError(f"no ratings in {study.folder}{reason}; `ier1 annotate {study.folder}` collects them")

@@ -1,12 +1,12 @@
-"""Ratings as a CSV file: the scores that raters and judges gave to items, one on each line.
+"""Ratings as a CSV file: the scores that raters and judges gave to items, one per line.
 
     item,rater,dimension,score,group
     17/flux,rater-1,fulfilment,3,Delete
     17/flux,judge:openai:gpt-4o-2024-11-20,fulfilment,4,Delete
 
-`group` may be missing; it is the item's, such as an action, a system or a post. A rating that does not exist has no
-line. Raters named `judge:NAME` are judges, all others are humans; what is nearly that name, such as `Judge: gpt`, is
-refused, as it would count as a human.
+`group` may be missing; it is the item's, such as an action, a system or a post. A missing rating has no line. Raters
+named `judge:NAME` are judges, all others are humans; a near miss, such as `Judge: gpt`, is refused, as it would count
+as a human.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def read_ratings(file: Path) -> list[Rating]:
 
 
 def write_ratings(file: Path, ratings: Iterable[Rating]) -> None:
-    """Writes the table; the file appears whole. Scores keep their digits, whole numbers have no point."""
+    """Writes the table; the file appears complete. Scores keep their digits, whole numbers have no decimal point."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(COLUMNS)

@@ -3,8 +3,8 @@
     benchmark = open_benchmark(EvaluationConfig(benchmark="psr"))
     benchmark.ids(), benchmark.raw_items(...)     # see table.py
 
-A further one is one more entry: `BENCHMARKS["mine"] = BenchmarkSpec(make, options=("data",))`, where
-`make("what follows mine:", config)` returns a Benchmark. What it does not take is refused, not ignored.
+To add one, add an entry: `BENCHMARKS["mine"] = BenchmarkSpec(make, options=("data",))`, where
+`make("what follows mine:", config)` returns a Benchmark. Options that it does not take are refused, not ignored.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class BenchmarkSpec:
     argument: bool = False
     """Whether something may follow its name and a colon."""
     instead: str = ""
-    """What to do without an option that it does not take."""
+    """What to do instead of giving an option that it does not take."""
 
 
 def open_benchmark(config: EvaluationConfig) -> Benchmark:
     """The benchmark of `config.benchmark`, which is NAME or NAME:ARGUMENT.
 
-    EvaluationError, TableError: there is none of that name, or an option or argument is wrong or is not for it.
+    EvaluationError, TableError: there is none of that name, or an option or argument is wrong or not one of its own.
     """
     name, colon, argument = config.benchmark.partition(":")
     if name not in BENCHMARKS:
@@ -60,7 +60,7 @@ def _public(name: str, argument: str, config: EvaluationConfig) -> Benchmark:
 
 def _jsonl(argument: str, config: EvaluationConfig) -> Benchmark:
     if not Path(argument).is_file():
-        raise EvaluationError(f"jsonl:{argument} is no file; wanted jsonl:FILE with a line for each item")
+        raise EvaluationError(f"jsonl:{argument} is not a file; wanted jsonl:FILE with a line for each item")
     return replace(table_benchmark("jsonl", SETS["jsonl"], replace(config, data=argument)), name=Path(argument).stem)
 
 
@@ -81,7 +81,7 @@ def _imgedit(argument: str, config: EvaluationConfig) -> Benchmark:
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise EvaluationError(f"{file} is no JSON: {error}") from None
+            raise EvaluationError(f"{file} is not JSON: {error}") from None
         if not isinstance(values, dict) or not all(isinstance(row, dict) for row in values.values()):
             raise EvaluationError(f"{file} is not as ImgEdit's basic_edit.json: wanted an object of objects")
         for number, (key, row) in enumerate(values.items(), start=1):

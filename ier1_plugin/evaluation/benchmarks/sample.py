@@ -41,8 +41,8 @@ SHOWN, SHOWN_CHARACTERS = 3, 80
 def sampled(ids: Iterable[str], seed: int, count: int | None = None) -> list[str]:
     """The first `count` of the ids in the order of a hash of (seed, id), or all of them for None.
 
-    So a sample is random, the same for everyone who names the same seed, and the beginning of every larger one. No more
-    ids are held than are kept.
+    So a sample is random, the same for everyone who uses the same seed, and the beginning of every larger one. No more
+    ids are held in memory than are returned.
     """
     order = partial(order_key, seed)
     return sorted(ids, key=order) if count is None else heapq.nsmallest(count, ids, key=order)
@@ -68,14 +68,14 @@ def make_items(
     ids: Sequence[str] = (),
     on_warning: Callable[[str], None] = lambda line: None,
 ) -> list[BenchmarkItem]:
-    """The items, in the order of the sample. `ids`: those to take instead of a sample of `count`.
+    """The items, in the order of the sample. `ids`: those to use instead of a sample of `count`.
 
     EvaluationError: the benchmark can't be read, has none of `ids`, or nothing in it can be used.
     """
     left_out: list[Rejected] = []
 
     def reasons() -> str:
-        """ " (3 x no image: photo.png is missing, ...)", with what happened most often first."""
+        """ " (3 x no image: photo.png is missing, ...)", the most frequent first."""
         most = Counter(rejected.reason for rejected in left_out).most_common(SHOWN)
         return f" ({'; '.join(f'{times} x {reason}' for reason, times in most)})" if most else ""
 
@@ -108,8 +108,8 @@ def known_items(
 ) -> list[BenchmarkItem]:
     """The first `wanted` items of the sample whose good edit is known, gold or human; fewer where there are no more.
 
-    Only their images are written to `folder`, and no lists: what a check of judges needs of a large benchmark.
-    EvaluationError: the benchmark can't be read.
+    Only their images are written to `folder`, and no lists: all that a sanity check of judges needs from a large
+    benchmark. EvaluationError: the benchmark can't be read.
     """
     chosen = list(ids) or sampled(_ids(benchmark, []), seed, count)
     known: list[BenchmarkItem] = []
@@ -135,7 +135,7 @@ def _ids(benchmark: Benchmark, left_out: list[Rejected]) -> Iterator[str]:
 def _write_images(
     folder: Path, benchmark: Benchmark, chosen: Sequence[str], left_out: list[Rejected]
 ) -> dict[str, BenchmarkItem]:
-    """The items by their ids, each with its images; what can't be used goes to `left_out`."""
+    """The items by their ids, each with its images; unusable ones go to `left_out`."""
     items: dict[str, BenchmarkItem] = {}
     broken: dict[str, Rejected] = {}
     # rows of one item repeat its requests, problems and human edits
@@ -186,7 +186,7 @@ def _write_images(
 
 
 def _file(folder: Path, id: str, what: str, pixels: Pixels) -> str:
-    """Where the image is: the path of a file as it came, or one in `folder`. ImageError: it is none."""
+    """The path of the image: that of the original file, or one in `folder`. ImageError: it is not an image."""
     if isinstance(pixels, Path):
         open_image(pixels)
         return str(pixels.resolve())

@@ -2,13 +2,13 @@
 
     next(small_world("400-600", EvaluationConfig()).ids())    # "val-00400.warmer@photo"
 
-Its crops and wordings are those of the validation split, which no training sees. Of the ITEMS that there are, the first
-VALIDATED are the rows that trainings validate on, and by which their checkpoints may be chosen. The benchmark is the
-rest, which nothing looks at; a range after the colon picks any others: `small-world:400-600`. Items of one crop are one
-cluster.
+Its crops and wordings are those of the validation split, which no training sees. Of the ITEMS, the first VALIDATED are
+the rows that trainings validate on, and by which their checkpoints may be chosen. The benchmark is the rest, which no
+training uses; a range after the colon picks any others: `small-world:400-600`. Items of one crop are one cluster.
 
-Its editor, `small-world`, is the `pillow` editor that does what it understands and leaves out the rest, as painting
-editors do, where `pillow` refuses the whole. It knows where the subjects of an item are, but not what to do to them.
+Its editor, `small-world`, is the `pillow` editor, except that it does what it understands and leaves out the rest, as
+generative editors do, where `pillow` refuses the whole instruction. It knows where the subjects of an item are, but not
+what to do to them.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ WORLD_SEED = 0
 
 
 def small_world(argument: str, config: EvaluationConfig) -> Benchmark:
-    """The benchmark; `argument`: a range of item numbers, or "" for VALIDATED-ITEMS. EvaluationError: it is none."""
+    """The benchmark; `argument`: a range of item numbers, or "" for VALIDATED-ITEMS. EvaluationError: it is not a
+    range."""
     numbers = range(VALIDATED, ITEMS)
     if argument:
         ends = re.fullmatch(r"(\d+)-(\d+)", argument)
         if not ends or not int(ends[1]) < int(ends[2]) <= ITEMS:
             raise EvaluationError(
-                f"{NAME}:{argument} is no range; wanted one such as {NAME}:400-600, at most to {ITEMS}"
+                f"{NAME}:{argument} is not a range; wanted one such as {NAME}:400-600, at most to {ITEMS}"
             )
         numbers = range(int(ends[1]), int(ends[2]))
 

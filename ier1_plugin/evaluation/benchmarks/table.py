@@ -1,11 +1,11 @@
-"""A benchmark that is a table: the ids of its items, and those that were sampled with their images, read one by one.
+"""A benchmark that is a table: the ids of its items, and the sampled items with their images, read one by one.
 
     benchmark = table_benchmark("psr", SETS["psr"], EvaluationConfig(sample=100))
     next(benchmark.ids())                               # "psr-1f3k"
     next(benchmark.raw_items(frozenset(["psr-1f3k"])))
     -> RawItem(id="psr-1f3k", request="remove the lamp", cluster="1f3k", image=b"\\x89PNG...", difficulty="low", ...)
 
-A set is passed over twice: first for its ids, where only texts are read, then for the images.
+A set is read twice: first for its ids, when only texts are read, then for the images.
 """
 
 from __future__ import annotations
@@ -42,16 +42,15 @@ class Benchmark:
     hub: str = ""
     """Its id, if it comes from the hub."""
     splits: Callable[[], tuple[str, ...]] = tuple
-    """Those of the hub that have been read up to now: what a sample was drawn from."""
+    """The hub splits that have been read so far, from which a sample was drawn."""
 
 
 def table_benchmark(
     name: str, edit_set: EditSet, config: EvaluationConfig, rows: Callable[[], Iterator[Line | Rejected]] | None = None
 ) -> Benchmark:
-    """Of the set's place on the hub, or of `config.data`. `rows`: what is read where `config.data` is no table.
-
-    Of `config` count data, split, columns, where and seed. EvaluationError, TableError: one of them is wrong, or there
-    is nowhere to read from; from the benchmark's functions also: the table has no such column.
+    """The benchmark of a set on the hub, or of `config.data`. `rows`: what to read if `config.data` is not a table.
+    Used from `config`: data, split, columns, where and seed. EvaluationError, TableError: one of them is wrong, or
+    there is nowhere to read from; from the benchmark's functions also: the table has no such column.
     """
     columns = columns_of(edit_set, config.columns)
     local = bool(config.data) and Path(config.data).exists()
@@ -67,7 +66,7 @@ def table_benchmark(
     begun: dict[str, None] = {}
 
     def splits(wanted: frozenset[str]) -> list[str | None]:
-        """The splits to read; of very many those that the wanted ids name, or that the seed picks."""
+        """The splits to read; of very many, those that the wanted ids name, or that the seed picks."""
         parts = {split_in(id.removeprefix(f"{name}-"), edit_set.split) for id in wanted} if many else set()
         named = sorted(parts - {""})
         if config.split:
@@ -78,7 +77,7 @@ def table_benchmark(
         return [None if local or not edit_set.split else edit_set.split]
 
     def check(split: str | None) -> None:
-        """TableError: a column that is needed or was named is not there, known before any of the table is read."""
+        """TableError: a required or named column is missing, which is found before any of the table is read."""
         first = next(read(source, split), None) if local else None
         there = hub_columns(source, split or "train") if not local else first.row if isinstance(first, Line) else ()
         # the lines of a JSONL file may each have other keys, and some sets do not say theirs

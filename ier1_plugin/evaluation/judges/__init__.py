@@ -5,8 +5,8 @@
     make_judge("gemini:gemini-2.5-flash", max_side=768)                # GEMINI_API_KEY or GOOGLE_API_KEY
     make_judge("pixel")                                                # compares with the gold edit; see pixel.py
 
-The name of a judge says which server it is, also where OPENAI_BASE_URL or GOOGLE_GEMINI_BASE_URL names it, and how it
-is asked: judgements of one name are by one judge.
+The name of a judge contains its server, also if OPENAI_BASE_URL or GOOGLE_GEMINI_BASE_URL sets it, and its settings:
+judgements under one name are by one judge.
 """
 
 from __future__ import annotations

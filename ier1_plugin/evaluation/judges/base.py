@@ -1,4 +1,4 @@
-"""A judge, and what it looks at: one pair of images with its request.
+"""A judge, and what it looks at: a pair of images with its request.
 
 judge.ask(judge.prepare(Case(source, edited, "remove the lamp")), 0, 0)
 -> Completion(text='{"reasoning": "It is gone.", "fulfilment": 4, "quality": 2, "preservation": 3}', ...)
@@ -38,7 +38,7 @@ class Case:
     edited: Image.Image
     request: str
     gold: Image.Image | None = None
-    """The edit as it should be, for judges that compare with it."""
+    """The correct edit, for judges that compare with it."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class Judge:
     """
     rubric_sha256: str
     prepare: Callable[[Case], Any] = lambda case: case
-    """What `ask` needs of a case, such as the encoded images: made once for all samples and attempts."""
+    """What `ask` needs from a case, such as the encoded images: computed once for all samples and attempts."""
     max_side: int | None = None
     """Longest side in pixels of the images that it is shown; None: the images as they are."""
     compares_with_gold: bool = False
     attempts: int = ATTEMPTS
     """Replies to a case before it stays unscored."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What evaluation.json keeps of it. Holds no secret."""
+    """Its settings in evaluation.json. Holds no secret."""
     close: Callable[[], None] = lambda: None
 
 
@@ -70,7 +70,7 @@ class Pair(NamedTuple):
     item: BenchmarkItem
     system: str
     edited: Path | str
-    """The edited image; a string is the reason why there is none."""
+    """The edited image, or, as a string, the reason why there is none."""
 
 
 def read_verdict(completion: Completion) -> tuple[Score | None, str]:
@@ -105,7 +105,7 @@ def bounded(size: tuple[int, int], max_side: int) -> tuple[int, int]:
 
 
 def content_sha256(data: bytes) -> str:
-    """Of an encoded image; of a PNG without its text, so that a trace inside makes no other image of it."""
+    """Hash of an encoded image; for a PNG without its text, so that the trace inside does not change it."""
     if not data.startswith(PNG_SIGNATURE):
         return hashlib.sha256(data).hexdigest()
     digest, start = hashlib.sha256(PNG_SIGNATURE), len(PNG_SIGNATURE)

@@ -57,10 +57,9 @@ def judge_all(
     jobs: int = 8,
     on_warning: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Judgement]:
-    """`samples` judgements of every pair, whichever is done first; `pairs` are read as they are needed.
-
-    What `store` holds is not asked for. EvaluationError: the judge can't be asked (a wrong key, a server that is down);
-    what was judged is kept, and the judge is closed.
+    """`samples` judgements of every pair, in completion order; `pairs` are read as they are needed. What is in `store`
+    is not asked for again. EvaluationError: the judge can't be asked (a wrong key, a server that is down); what was
+    judged is kept, and the judge is closed.
     """
     worker = _Worker(judge, store, samples, jobs)
     with closing(as_completed(pairs, worker, jobs + PREPARING, worker.stop, on_warning)) as results:
@@ -69,13 +68,12 @@ def judge_all(
 
 
 class JudgementStore:
-    """The judgements of one evaluation, those of all its judges; safe to use from several threads."""
+    """The judgements of one evaluation, by all its judges; safe to use from several threads."""
 
     def __init__(self, file: Path, retry_unscored: bool = False) -> None:
-        """`retry_unscored`: True gives what was refused, unreadable or out of range all attempts anew.
-
-        What has a score is asked for in no run again; a missing image and a server that did not answer are tried again
-        in every run. RunError: the file is no store, or can't be used.
+        """`retry_unscored`: True gives judgements that were refused, unreadable or out of range all attempts again.
+        What has a score is never asked for again; a missing image and a server that did not answer are retried in every
+        run. RunError: the file is not a store, or can't be used.
         """
         self._store = Store(file)
         self._lock = threading.Lock()
@@ -98,14 +96,13 @@ class JudgementStore:
         self._store.close()
 
     def claim(self, judgement: Judgement) -> threading.Lock:
-        """To be held while its question is asked, so that an equal one waits for the answer."""
+        """A lock to hold while its question is asked, so that an equal one waits for the answer."""
         with self._lock:
             return self._claims.setdefault(_digest(judgement), threading.Lock())
 
     def replies(self, judgement: Judgement) -> tuple[list[Judgement], int]:
         """The replies to its question, whichever system it was asked for: one with a score, or else all that count.
-
-        Oldest first, with the number of those that count no more.
+        Oldest first, with the number of those that no longer count.
         """
         key = _digest(judgement)
         records = [Judgement.from_dict(record) for record in self._store.get(key)]
@@ -114,7 +111,7 @@ class JudgementStore:
         return scored[:1] or paid[self._given_up[key] :], self._given_up[key]
 
     def keep(self, judgement: Judgement) -> Judgement:
-        """Writes a reply, and whatever else is not on record yet; returns the judgement that counts from now on."""
+        """Writes a reply, and whatever else is not stored yet; returns the judgement that counts from now on."""
         key = _digest(judgement)
         if judgement.asked_again:
             self._store.append(key, judgement.as_dict())
@@ -161,7 +158,7 @@ class _Worker:
         return judgements
 
     def stop(self) -> None:
-        """No more requests; those under way need not be waited for longer than for an answer."""
+        """Makes no more requests; those under way end after at most one answer."""
         with self._lock:
             self._stopped = True
             if self._under_way:
@@ -169,7 +166,7 @@ class _Worker:
                 self._judge.close()
 
     def _read(self, pair: Pair) -> tuple[dict[str, bytes], Judgement]:
-        """The files of the pair, and the judgement but for what the judge says; it is unscored if a file is missing."""
+        """The files of the pair, and the judgement without the judge's reply; it is unscored if a file is missing."""
         paths: dict[str, Path | str] = {"source": Path(pair.item.image), "edited": pair.edited}
         if self._judge.compares_with_gold:
             paths["gold"] = Path(pair.item.gold_image) if pair.item.gold_image else "no gold edit"
@@ -246,7 +243,7 @@ class _Worker:
                 if self._failures >= MAX_FAILURES_IN_A_ROW:
                     raise EvaluationError(
                         f"{self._judge.name} has failed {self._failures} times in a row, the last time: "
-                        f"{one_line(error)}; what was judged is kept, and the same command goes on from there"
+                        f"{one_line(error)}; what was judged is kept; run the same command again to continue"
                     ) from None
                 unscored = f"{REFUSAL if filtered else HTTP}: {one_line(error)}"
                 return replace(blank, unscored=unscored, date=_now()), True

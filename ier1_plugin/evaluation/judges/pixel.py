@@ -5,13 +5,13 @@
 
 With S, E, G for the source, the edited and the gold image (E and S are brought to G's size first), all values 0 to 255:
 
-- fulfilment is 4 if E equals G in size and in every pixel. Else it says how much of the way from S to G is done:
-  1 - sum |E - G| / sum |S - G| over the pixels where S and G differ, in quarters, rounded down, 3 at most.
+- fulfilment is 4 if E equals G in size and in every pixel. Otherwise it measures how much of the way from S to G is
+  done: 1 - sum |E - G| / sum |S - G| over the pixels where S and G differ, in quarters, rounded down, 3 at most.
 - preservation looks at harm: by how much a value of E lies outside of what S and G have there. An untouched copy does
   none, as does half of what was asked for. 3: the mean harm is 0; 2: up to 2 % of the range; 1: up to 10 %; 0: more.
 - quality looks at the mean harm of the worst of 8 x 8 tiles. 3: it is 0; 2: up to 5 %; 1: up to 20 %; 0: more.
 
-Whoever comes nearer to G in every pixel never scores lower. A judgement without a gold edit is unscored.
+An edit that is closer to G in every pixel never scores lower. A judgement without a gold edit is unscored.
 """
 
 from __future__ import annotations

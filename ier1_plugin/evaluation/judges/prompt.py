@@ -1,8 +1,8 @@
-"""The question to every model that judges: a jinja template with the rubric and the request.
+"""The prompt of every judge that is a model: a jinja template with the rubric and the request.
 
     JudgePrompt.read().question("remove the lamp")      # the text of prompts/judge.jinja, with the request in it
 
-`--rubric FILE` puts another jinja template in the place of the project's own. Its scales are the same three. It has
+`--rubric FILE` replaces the project's own with another jinja template. Its scales are the same three. It has
 to ask for a JSON object with the keys fulfilment, quality and preservation. It should put the request between lines of
 three quotation marks or three backticks, which no request can hold here.
 """
@@ -42,7 +42,7 @@ class JudgePrompt:
         except OSError as error:
             raise EvaluationError(f"rubric {file} can't be read: {error.strerror or error}") from None
         except (UnicodeDecodeError, TemplateError) as error:
-            raise EvaluationError(f"rubric {file} is no jinja template: {error}") from None
+            raise EvaluationError(f"rubric {file} is not a jinja template: {error}") from None
         if names != {"request"}:
             found = ", ".join(sorted(names)) or "none"
             raise EvaluationError(f"rubric {file} uses the variables: {found}; wanted request and no other")

@@ -1,4 +1,4 @@
-"""Can a judge tell a good edit from none at all? Its scores of edits whose worth is known, compared with each other.
+"""Can a judge tell a good edit from none at all? Compares its scores of edits whose quality is known.
 
     report = check_judge(judge, items, folder=Path("evaluations/psr/sanity"))
     report.failed      # () or, for a judge that scores a black image like an edit, what is wrong with it
@@ -6,7 +6,7 @@
 
 Of every item five pairs are judged: the gold edit (or the first that a person made), an untouched copy, a black image,
 the photo of another item, and the gold edit under the request of another item. No score is right or wrong by itself;
-what counts is which pair must come out above which, in the mean over the items, and by how much at least.
+what counts is which pair must score above which, in the mean over the items, and by at least how much.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ier1_plugin.runs.folder import write
 from ier1_plugin.task.images import open_image, png_bytes
 
 ITEMS = 12
-"""Of a benchmark, as many are tried."""
+"""How many items of a benchmark are used."""
 GOLD, UNTOUCHED, BLACK = "gold edit", "untouched copy", "black image"
 OTHER_PHOTO, OTHER_REQUEST = "another photo", "another request"
 KINDS = GOLD, UNTOUCHED, BLACK, OTHER_PHOTO, OTHER_REQUEST
@@ -37,13 +37,13 @@ MARGIN = 0.1
 
 
 class Expectation(NamedTuple):
-    """What a judge that looks at everything must find."""
+    """A difference that a judge which looks at everything must find."""
 
     higher: str
     lower: str
     dimension: str
     meaning: str
-    """What is wrong with a judge that does not."""
+    """What is wrong with a judge that does not find it."""
 
     @property
     def least(self) -> float:
@@ -83,7 +83,7 @@ class SanityReport:
         return fmean(scores) if scores else None
 
     def difference(self, wanted: Expectation) -> float | None:
-        """Mean of higher minus lower over the items where both have a score; None if those are less than half."""
+        """Mean of higher minus lower over the items where both have a score; None if those are fewer than half."""
         high, low = self.scores[wanted.higher], self.scores[wanted.lower]
         both = [high[item][wanted.dimension] - low[item][wanted.dimension] for item in high if item in low]
         return fmean(both) if 2 * len(both) >= self.items else None
@@ -127,7 +127,7 @@ def check_judge(
     jobs: int = 8,
     on_warning: Callable[[str], None] = lambda line: None,
 ) -> SanityReport:
-    """Has `judge` score all pairs of the items; their paths are absolute. `folder` keeps images and judgements.
+    """Has `judge` score all pairs of the items; their paths are absolute. `folder`: for images and judgements.
 
     Items without a gold or human edit are left out. EvaluationError: fewer than two items are left, none of them has
     another photo and another request than the rest, or the judge can't be asked.
@@ -135,7 +135,7 @@ def check_judge(
     able = [item for item in items if item.known_edit]
     if len(able) < 2:
         raise EvaluationError(
-            f"{len(able)} items have a gold or human edit; wanted 2 at least to try a judge on, 8 to 20 are good: "
+            f"{len(able)} items have a gold or human edit; a sanity check needs at least 2, better 8 to 20: "
             "try it on --benchmark small-world"
         )
     pairs = []

@@ -65,9 +65,9 @@ def vlm_judge(
     `max_side` in pixels, `timeout` in seconds a request, `max_tokens` of a reply. `requests` for one reply while the
     server fails; `backoff`: longest wait in seconds before the second of them. `image_format`: JPEG (at
     images.JPEG_QUALITY) takes a tenth of PNG's time, and far fewer bytes. `temperature`: None for 0, or 1 where there
-    are several `samples`, which could not differ at 0. So a judge of one sample and a judge of several have two names
-    and take over nothing from each other; only from two samples on are further ones added to what is there. To begin
-    with one sample and add to it later, give a `temperature` of 1 from the start.
+    are several `samples`, which could not differ at 0. So a judge with one sample and a judge with several have two
+    names and share no judgements; only from two samples on are further ones added to the existing ones. To begin with
+    one sample and add to it later, give a `temperature` of 1 from the start.
 
     EvaluationError: there is no such judge, or it is not available on this machine (no key, no client).
     """

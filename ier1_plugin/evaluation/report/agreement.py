@@ -1,10 +1,11 @@
-"""How far the judges can be trusted, for the report: the file of `ier1 agreement --json` in, a table like Table 3 out.
+"""How far the judges can be trusted, for the report: the output of `ier1 agreement --json` in, a table like Table 3
+out.
 
     measures = read_agreement(Path("agreement.json"))
     # dimension, rater ("humans" or "judge:NAME"), measure, value, low, high, n; NaN: undefined
     agreement_table(measures)    # Human 2.84 [2.70, 2.97] ..., gpt-4o 3.43 ..., Spearman 0.66 [0.52, 0.77] n = 100 ...
 
-The file is {dimension: {rater: {measure: {"value", "low", "high", "n"}}}}; other measures are left to the file.
+The file is {dimension: {rater: {measure: {"value", "low", "high", "n"}}}}; other measures are not shown.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
-"""Which systems stand in which row, and which row each is compared with.
+"""Which systems make which row, and which row each is compared with.
 
 The rows of Table 1 come from the systems' own settings: one group for each editor, and in it every row is compared with
-the system that hands the editor the request as it is (`method: original`). So does the comparison of single-turn with
-multi-turn, of systems that differ in `mode` alone, unless a file of comparisons has them. What no setting says
-(training rows, rewards, backbones) is named in a YAML file; the first row of a comparison is what the others are
-compared with:
+the system that passes the request to the editor unchanged (`method: original`). The same holds for the comparison of
+single-turn with multi-turn systems that differ only in `mode`, unless a file of comparisons has them. What no setting
+records (training rows, rewards, backbones) is named in a YAML file; the first row of a comparison is what the others
+are compared with:
 
     With and without goal:
       with goal: ImageEdit-R1, FLUX.1-Kontext-dev
       without goal: ImageEdit-R1 without goal, FLUX.1-Kontext-dev
     Training rows:                              # numbers as labels: drawn as a curve
       0: ImageEdit-R1 without RL
-      4000: [ImageEdit-R1 seed 1, ImageEdit-R1 seed 2]        # several runs are one row, an item's mean over them
+      4000: [ImageEdit-R1 seed 1, ImageEdit-R1 seed 2]        # several runs are one row, with the mean over them for
+      each item
 """
 
 from __future__ import annotations
@@ -49,14 +50,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows that belong beside each other."""
+    """Rows to be shown side by side."""
 
     title: str
     rows: tuple[Row, ...]
 
     @property
     def numbers(self) -> tuple[float, ...]:
-        """The labels where all of them are numbers, else none."""
+        """The labels if all of them are numbers, else none."""
         try:
             return tuple(float(row.label.replace(",", "")) for row in self.rows)
         except ValueError:
@@ -64,9 +65,8 @@ class Comparison:
 
 
 def main_rows(systems: Systems) -> tuple[list[Row], list[str]]:
-    """The rows of Table 1 in the paper's order: single models, then a group for each editor; and notes on what is left.
-
-    The reference is the one system that hands the same editor, in the same settings, the request as it is.
+    """The rows of Table 1 in the paper's order: single models, then a group for each editor; and notes on rows without
+    a gain. The reference is the one system that passes the request unchanged to the same editor in the same settings.
     """
     groups: dict[str, list[SystemResult]] = defaultdict(list)
     for system in systems.values():
@@ -108,7 +108,7 @@ def _are_equal(one: SystemResult, other: SystemResult, keys: Sequence[str]) -> b
 
 
 def turn_comparison(systems: Systems, requested: Sequence[Comparison] = ()) -> Comparison | None:
-    """Systems that are there in both modes, but for those whose modes `requested` compares; None without any."""
+    """Systems that exist in both modes, except those whose modes `requested` compares; None without any."""
     compared: set[str] = set()
     for comparison in requested:
         for pair in combinations(comparison.rows, 2):
@@ -139,7 +139,7 @@ def _mode(system: SystemResult) -> str:
 
 
 def read_comparisons(file: Path, systems: Systems) -> list[Comparison]:
-    """The comparisons in a YAML file. UserError: it can't be read, or names a system that is not there."""
+    """The comparisons in a YAML file. UserError: it can't be read, or names an unknown system."""
     values = load_yaml(file)
     if not isinstance(values, dict) or not values:
         raise EvaluationError(f"{file} holds no comparison; wanted TITLE: and below it lines LABEL: SYSTEM")

@@ -3,7 +3,7 @@
     table = estimates(scores, main_columns(scores, rows), rows, seed=0, title="Table 1", average=True)
     table.query("row == 'ImageEdit-R1' and column == 'psr'")[["judge", "mean", "low", "high", "gain", "p"]]
 
-Every measure is there twice: over the items with a score, and (names that end in FAILURES_AS_0) over all items, those
+Every measure appears twice: over the items with a score, and (names that end in FAILURES_AS_0) over all items, those
 without a score as 0. What is undefined is NaN here and n/a in print; it never becomes 0.
 """
 
@@ -36,14 +36,14 @@ class Column:
     judge: str
     head: str
     sub: str
-    """Below the head; for a whole benchmark the judge."""
+    """The second line of the heading; for a whole benchmark the judge."""
     part: str = "total"
     items: tuple[str, ...] | None = None
     """None: all of the benchmark."""
 
 
 def main_columns(scores: Scores, rows: Sequence[Row]) -> list[Column]:
-    """Every benchmark by every judge that was to look at an edit of these rows."""
+    """Every benchmark by every judge that was to score an edit of these rows."""
     names = {name for row in rows for name in row.systems}
     asked = scores.table.loc[scores.table["system"].isin(names), ["benchmark", "judge"]].drop_duplicates()
     pairs = {*asked.itertuples(index=False, name=None)}

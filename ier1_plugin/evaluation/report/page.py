@@ -1,8 +1,8 @@
 """The page of a report: everything in one HTML file that needs no network.
 
-What is long is folded away: failures as 0, coverage, breakdowns, the best and the worst of each system. A case is a
-request, its photo, what systems made of it and what the judges said of that; pictures are small JPEGs, and one that is
-missing or damaged is the line that says so.
+Long parts are collapsed: failures as 0, coverage, breakdowns, the best and the worst of each system. A case is a
+request, its photo, the systems' edits and the judges' scores of them; pictures are small JPEGs, and a missing or
+damaged one is replaced by a line that says so.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ier1_plugin.task.schema import PlanError
 
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 EXTREMES, FEW = 2, 10
-"""Best and worst edits shown of each system: so many up to FEW systems, one of each beyond."""
+"""Best and worst edits shown of each system: this many up to FEW systems, one of each beyond."""
 QUALITY = 80
 # thumbnails get smaller as they get more, so that a page stays a few megabytes: (up to so many, longer side in pixels)
 SIDES = ((60, 400), (150, 288), (300, 208), (math.inf, 144))
@@ -96,7 +96,7 @@ def page(scores: Scores, judges: dict[str, str], rows: Sequence[Row], seed: int,
 
 
 def sample_cases(scores: Scores, count: int, seed: int) -> list[Case]:
-    """A random sample of `count` items of each benchmark, with the edits of all systems that were given them."""
+    """A random sample of `count` items of each benchmark, with the edits of all systems that received them."""
     cases = []
     for benchmark, items in scores.items.items():
         order = np.random.default_rng(seeded(seed, benchmark)).permutation(len(items))
@@ -110,7 +110,7 @@ def sample_cases(scores: Scores, count: int, seed: int) -> list[Case]:
 def extremes(scores: Scores, system: str, beside: str | None, count: int) -> tuple[list[Case], list[Case]]:
     """The `count` best and the worst edits of a system by the mean of the judges; `beside`: shown with it."""
     judged = scores.by_item["total"].unstack("judge").xs(system, level="system")
-    # an item that one of the benchmark's judges did not score is no fair best or worst
+    # an item that one of the benchmark's judges did not score is not a fair best or worst
     means: Frame = pd.concat(
         own.dropna(axis=1, how="all").mean(axis=1, skipna=False) for _, own in judged.groupby("benchmark")
     )
@@ -182,7 +182,7 @@ def thumbnails(files: Counter[Path]) -> dict[Path, dict[str, Any]]:
 
 
 def judge_lines(judge: JudgeInfo) -> list[str]:
-    """When it judged, what answered, whether it was tried, and its settings."""
+    """When it judged, which model answered, whether its sanity was checked, and its settings."""
     days = dict.fromkeys(date[:10] for date in (judge.first, judge.last) if date)
     counts = judge.models.items()
     models = ", ".join(model if len(judge.models) == 1 else f"{model} ({count:,})" for model, count in counts)

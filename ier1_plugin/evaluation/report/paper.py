@@ -1,7 +1,7 @@
-"""What the paper has published, word for word, to be printed beside figures of one's own and marked as quoted.
+"""The paper's published figures, verbatim, to be printed beside one's own and marked as quoted.
 
 Source: "ImageEdit-R1: Boosting Multi-Agent Image Editing via Reinforcement Learning", Tables 1, 3 and 4, and what
-sections 3.2 and 4.2 say of Figures 3, 5 and 7; the curves are not quoted, as they could only be measured with a ruler.
+sections 3.2 and 4.2 say of Figures 3, 5 and 7; the curves are not quoted, as they could only be read off with a ruler.
 
 Two things that a reader of the paper may trip over: its Table 1 prints "ImageEdit-R1 (w/ RL)" for the rows *without*
 reinforcement learning, as its text says (7.21 to 7.26 for FLUX.1-Kontext-dev "alone"); and the rows of its Table 4 are
@@ -80,10 +80,10 @@ STATEMENTS = {
     "benchmarks rise most between 0 and 4000 training samples and stay about level beyond. With and without goals: "
     "subject and action rewards take a similar course in training, whether or not the goal is rewarded.",
 }
-"""What the text says of the figures, in our words."""
+"""What the text says about the figures, in our words."""
 
 BESIDE = {"Table 1": "scores", "Table 4": "comparisons", "Figure 5": "comparisons", "Table 3": "agreement"}
-"""The table of ours that each is read beside."""
+"""Which of our tables each is shown beside."""
 
 
 def quoted_tables() -> dict[str, Table]:

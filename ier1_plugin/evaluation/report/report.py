@@ -1,9 +1,9 @@
-"""All that `ier1 report` does: folders of evaluations -> one long table of scores -> estimates -> tables -> files.
+"""The work of `ier1 report`: folders of evaluations -> one long table of scores -> estimates -> tables -> files.
 
     write_report([Path("evaluations/psr")], Path("report"), comparisons=Path("comparisons.yaml"), paper=True)
     -> report/index.html, report.md, tables.tex, table1.csv, scores.csv, figures/*.png; agreement.csv where there is one
 
-index.html stands alone: it may be mailed or moved. scores.csv has every number of every table, one row each.
+index.html is self-contained: it can be mailed or moved. scores.csv has every number of every table, one row each.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ def write_report(
     examples: int = 3,
     seed: int = 0,
 ) -> tuple[list[Path], list[str]]:
-    """The files, the page first, and notes on what the reader must know. UserError: a folder or file can't be used.
+    """Returns the files, the page first, and notes for the reader. UserError: a folder or file can't be used.
 
     `comparisons`: see comparisons.py; `agreement`: what `ier1 agreement --json` wrote; `paper`: with the paper's own
-    figures, marked as quoted; `examples`: cases shown of each benchmark; `seed`: of resamples, permutations and these.
+    figures, marked as quoted; `examples`: cases shown of each benchmark; `seed`: for resamples, permutations and
+    examples.
     """
     trust = read_agreement(agreement) if agreement else None
     scores = read_scores(folders)
@@ -149,7 +150,7 @@ def write_report(
 
 
 def _gaps(scores: Scores, rows: Sequence[Row], main: Frame, compared: Sequence[tuple[Comparison, Frame]]) -> list[str]:
-    """Notes on columns that tables lack, and averages that rows lack."""
+    """Notes on columns missing from tables, and averages missing from rows."""
     whole = main[main["column"].isin(list(scores.items))]
     judged = [*dict.fromkeys(zip(whole["column"], whole["judge"], strict=True))]
     notes = [

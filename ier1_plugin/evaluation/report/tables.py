@@ -27,7 +27,7 @@ UNDEFINED = "n/a"
 GAIN = "Gain"
 STUB = ("Edit model", "Method")
 FULL_COVERAGE = 0.95
-"""Below this a table says in its title how much of it is missing."""
+"""Below this coverage a table's title says how much of it is missing."""
 INTERVALS = (
     "Mean [95 % bootstrap interval over requests, resampled by cluster: post, photo or crop] and coverage: the share "
     "of items that have a score."
@@ -56,7 +56,7 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell, line by line: a number, and in small print its interval, coverage or test, single runs."""
+    """The lines of a cell: a number, and in small print its interval, coverage or test, single runs."""
 
     lines: tuple[str, ...]
     marks: str = ""
@@ -72,10 +72,10 @@ class Table:
 
     title: str
     cells: Frame
-    """Of Cell; rows by (group, label), whose levels have names, and columns by (head, what stands below it)."""
+    """Of Cell; rows by (group, label), whose levels have names, and columns by (head, line below it)."""
     caption: str = ""
     quoted: bool = False
-    """True: figures that somebody else has published."""
+    """True: figures published by somebody else."""
 
     @property
     def is_grouped(self) -> bool:
@@ -83,12 +83,12 @@ class Table:
 
     @property
     def has_subs(self) -> bool:
-        """Whether anything stands below the heads."""
+        """Whether any head has a line below it."""
         return any(sub for _, sub in self.cells.columns)
 
     @property
     def heads(self) -> list[tuple[str, int]]:
-        """Each head and over how many columns it stands."""
+        """Each head and how many columns it spans."""
         return [(head, len(list(columns))) for head, columns in groupby(head for head, _ in self.cells.columns)]
 
 
@@ -101,14 +101,14 @@ def grid(columns: Sequence[tuple[str, str]], rows: Mapping[Any, Sequence[Cell]],
 
 
 def short_names(judges: Iterable[str]) -> dict[str, str]:
-    """Judges without the way to reach them, where that leaves them apart: "gpt-4o" for "openai:gpt-4o"."""
+    """Judges without their provider and address, if they remain distinct: "gpt-4o" for "openai:gpt-4o"."""
     names = {judge: judge.rpartition("#")[2] if "#" in judge else judge.partition(":")[2] or judge for judge in judges}
     times = Counter(names.values())
     return {judge: name if times[name] == 1 else judge for judge, name in names.items()}
 
 
 def warned(title: str, estimates: Frame) -> str:
-    """The title, with the coverage of the cell that misses most where that is too low."""
+    """The title, with the lowest coverage of a cell if that is too low."""
     coverage = estimates["coverage"].min()
     if not coverage < FULL_COVERAGE:
         return title
@@ -134,7 +134,7 @@ def scores_table(estimates: Frame, judges: Mapping[str, str], title: str = "", a
         rows[key] = [*cells, *([_gain(last, kind) if last["reference"] else Cell(("",))] if has_gain else [])]
     caption = f"{INTERVALS} Items without a score are left out."
     if as_zero:
-        caption = f"{INTERVALS} Items without a score count as 0, those that are not judged yet among them."
+        caption = f"{INTERVALS} Items without a score count as 0, including those that are not judged yet."
     if has_gain:
         items = "all items that both were given" if as_zero else "the items that both have a score for"
         caption += f" Gain: mean paired difference on {items}; p: sign-flip permutation test; n: pairs of scores."
@@ -180,12 +180,13 @@ def coverage_table(
             own.append(Cell((percent(share), "", ", ".join(notes)), "warn" if share < FULL_COVERAGE else ""))
     heads = [(column.head, judges[column.judge]) for column in columns]
     return Table(
-        title, grid(heads, cells), "Items with a score, of those that were to get one, and why the others have none."
+        title, grid(heads, cells), "Items with a score, of those that should have one, and why the others have none."
     )
 
 
 def wide_csv(estimates: Frame, judges: Mapping[str, str]) -> str:
-    """The table in its own layout: for each column mean, coverage, and the mean with failures as 0, with intervals."""
+    """The table in its printed layout: for each column mean, coverage, and the mean with failures as 0, with
+    intervals."""
     names = {"mean": "", "low": " low", "high": " high", "coverage": " coverage"}
     names |= {f"{name}{FAILURES_AS_0}": f" failures as 0{names[name]}" for name in ("mean", "low", "high")}
     gains = {"gain": GAIN, "gain_low": f"{GAIN} low", "gain_high": f"{GAIN} high", "p": f"{GAIN} p"}

@@ -63,7 +63,7 @@ def engines(cpu: bool) -> Iterator[str]:
 
 def lora(run: Run) -> Iterator[str]:
     if (get(run.config, "worker.actor.model.lora.rank") or 0) > 0:
-        yield from _version("peft", "<0.21", "from 0.21 on EasyR1 trains no LoRA weights, without a word")
+        yield from _version("peft", "<0.21", "from 0.21 on EasyR1 silently trains no LoRA weights")
 
 
 def stand_ins(run: Run) -> Iterator[str]:
@@ -85,7 +85,7 @@ def loggers(run: Run) -> Iterator[str]:
 
 
 def gpus(run: Run) -> Iterator[str]:
-    """Enough GPUs, and enough logical CPUs: with too few of those Ray waits for ever."""
+    """Enough GPUs, and enough logical CPUs: with too few of them Ray waits for ever."""
     if run.cpu and run.address is None:
         return
     try:
@@ -108,7 +108,7 @@ def gpus(run: Run) -> Iterator[str]:
 
 
 def _resources(address: str | None) -> tuple[float, float, str]:
-    """GPUs, CPUs and where they are: of a Ray cluster, or of this machine. OSError, ValueError: nobody answers."""
+    """GPUs, CPUs and where they are: of a Ray cluster, or of this machine. OSError, ValueError: no cluster answers."""
     if address is None:
         import torch
 
@@ -139,7 +139,7 @@ def model(run: Run) -> Iterator[str]:
     if run.cpu and not Path(path).is_dir():
         return  # the stand-ins' guard has looked for it already
     if not Path(path).is_dir() and (path.startswith(("/", ".", "~")) or not HUB_ID.fullmatch(path)):
-        yield f"{key}: there is no such folder (paths count from the current one), and it is no hub id"
+        yield f"{key}: there is no such folder (paths count from the current one), and it is not a hub id"
         return
     config, problem = model_config(path)
     if config is None:
@@ -156,7 +156,7 @@ def model(run: Run) -> Iterator[str]:
 
 @functools.cache
 def model_config(path: str) -> tuple[dict[str, Any] | None, str]:
-    """The model's `config.json` and "", or None and why it can't be had. From the hub only this file is loaded."""
+    """The model's `config.json` and "", or None and why it can't be read. From the hub only this file is loaded."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     file: Any = Path(path) / "config.json"

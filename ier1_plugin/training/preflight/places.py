@@ -37,7 +37,7 @@ def checkpoint_folder(config: Any) -> Path:
 
 
 def resumed_checkpoint(config: Any) -> Path | None:
-    """The `global_step_*` folder from which EasyR1 will go on; None for a fresh start."""
+    """The `global_step_*` folder from which EasyR1 will continue; None for a fresh start."""
     trainer = config.trainer
     if trainer.load_checkpoint_path:
         return Path(trainer.load_checkpoint_path)
@@ -107,7 +107,7 @@ def resuming(run: Run) -> Iterator[str]:
                     "and another trainer.save_checkpoint_path for a fresh start"
                 )
                 return
-    yield Note(f"goes on from {folder}")
+    yield Note(f"continues from {folder}")
 
 
 def tensorboard(run: Run) -> Iterator[str]:

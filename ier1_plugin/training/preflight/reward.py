@@ -1,6 +1,6 @@
 """The reward file, the prompt file and the chat template: they are loaded here as EasyR1 will load them.
 
-EasyR1 itself prints one line about a missing file and goes on with None: without a prompt, or until the first step.
+EasyR1 itself prints one line about a missing file and continues with None: without a prompt, or until the first step.
 """
 
 from __future__ import annotations

@@ -37,10 +37,10 @@ PROBLEMS = {
     "text": "have no text as prompt or answer; build them with data_prep/build_rl_dataset.py",
     "images": "have images that can't be used; build them with data_prep/build_rl_dataset.py",
     "placeholders": "have another number of <image> than of images; the prompt needs one for each",
-    "gold": "have an answer that is no gold decomposition; build them with data_prep/build_rl_dataset.py",
+    "gold": "have an answer that is not a gold decomposition; build them with data_prep/build_rl_dataset.py",
     "score": "have a gold that does not score 1.0 itself; its strings must not hold our tags",
     "actions": "have a gold action that the prompt does not offer; rename it to one of ier1_plugin/task/actions.py",
-    "small": "have an image below data.min_pixels={min_pixels}, which EasyR1 would blow up; build the rows with "
+    "small": "have an image below data.min_pixels={min_pixels}, which EasyR1 would enlarge; build the rows with "
     "--min-pixels {min_pixels}, or lower data.min_pixels",
     "long": "have a prompt longer than data.max_prompt_length={max_prompt_length}, which EasyR1 would cut; raise it to "
     "{longest}, or lower data.max_pixels",
@@ -156,7 +156,7 @@ class PromptLength:
 def data(run: Run) -> Iterator[str]:
     data = run.config.data
     if data.image_dir and not os.path.isdir(data.image_dir):
-        yield f"data.image_dir={data.image_dir}: no such folder, and EasyR1 would go on without it"
+        yield f"data.image_dir={data.image_dir}: no such folder, and EasyR1 would continue without it"
     length, why = prompt_length(run)
     if length is None:
         yield Note(f"prompt lengths were not measured: {why}")
@@ -194,7 +194,7 @@ def open_rows(value: str, columns: Sequence[str]) -> Any:
     if path.is_dir():
         raise UserError("is a folder, of which EasyR1 reads whatever kind of file it lists first; name the file")
     if path.suffix not in LOADERS:
-        raise UserError(f"is no parquet or jsonl file; {BUILD}")
+        raise UserError(f"is not a parquet or jsonl file; {BUILD}")
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     verbosity = datasets.logging.get_verbosity()

@@ -22,7 +22,7 @@ class SamplingParams:
     top_k: int = -1
     """-1 or 0: all tokens."""
     seed: int | None = None
-    """Names the random stream to draw from; None: the engine's. The stream goes on from call to call, whereas vLLM
+    """Names the random stream to draw from; None: the engine's. The stream continues from call to call, whereas vLLM
     starts it anew for every request, which would give every training step the same noise."""
     max_tokens: int = 16
     ignore_eos: bool = False
