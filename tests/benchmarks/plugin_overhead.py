@@ -64,6 +64,8 @@ def main() -> None:
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[Seconds]]:
     """Seconds of each step, data loading included, by variant."""
     easyr1_step.start()
+    from verl.workers.fsdp_workers import FSDPWorker
+
     rows = tiny_models.write_rows(folder / "rows.parquet", 8 * easyr1_step.PROMPTS)
     model = str(tiny_models.build(folder / "model", "qwen2_5_vl"))
     budget = [f"data.max_response_length={options.response_length}", "worker.rollout.ignore_eos=true"]
@@ -75,7 +77,8 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[Seconds
         "bare": easyr1_step.make_reward(config, folder / "bare_reward.py"),
         "plugin": easyr1_step.make_reward(config),
     }
-    worker = easyr1_step.make_worker(config)
+    worker = FSDPWorker(config=config.worker, role="actor_rollout_ref")
+    worker.init_model()
     steps: dict[str, list[Seconds]] = {name: [] for name in variants}
     for _ in range(WARM_UP + options.steps):
         for name in variants:

@@ -210,7 +210,7 @@ def test_a_seed_that_is_none_is_refused(editor_of, small, seed):
         ({"load_kwargs": {"scheduler": {"_class": "os.system", "command": "true"}}}, "wanted a class of diffusers"),
         ({"load_kwargs": {"scheduler": {"_class": "diffusers.NoSuch"}}}, "diffusers.NoSuch: "),
         ({"load_kwargs": {"scheduler": {"_class": "diffusers.utils.load_image"}}}, "is not a class"),
-        ({"load_kwargs": {"torch_dtype": "torch.nonsense"}}, "no dtype of torch"),
+        ({"load_kwargs": {"torch_dtype": "torch.nonsense"}}, "not a dtype of torch"),
     ],
 )
 def test_misspelt_arguments_are_errors_and_not_lost(editor_of, small, settings, message):

@@ -362,8 +362,8 @@ def test_what_an_evaluation_costs_is_reported_where_prices_are_given(original: t
 
 def test_a_price_of_something_that_is_not_here_is_refused(original: tuple[str, ...], judge: JudgeServer):
     for given, wanted in (
-        ({"editors": {"pilow": 1}}, "editors has 'pilow', which is not here; here: pillow"),
-        ({"judges": {"gpt": {"prompt": 1, "completion": 1}}}, "judges has 'gpt', which is not here"),
+        ({"editors": {"pilow": 1}}, "editors has 'pilow', which this evaluation lacks; it has pillow"),
+        ({"judges": {"gpt": {"prompt": 1, "completion": 1}}}, "judges has 'gpt', which this evaluation lacks"),
     ):
         assert wanted in one_line(evaluate(*original, *looked_at_by(judge), *prices(**given)))
     assert not judge.log

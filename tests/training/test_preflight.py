@@ -401,7 +401,7 @@ def test_a_run_without_a_problem_has_none(tmp_path: Path, model: Path):
     ("changes", "told"),
     [
         ({"problem": None}, "have no text as prompt or answer"),
-        ({"answer": "[]"}, "no gold decomposition"),
+        ({"answer": "[]"}, "not a gold decomposition"),
         ({"answer": GOLD.to_json().replace("lamp", "</subjects>")}, "does not score 1.0"),
         ({"answer": GOLD.to_json().replace("Delete", "Erase")}, "(r3): Erase"),
         ({"problem": "remove the lamp"}, "another number of <image> than of images"),
@@ -463,7 +463,7 @@ def test_good_rows_have_no_problem_and_images_above_the_budget_are_a_note(tmp_pa
         ("empty.jsonl", "can't be read as json ("),
         ("empty.parquet", "can't be read as parquet ("),
         (".", "is a folder"),
-        ("rows.csv", "no parquet or jsonl file"),
+        ("rows.csv", "not a parquet or jsonl file"),
         ("train.parquet@test", "split 'test' can't be taken ("),
         ("train.parquet@train[:9]", "split 'train[:9]' can't be taken: there are only 4 rows"),
         ("train.parquet@a@b", "more than one @"),

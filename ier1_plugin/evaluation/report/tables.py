@@ -134,7 +134,7 @@ def scores_table(estimates: Frame, judges: Mapping[str, str], title: str = "", a
         rows[key] = [*cells, *([_gain(last, kind) if last["reference"] else Cell(("",))] if has_gain else [])]
     caption = f"{INTERVALS} Items without a score are left out."
     if as_zero:
-        caption = f"{INTERVALS} Items without a score count as 0, including those that are not judged yet."
+        caption = f"{INTERVALS} Items without a score count as 0, those that are not judged yet among them."
     if has_gain:
         items = "all items that both were given" if as_zero else "the items that both have a score for"
         caption += f" Gain: mean paired difference on {items}; p: sign-flip permutation test; n: pairs of scores."
@@ -180,7 +180,7 @@ def coverage_table(
             own.append(Cell((percent(share), "", ", ".join(notes)), "warn" if share < FULL_COVERAGE else ""))
     heads = [(column.head, judges[column.judge]) for column in columns]
     return Table(
-        title, grid(heads, cells), "Items with a score, of those that should have one, and why the others have none."
+        title, grid(heads, cells), "Items with a score, of those that were to get one, and why the others have none."
     )
 
 
