@@ -77,7 +77,8 @@ def test_a_build_that_is_killed_again_and_again_ends_like_one_that_was_not(tmp_p
     rng, torn = random.Random(0), command("jsonl", source, tmp_path / "torn", *options)
     # the first one for certain, then from the first row to the last rename
     assert kill(torn, tmp_path / "torn", 0.0)
-    assert sum(kill(torn, tmp_path / "torn", rng.uniform(0, 1.5)) for _ in range(8))
+    delays = sorted(rng.uniform(0, 1.5) for _ in range(8))
+    assert sum(kill(torn, tmp_path / "torn", delay) for delay in (0.05, *delays))
     assert run_command(torn, tmp_path).returncode == 0
     assert contents(tmp_path / "torn") == contents(tmp_path / "whole")
 
