@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import threading
 from collections.abc import Generator, Iterable
 from contextlib import closing
@@ -32,7 +31,7 @@ from data_prep.votes import settle
 from ier1_plugin.chat import Chat, ChatRequest, Completion, RequestRejected, TransientError, make_chat
 from ier1_plugin.chat.reply import json_in_reply
 from ier1_plugin.prompts import render
-from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.errors import UserError, log
 from ier1_plugin.runs.store import Store
 from ier1_plugin.runs.workers import as_completed, progress
 from ier1_plugin.task.actions import ACTIONS
@@ -128,8 +127,6 @@ def annotate(
     unusable replies. Replies received by then are kept in `folder`, and the next run does not ask for them again. The
     caller keeps other runs out of `folder`.
     """
-    from tqdm import tqdm
-
     old = folder / "replies.jsonl"
     if old.exists():
         raise UserError(
@@ -138,7 +135,7 @@ def annotate(
         )
 
     def warn(line: str) -> None:
-        tqdm.write(f"annotator: {line}", file=sys.stderr)
+        log(f"annotator: {line}")
 
     chat = make_chat(
         f"openai:{settings.base_url or ''}#{settings.model}",

@@ -34,7 +34,7 @@ from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.folder import locked
 from ier1_plugin.runs.workers import progress
 from ier1_plugin.task.images import ImageError
-from ier1_plugin.task.rows import neutralise, order_key
+from ier1_plugin.task.rows import neutralise, order_key, without_surrogates
 
 IDENTITY = "identity"
 NO_GOLD = "no gold: give actions, subjects and goals, or name an annotator with --annotator MODEL"
@@ -121,22 +121,24 @@ def collect(settings: Settings, rows: Iterable[RawRow | Rejected], staging: Stag
 def check(position: int, row: RawRow | Rejected, settings: Settings) -> tuple[Entry, bytes]:
     """The entry of a row and its image; a row that fails a check gets a reason and no image."""
     if isinstance(row, Rejected):
-        unread = _utf8(json.dumps(row.row, ensure_ascii=False, default=str))
-        return Entry(position, _utf8(row.id), settings.source, "", "", b"", unread=unread, reason=row.reason), b""
+        unread = without_surrogates(json.dumps(row.row, ensure_ascii=False, default=str))
+        return Entry(
+            position, without_surrogates(row.id), settings.source, "", "", b"", unread=unread, reason=row.reason
+        ), b""
     if row.split not in (None, *SPLITS):
         raise UserError(f"source {settings.source} puts row {row.id} into split {row.split!r}; known: {SPLITS}")
-    id, request = _utf8(row.id), neutralise(row.request)
+    id, request = without_surrogates(row.id), neutralise(row.request)
     entry = Entry(
         position,
         id,
-        _utf8(row.source),
+        without_surrogates(row.source),
         request,
-        _utf8(row.group),
+        without_surrogates(row.group),
         order_key(settings.seed, id),
         split=row.split,
         image=str(row.image) if isinstance(row.image, Path) else f"{len(row.image)} bytes",
         # a gold that UTF-8 can't carry is rejected right after
-        gold=_utf8(row.gold.to_json()) if row.gold else None,
+        gold=without_surrogates(row.gold.to_json()) if row.gold else None,
         request_key=request_key(request),
     )
     reason = request_problem(row.request)
@@ -175,10 +177,6 @@ def ask_annotator(settings: Settings, staging: Staging) -> None:
                 staging.commit()
                 last = time.monotonic()
     staging.commit()
-
-
-def _utf8(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _in_order(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:

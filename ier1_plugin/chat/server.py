@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from ier1_plugin.chat.request import BUDGET, Chat, ChatError, ChatRequest, Completion, RequestRejected, TransientError
 from ier1_plugin.prompts import render
 from ier1_plugin.runs.errors import one_line
+from ier1_plugin.task.rows import without_surrogates
 
 OPENAI, EXAMPLE = "api.openai.com", "http://127.0.0.1:8000/v1"
 TIMEOUT, CONNECT_SECONDS = 120.0, 10.0
@@ -312,7 +313,7 @@ def without_password(text: str) -> str:
 
 def clean_text(text: Any) -> str:
     """A model's text without lone surrogates, which UTF-8 can't encode."""
-    return str(text or "").encode("utf-8", "replace").decode("utf-8")
+    return without_surrogates(str(text or ""))
 
 
 def _completion(reply: dict[str, Any]) -> Completion:

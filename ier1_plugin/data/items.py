@@ -21,6 +21,7 @@ from ier1_plugin.data.sets import SETS
 from ier1_plugin.data.tables import Rejected, read_jsonl
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.task.images import SUFFIXES, read_file
+from ier1_plugin.task.rows import without_surrogates
 
 # most file systems end a name at 255 bytes
 LONGEST_NAME = 150
@@ -76,19 +77,14 @@ def read_items(source: Path, request: str = "") -> Iterator[Item]:
             yield Item(f"line-{line.row['line']:06d}", problem=line.reason)
             continue
         own_id = line.row.get("id")
-        id = f"line-{line.number:06d}" if own_id is None or own_id == "" else _without_surrogates(str(own_id))
+        id = f"line-{line.number:06d}" if own_id is None or own_id == "" else without_surrogates(str(own_id))
         image, words = line.row.get("image"), next((line.row[key] for key in keys if line.row.get(key)), request)
-        if not isinstance(image, str) or not image or "\0" in image or _without_surrogates(image) != image:
+        if not isinstance(image, str) or not image or "\0" in image or without_surrogates(image) != image:
             yield Item(id, problem=f"image is {image!r}; wanted the path of a file")
         elif not isinstance(words, str) or not words:
             yield Item(id, problem=f"no request: {' or '.join(keys)} is missing or not a string")
         else:
-            yield Item(id, str(source.parent / image), _without_surrogates(words))
-
-
-def _without_surrogates(text: str) -> str:
-    """The text without lone surrogates, which JSON can hold and UTF-8 files can't."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+            yield Item(id, str(source.parent / image), without_surrogates(words))
 
 
 def count_items(source: Path) -> int:

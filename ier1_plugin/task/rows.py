@@ -30,12 +30,17 @@ _CONTROL = re.compile(
 _QUOTES = re.compile(r"""(["'`])\1{2,}""")
 
 
+def without_surrogates(text: str) -> str:
+    """The text with "?" for lone surrogates, which JSON can hold and UTF-8 can't."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def neutralise(request: str) -> str:
     """The request with placeholders, chat control tokens and our tags made harmless: <image> becomes ‹image›.
 
     Idempotent. Characters that UTF-8 can't carry (lone surrogates) become "?", NUL is dropped, outer space is trimmed.
     """
-    text = request.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    text = without_surrogates(request).replace("\0", "")
     return _CONTROL.sub(r"‹\1›", text).strip()
 
 

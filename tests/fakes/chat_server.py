@@ -194,13 +194,22 @@ class ChatServer:
         self._http.server_close()
 
     def take(self, body: dict[str, Any], headers: dict[str, str]) -> Asked:
-        request, key = _question(body)
+        request, key = self.question(body)
         with self._lock:
             asked = Asked(key, request, self.asked[key], body, headers)
             self.asked[key] += 1
             if self._keep:
                 self.log.append(asked)
         return asked
+
+    def question(self, body: dict[str, Any]) -> tuple[str, str]:
+        """The request between the prompt's triple quotes, or all its text, and the key of request and images."""
+        content = body["messages"][0]["content"]
+        parts: list[dict[str, Any]] = [{"text": content}] if isinstance(content, str) else content
+        text = "".join(part["text"] for part in parts if "text" in part)
+        images = "".join(part["image_url"]["url"] for part in parts if "image_url" in part)
+        request = text.split('"""')[1].strip() if '"""' in text else text
+        return request, hashlib.sha256(f"{request}\0{images}".encode()).hexdigest()[:16]
 
     def sent(self, asked: Asked, answer: Answer) -> None:
         with self._lock:
@@ -286,16 +295,6 @@ def _handler(server: ChatServer) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
-
-
-def _question(body: dict[str, Any]) -> tuple[str, str]:
-    """The request between the triple quotes of the prompt, or all of its text, and the key of request and images."""
-    content = body["messages"][0]["content"]
-    parts: list[dict[str, Any]] = [{"text": content}] if isinstance(content, str) else content
-    text = "".join(part["text"] for part in parts if "text" in part)
-    images = "".join(part["image_url"]["url"] for part in parts if "image_url" in part)
-    request = text.split('"""')[1].strip() if '"""' in text else text
-    return request, hashlib.sha256(f"{request}\0{images}".encode()).hexdigest()[:16]
 
 
 def main() -> None:

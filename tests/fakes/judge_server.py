@@ -83,14 +83,11 @@ class JudgeServer(ChatServer):
 
     def take(self, body: dict[str, Any], headers: dict[str, str]) -> Asked:
         time.sleep(self.delay)
+        return super().take(body, headers)
+
+    def question(self, body: dict[str, Any]) -> tuple[str, str]:
         request = body["messages"][0]["content"][-1]["text"].split('"""')[1].strip()
-        key = question_key(request, score_of(picture(body, 1)), body.get("seed", 0) % 1000)
-        with self._lock:
-            asked = Asked(key, request, self.asked[key], body, headers)
-            self.asked[key] += 1
-            if self._keep:
-                self.log.append(asked)
-        return asked
+        return request, question_key(request, score_of(picture(body, 1)), body.get("seed", 0) % 1000)
 
 
 def question_key(request: str, score: Score, sample: int) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ier1_plugin.prompts import path as prompt_path
-from ier1_plugin.small_world.tiny_model import qwen_words
+from ier1_plugin.small_world.tiny_model import CHAT_TEMPLATE, qwen_words
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.rows import format_row
@@ -22,14 +22,6 @@ from ier1_plugin.task.schema import Decomposition
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 END, STOP, IMAGE, VIDEO, VISION = "<|endoftext|>", "<|im_end|>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>"
 SPECIAL_TOKENS = [END, "<|im_start|>", STOP, VISION, "<|vision_end|>", IMAGE, VIDEO]
-CHAT_TEMPLATE = """\
-{%- for message in messages -%}
-<|im_start|>{{ message.role }}
-{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content -%}
-{%- if part.type == "image" %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif -%}
-{%- endfor %}{% endif %}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
 HIDDEN = 64
 GOLD = Decomposition(("Recoloring",), ("coat",), ("red",))
 

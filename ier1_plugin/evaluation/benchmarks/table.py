@@ -29,6 +29,7 @@ from ier1_plugin.data.sets import (
 from ier1_plugin.data.tables import Line, Rejected, TableError, hub_columns, read
 from ier1_plugin.evaluation.config import EvaluationConfig
 from ier1_plugin.evaluation.records import EvaluationError
+from ier1_plugin.task.rows import without_surrogates
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def table_benchmark(
             # how many rows come before a split depends on which others are read
             counted = f"{line.number if split else number:05d}"
             own = parts if name == "jsonl" and parts else [name, *filter(None, [split]), *(parts or [counted])]
-            id = "-".join(own).encode("utf-8", "replace").decode("utf-8")
+            id = without_surrogates("-".join(own))
             if not edit_set.grouped and parts:
                 times[id] += 1
                 id = id if times[id] == 1 else f"{id}-{times[id]}"
