@@ -1,11 +1,11 @@
 """Gold labels from a vision-language model: (request, image) -> Decomposition, for raw edit data without labels.
 
     items = [Item("jsonl-12", "please remove the lamp, will tip $5", jpeg_bytes)]
-    dict(annotate(items, AnnotatorSettings("gpt-4o-2024-11-20"), Path("data/mine")))
+    dict(annotate(items, Settings(annotator="gpt-4o-2024-11-20", output=Path("data/mine"), ...)))
     -> {"jsonl-12": Decomposition(actions=("Delete",), subjects=("lamp",), goals=())}
 
 Any OpenAI-compatible server will do. Items are pulled as they are needed, results come in completion order, and every
-reply is in FOLDER/annotator.sqlite before it is parsed, so that a killed run continues where it stopped and no reply is
+reply is in OUTPUT/annotator.sqlite before it is parsed, so that a killed run continues where it stopped and no reply is
 paid for twice. At the end of a run the same replies are exported to annotator.jsonl, for people to read:
 
     {"key": "5f0c...", "row": "jsonl-12", "vote": 0, "time": "2026-03-09T10:11:12+00:00", "text": "{\\"actions\\": ...",
@@ -18,15 +18,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
+from data_prep.settings import Settings
 from data_prep.votes import settle
 from ier1_plugin.chat import Chat, ChatRequest, Completion, RequestRejected, TransientError, make_chat
 from ier1_plugin.chat.reply import json_in_reply
@@ -42,6 +41,8 @@ from ier1_plugin.task.scoring import normalise
 REPLIES, EXPORT = "annotator.sqlite", "annotator.jsonl"
 # several votes must differ to be worth something; a question that was answered badly is not asked the same way again
 VOTE_TEMPERATURE = SECOND_TEMPERATURE = 0.7
+# replies per vote, with those of earlier runs; also the requests made for one reply while the server fails
+MAX_ATTEMPTS = 6
 MAX_REFUSALS = 3
 # a server that takes none of this many requests will not take the other 100,000 either
 MAX_REJECTED_AT_START = 5
@@ -73,61 +74,20 @@ class Item:
     """JPEG or PNG, already within the pixel budget."""
 
 
-def _from_environment(name: str, default: float) -> float:
-    value = os.environ.get(name) or default
-    try:
-        return float(value)
-    except ValueError:
-        raise UserError(f"{name}={value!r}: wanted a number of seconds") from None
-
-
-@dataclass(frozen=True)
-class AnnotatorSettings:
-    """Which model is asked, and how. UserError: an invalid value."""
-
-    model: str
-    base_url: str | None = None
-    """None: OPENAI_BASE_URL, else OpenAI itself."""
-    concurrency: int = 8
-    """Requests at a time."""
-    votes: int = 1
-    """Samples per request, of which the majority counts (`votes.settle`)."""
-    timeout: float = field(default_factory=lambda: _from_environment("IER1_ANNOTATOR_TIMEOUT", 60.0))
-    """Seconds per request; a slow local server may need more."""
-    max_attempts: int = 6
-    """Replies per vote, including unusable ones from earlier runs; also the requests made for one reply while the
-    server fails."""
-    temperature: float | None = None
-    """None: 0 for one vote, VOTE_TEMPERATURE for several."""
-    backoff: float = field(default_factory=lambda: _from_environment("IER1_ANNOTATOR_BACKOFF", 1.0))
-    """Longest wait before the second attempt in seconds, doubled for each further one; 0 for none."""
-    total: int | None = None
-    """How many items will come, for the bar."""
-
-    def __post_init__(self) -> None:
-        for name in ("concurrency", "votes", "max_attempts"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.timeout > 0 or not self.backoff >= 0:
-            raise UserError(f"wanted timeout > 0 and backoff >= 0, got {self.timeout} and {self.backoff}")
-
-    @property
-    def sampling_temperature(self) -> float:
-        if self.temperature is not None:
-            return self.temperature
-        return 0.0 if self.votes == 1 else VOTE_TEMPERATURE
-
-
 def annotate(
-    items: Iterable[Item], settings: AnnotatorSettings, folder: Path
+    items: Iterable[Item],
+    settings: Settings,
+    total: int | None = None,
+    attempts: int = MAX_ATTEMPTS,
+    backoff: float = 1.0,
 ) -> Generator[tuple[str, Decomposition | str], None, None]:
     """Yields (key, decomposition) or (key, reason), each item once, in completion order.
 
-    At most 2 x `concurrency` items are held at a time. UserError stops the run: a wrong key or model, a dead server,
-    unusable replies. Replies received by then are kept in `folder`, and the next run does not ask for them again. The
-    caller keeps other runs out of `folder`.
+    At most 2 x `concurrency` items are held at a time. `total` of them will come, for the bar. `backoff`: longest wait
+    before the second of `attempts`, in seconds. UserError stops the run: a wrong key or model, a dead server. Replies
+    received by then are kept, and the next run does not ask for them again.
     """
-    old = folder / "replies.jsonl"
+    old = settings.output / "replies.jsonl"
     if old.exists():
         raise UserError(
             f"{old} holds replies that an older version paid for and this one can't read; "
@@ -138,28 +98,29 @@ def annotate(
         log(f"annotator: {line}")
 
     chat = make_chat(
-        f"openai:{settings.base_url or ''}#{settings.model}",
+        f"openai:{settings.base_url or ''}#{settings.annotator}",
         timeout=settings.timeout,
-        attempts=settings.max_attempts,
-        backoff=settings.backoff,
+        attempts=attempts,
+        backoff=backoff,
         on_warning=warn,
     )
-    with Store(folder / REPLIES) as replies, closing(chat), progress(None, "annotating", settings.total) as bar:
-        worker = _Worker(settings, chat, replies)
+    with Store(settings.output / REPLIES) as replies, closing(chat), progress(None, "annotating", total) as bar:
+        worker = _Worker(settings, chat, replies, attempts)
         try:
             for key, result in as_completed(items, worker, settings.concurrency, worker.stop, warn):
                 bar.set_postfix(tokens=f"{worker.tokens:,}", unusable=worker.unusable, refresh=False)
                 bar.update()
                 yield key, result
         finally:
-            replies.export(folder / EXPORT)
+            replies.export(settings.output / EXPORT)
 
 
 class _Worker:
     """Annotates one item at a time: votes, attempts, and when to give up. Called from every thread of the pool."""
 
-    def __init__(self, settings: AnnotatorSettings, chat: Chat, replies: Store) -> None:
-        self._settings, self._chat, self._replies = settings, chat, replies
+    def __init__(self, settings: Settings, chat: Chat, replies: Store, attempts: int) -> None:
+        self._settings, self._chat, self._replies, self._attempts = settings, chat, replies, attempts
+        self._temperature = 0.0 if settings.votes == 1 else VOTE_TEMPERATURE
         self._lock, self._probing = threading.Lock(), threading.Lock()
         self._empty_prompt = _prompt("")
         self._stopped = threading.Event()
@@ -175,7 +136,7 @@ class _Worker:
     def __call__(self, item: Item) -> tuple[str, Decomposition | str]:
         settings = self._settings
         # what names the question without the work of rendering it: the prompt without a request, and the request
-        question = [settings.model, settings.sampling_temperature, [self._empty_prompt, neutralise(item.request)]]
+        question = [settings.annotator, self._temperature, [self._empty_prompt, neutralise(item.request)]]
         digest = hashlib.sha256(json.dumps(question).encode() + item.image).hexdigest()[:32]
         earlier = self._replies.get(digest)
         votes: list[Decomposition | str] = []
@@ -194,10 +155,10 @@ class _Worker:
 
     def _vote(self, item: Item, digest: str, number: int, kept: list[Completion]) -> Decomposition | str:
         """The first usable reply, or the reason why there is none. Reasons are counted by what precedes the colon."""
-        temperature = self._settings.sampling_temperature
+        temperature = self._temperature
         attempts = refusals = 0
         reason = ""
-        while attempts < len(kept) or (attempts < self._settings.max_attempts and refusals < MAX_REFUSALS):
+        while attempts < len(kept) or (attempts < self._attempts and refusals < MAX_REFUSALS):
             if attempts < len(kept):
                 completion = kept[attempts]
             else:
@@ -215,9 +176,9 @@ class _Worker:
                     with self._lock:
                         self._rejected += not error.filtered
                         if not self._replies_before and not self._answers and self._rejected >= MAX_REJECTED_AT_START:
-                            model = self._settings.model
+                            asked = self._settings.annotator
                             raise UserError(
-                                f"the server takes none of the requests: {error}; can {model} see images?"
+                                f"the server takes none of the requests: {error}; can {asked} see images?"
                             ) from None
                     return str(error)
                 except TransientError as error:

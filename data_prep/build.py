@@ -15,14 +15,14 @@ import shutil
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from data_prep.annotator import AnnotatorSettings, Item, annotate
+from data_prep.annotator import Item, annotate
 from data_prep.checks import gold_problem, picture, request_key, request_problem
 from data_prep.duplicates import assign, choose, exclude
 from data_prep.output import FILES, REPORT, write
@@ -44,9 +44,6 @@ COMMIT_SECONDS = 0.25
 WORKERS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 IN_FLIGHT = 4 * WORKERS
 
-In = TypeVar("In")
-Out = TypeVar("Out")
-
 
 def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], bool]:
     """Builds the rows, or continues where a killed build stopped. Returns the report, and whether it already existed.
@@ -59,7 +56,10 @@ def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], 
         if all((settings.output / name).is_file() for name in FILES):
             with suppress(ValueError):
                 report = json.loads((settings.output / REPORT).read_text(encoding="utf-8"))
-        finished, unfinished = report.get(IDENTITY), _begun(work)
+        finished, unfinished = report.get(IDENTITY), None
+        if work.is_dir():
+            with suppress(sqlite3.DatabaseError), closing(Staging(work)) as staging:
+                unfinished = json.loads(staging.note(IDENTITY) or "null") if staging.count() else None
         new = json.loads(json.dumps(identity(settings)))
         done = finished == new and not overwrite
         if not done and unfinished != new:
@@ -78,7 +78,7 @@ def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], 
                 exclude(settings, staging)
                 if not staging.note("collected"):
                     source, inputs = SOURCES[settings.source], settings.inputs or ("",)
-                    collect(settings, chain.from_iterable(source(settings.reading(name)) for name in inputs), staging)
+                    collect(settings, chain.from_iterable(source(settings, name) for name in inputs), staging)
                     staging.set_note("collected", "yes")
                 staging.forget_verdicts()
                 choose(staging)
@@ -89,25 +89,28 @@ def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], 
         return report, done
 
 
-def _begun(work: Path) -> dict[str, Any] | None:
-    """The identity of the build that was started in `work`; None if no row has been read."""
-    if not work.is_dir():
-        return None
-    try:
-        with closing(Staging(work)) as staging:
-            return json.loads(staging.note(IDENTITY) or "null") if staging.count() else None
-    except sqlite3.DatabaseError:
-        return None
-
-
 def collect(settings: Settings, rows: Iterable[RawRow | Rejected], staging: Staging) -> None:
     """Reads `rows` to their end and checks each by itself; rows that an earlier, killed run staged are skipped."""
     done = staging.count()
-    numbered = enumerate(islice(rows, done, settings.limit), done)
-    checked = _in_order(lambda item: check(*item, settings), numbered)
     last = time.monotonic()
+
+    def checked() -> Iterator[tuple[Entry, bytes]]:
+        """The rows in their order, checked by threads; a bounded number of them is pulled ahead."""
+        with ThreadPoolExecutor(WORKERS) as pool:
+            running: deque = deque()
+            try:
+                for position, row in enumerate(islice(rows, done, settings.limit), done):
+                    running.append(pool.submit(check, position, row, settings))
+                    if len(running) >= IN_FLIGHT:
+                        yield running.popleft().result()
+                while running:
+                    yield running.popleft().result()
+            finally:
+                # left early: what has not begun need not begin
+                pool.shutdown(wait=False, cancel_futures=True)
+
     try:
-        for entry, image in progress(checked, "reading", total=settings.limit, initial=done):
+        for entry, image in progress(checked(), "reading", total=settings.limit, initial=done):
             if not entry.reason and staging.knows(entry.id):
                 entry = entry._replace(reason=f"id is repeated: {entry.id}", image_hash=0)
             staging.add(entry, image)
@@ -164,12 +167,9 @@ def ask_annotator(settings: Settings, staging: Staging) -> None:
     total = staging.pending_count()
     if not total or settings.annotator is None:
         return
-    options = AnnotatorSettings(
-        settings.annotator, settings.base_url, concurrency=settings.concurrency, votes=settings.votes, total=total
-    )
     items = (Item(row.id, row.request, staging.image(row)) for row in staging.pending())
     last = time.monotonic()
-    with closing(annotate(items, options, settings.output)) as results:
+    with closing(annotate(items, settings, total)) as results:
         for id, result in results:
             problem = result if isinstance(result, str) else gold_problem(result)
             staging.set_gold(id, None if problem or isinstance(result, str) else result.to_json(), problem)
@@ -177,19 +177,3 @@ def ask_annotator(settings: Settings, staging: Staging) -> None:
                 staging.commit()
                 last = time.monotonic()
     staging.commit()
-
-
-def _in_order(function: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """map() on a pool of threads: results in the order of the items, a bounded number of items pulled ahead."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        running: deque = deque()
-        try:
-            for item in items:
-                running.append(pool.submit(function, item))
-                if len(running) >= IN_FLIGHT:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            # left early: what has not begun need not begin
-            pool.shutdown(wait=False, cancel_futures=True)

@@ -29,6 +29,7 @@ from data_prep.output import FILES
 from data_prep.settings import MAX_PIXELS, MIN_PIXELS, SPLITS, Settings
 from data_prep.sources import NEEDS_NO_INPUT, SOURCES
 from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.settings import read_yaml
 
 INTERRUPTED = 130
 
@@ -64,17 +65,29 @@ def parse(arguments: list[str]) -> tuple[Settings, bool]:
     """The settings, and --overwrite. Wrong options end the program with one line; UserError: a wrong --config file."""
     parser = _parser()
     config = parser.parse_known_args(arguments)[0].config
+    words: list[str] = []
+    for name, value in (read_yaml(config) if config else {}).items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, dict):
+            value = ",".join(f"{role}={column}" for role, column in value.items())
+        if value is True:
+            words.append(option)
+        elif isinstance(value, list) and value:
+            words += [option, *map(str, value)]
+        elif value not in (None, False, []):
+            words.append(f"{option}={value}")
     # the file's options come first, so that the command line wins
-    options = parser.parse_args([*_from_file(Path(config), parser), *arguments] if config else arguments)
+    options = parser.parse_args([*words, *arguments])
     if options.source is None or options.output is None:
         parser.error("--source and --output are needed")
     if not options.input and options.source not in NEEDS_NO_INPUT:
         parser.error(f"--source {options.source} needs --input")
     if options.min_pixels > options.max_pixels:
         parser.error(f"--min-pixels {options.min_pixels} is more than --max-pixels {options.max_pixels}")
+    if not 0 <= options.val_fraction < 1:
+        parser.error(f"--val-fraction {options.val_fraction} is no share from 0 to below 1")
     values: dict[str, Any] = vars(options) | {"inputs": tuple(options.input), "exclude": tuple(options.exclude)}
-    names = [field.name for field in fields(Settings) if field.name != "input"]
-    return Settings(**{name: values[name] for name in names}), options.overwrite
+    return Settings(**{field.name: values[field.name] for field in fields(Settings)}), options.overwrite
 
 
 def summary(report: dict[str, Any], output: Path, done: bool) -> str:
@@ -101,7 +114,7 @@ def _parser() -> Parser:
     )
     add(
         "--val-fraction",
-        type=_fraction,
+        type=float,
         default=0.05,
         help="share for val.parquet (default 0.05; photos and rl-rows bring their own split)",
     )
@@ -112,36 +125,11 @@ def _parser() -> Parser:
     add("--annotator", help="model that labels rows without gold; key from OPENAI_API_KEY")
     add("--base-url", help="OpenAI-compatible server of the annotator")
     add("--concurrency", type=_positive, default=8, help="requests to the annotator at a time (default 8)")
+    add("--timeout", type=_positive, default=60, help="seconds for a request to the annotator (default 60)")
     add("--votes", type=_positive, default=1, help="replies per row, of which the majority counts (default 1)")
     add("--exclude", nargs="+", default=[], help="benchmark files or folders whose rows are left out")
     add("--tokenizer", help="folder with a tokenizer.json, to report prompt lengths in tokens")
     return parser
-
-
-def _from_file(path: Path, parser: Parser) -> list[str]:
-    """The options of a configuration file as command-line arguments, so that both are checked alike."""
-    from omegaconf import OmegaConf
-
-    if not path.is_file():
-        parser.error(f"--config: there is no file {path}")
-    try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except Exception as error:
-        raise UserError(f"--config: {path} can't be read: {str(error).splitlines()[0]}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"--config: {path} holds no options; wanted lines such as source: psr")
-    words: list[str] = []
-    for name, value in values.items():
-        option = f"--{str(name).replace('_', '-')}"
-        if isinstance(value, dict):
-            value = ",".join(f"{role}={column}" for role, column in value.items())
-        if value is True:
-            words.append(option)
-        elif isinstance(value, list) and value:
-            words += [option, *map(str, value)]
-        elif value not in (None, False, []):
-            words.append(f"{option}={value}")
-    return words
 
 
 def _columns(text: str) -> dict[str, str]:
@@ -149,13 +137,6 @@ def _columns(text: str) -> dict[str, str]:
     if not all(role.strip() and column.strip() for role, _, column in pairs):
         raise argparse.ArgumentTypeError(f"wanted image=NAME,request=NAME, got {text!r}")
     return {role.strip(): column.strip() for role, _, column in pairs}
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"wanted a share from 0 to below 1, got {text}")
-    return value
 
 
 def _positive(text: str) -> int:

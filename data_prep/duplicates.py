@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ import numpy as np
 from data_prep.checks import picture, request_key
 from data_prep.settings import SPLITS, Settings
 from data_prep.staging import Candidates, Staging
-from ier1_plugin.data.tables import Line, Rejected, image_of, read
+from ier1_plugin.data.tables import Rejected, image_of, read
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.workers import progress
 from ier1_plugin.task.images import ImageError
@@ -89,7 +90,28 @@ def marks(benchmark: str, settings: Settings) -> Iterator[tuple[str, Any]]:
             raise UserError(f"--exclude: {benchmark} has a {line.reason}")
         if not set(known) & set(line.row):
             raise UserError(f"--exclude: {benchmark} has no column that is known (found: {', '.join(line.row)})")
-        yield from _row_marks(line, settings, seen)
+        cells = {column: cell if isinstance(cell, (list, tuple)) else [cell] for column, cell in line.row.items()}
+
+        def texts(columns: Iterable[str], cells: dict[str, Any] = cells) -> list[str]:
+            """The texts in these columns; an image's is its path."""
+            found = (cell for column in columns for cell in cells.get(column, ()))
+            found = (cell.get("path") if isinstance(cell, dict) else cell for cell in found)
+            return [text for text in found if isinstance(text, str)]
+
+        yield from (("post", text.lower().removeprefix("t3_")) for text in texts(POSTS))
+        yield from (("post", post) for text in texts(NAMES) for post in post_ids_in(text))
+        # the key of an empty request would match nothing that gets in
+        yield from (("request", request_key(text.removeprefix(IMAGE_PLACEHOLDER))) for text in texts(REQUESTS))
+        for cell in (cell for column in IMAGES for cell in cells.get(column, ()) if cell is not None):
+            # a name without a file, or a picture that nothing opens: neither can be among the rows
+            with suppress(ImageError, ValueError, OSError):
+                source = image_of(cell, line.folder)
+                data = source if isinstance(source, bytes) else source.read_bytes()
+                digest = hashlib.blake2b(data, digest_size=8).digest()
+                if digest not in seen:
+                    seen.add(digest)
+                    number = picture(data, settings.min_pixels, settings.max_pixels).hash
+                    yield "image", int.from_bytes(number.to_bytes(8, "big"), "big", signed=True)
 
 
 def post_ids_in(name: str) -> set[str]:
@@ -101,45 +123,6 @@ def post_ids_of(id: str, group: str) -> set[str]:
     """Everything in a row's id and group that could be a post id; to be compared with the certain ones of a
     benchmark."""
     return set(_TOKEN.findall(f"{id} {group}".lower()))
-
-
-def _row_marks(line: Line, settings: Settings, seen: set[bytes]) -> Iterator[tuple[str, Any]]:
-    """The marks of one row; `seen`: digests of the images that were hashed before."""
-
-    def texts(columns: Iterable[str]) -> Iterator[str]:
-        for column in columns:
-            cell = line.row.get(column)
-            for text in cell if isinstance(cell, (list, tuple)) else [cell]:
-                if isinstance(text, dict):
-                    text = text.get("path")
-                if isinstance(text, str):
-                    yield text
-
-    for column in POSTS:
-        if isinstance(line.row.get(column), str):
-            yield "post", line.row[column].lower().removeprefix("t3_")
-    for text in texts(NAMES):
-        yield from (("post", post) for post in post_ids_in(text))
-    for text in texts(REQUESTS):
-        # the key of an empty request would match nothing that gets in
-        yield "request", request_key(text.removeprefix(IMAGE_PLACEHOLDER))
-    for column in IMAGES:
-        cell = line.row.get(column)
-        if isinstance(cell, (list, tuple)):
-            cell = cell[0] if cell else None
-        if cell is None:
-            continue
-        try:
-            source = image_of(cell, line.folder)
-            data = source if isinstance(source, bytes) else source.read_bytes()
-            digest = hashlib.blake2b(data, digest_size=8).digest()
-            if digest not in seen:
-                seen.add(digest)
-                number = picture(data, settings.min_pixels, settings.max_pixels).hash
-                yield "image", int.from_bytes(number.to_bytes(8, "big"), "big", signed=True)
-        except (ImageError, ValueError, OSError):
-            # a name without a file, or a picture that nothing opens: neither can be among the rows
-            continue
 
 
 def near_pairs(hashes: np.ndarray, threshold: int = THRESHOLD) -> np.ndarray:

@@ -3,13 +3,13 @@
     Settings(source="psr", inputs=("PSRDataset/PSR-328",), output=Path("data/psr"), limit=1000)
     RawRow(id="psr-1f3k", source="psr", request="please remove the lamp", image=b"\\x89PNG...", group="1f3k")
 
-A source is a callable `(settings) -> Iterator[RawRow | Rejected]`; `data_prep.sources.SOURCES` lists them.
+A source is a callable `(settings, input) -> Iterator[RawRow | Rejected]`; `data_prep.sources.SOURCES` lists them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ MAX_PIXELS = 1280 * 28 * 28
 # raised when the same options would give other rows than before
 FORMAT = 1
 # these change how fast rows come, not which
-_NO_INFLUENCE = ("output", "base_url", "concurrency", "input")
+_NO_INFLUENCE = ("output", "base_url", "concurrency", "timeout")
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,15 @@ class Settings:
     max_pixels: int = MAX_PIXELS
     annotator: str | None = None
     base_url: str | None = None
+    """None: OPENAI_BASE_URL, else OpenAI itself."""
     concurrency: int = 8
+    """Requests to the annotator at a time."""
+    timeout: float = 60.0
+    """Seconds for a request to the annotator."""
     votes: int = 1
+    """Samples per request, of which the majority counts (`votes.settle`)."""
     exclude: tuple[str, ...] = ()
     tokenizer: str | None = None
-    input: str = ""
-    """The entry of `inputs` that a source is asked to read."""
-
-    def reading(self, input: str) -> Settings:
-        """The settings that a source gets: the same, for one input."""
-        return replace(self, input=input)
 
 
 def identity(settings: Settings) -> dict[str, Any]:
@@ -87,13 +86,12 @@ def identity(settings: Settings) -> dict[str, Any]:
         status = path.stat() if path.is_file() else None
         return f"{name} ({status.st_size} bytes, {status.st_mtime_ns})" if status else name
 
-    options = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in _NO_INFLUENCE}
+    options = {name: value for name, value in asdict(settings).items() if name not in _NO_INFLUENCE}
     options |= {"inputs": list(map(state, settings.inputs)), "exclude": list(map(state, settings.exclude))}
-    return {"format": FORMAT, **options, "columns": dict(settings.columns)}
+    return {"format": FORMAT, **options}
 
 
 def for_report(settings: Settings) -> dict[str, Any]:
     """Every option used, as JSON values, for the report; addresses without user names and passwords."""
-    options = {name: value for name, value in asdict(settings).items() if name != "input"}
     address = (settings.base_url or "").rpartition("@")[2]
-    return options | {"output": str(settings.output), "base_url": address or None, "columns": dict(settings.columns)}
+    return asdict(settings) | {"output": str(settings.output), "base_url": address or None}

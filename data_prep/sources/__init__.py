@@ -1,6 +1,6 @@
-"""Where raw rows come from: `SOURCES[name](settings)` yields the rows of `settings.input`, read one by one.
+"""Where raw rows come from: `SOURCES[name](settings, input)` yields the rows of one input, read one by one.
 
-next(SOURCES["folder"](settings.reading("photos")))
+next(SOURCES["folder"](settings, "photos"))
 -> RawRow(id="cat.jpg", source="folder", request="remove the lamp", image=Path("photos/cat.jpg"), group="cat.jpg")
 """
 
@@ -15,7 +15,7 @@ from data_prep.sources.small_world import rows as small_world_rows
 from data_prep.sources.tables import SOURCES as TABLE_SOURCES
 from ier1_plugin.data.tables import Rejected
 
-Source = Callable[[Settings], Iterator[RawRow | Rejected]]
+Source = Callable[[Settings, str], Iterator[RawRow | Rejected]]
 
 SOURCES: dict[str, Source] = {**TABLE_SOURCES, "folder": folder_rows, "rl-rows": rl_rows, "photos": small_world_rows}
 NEEDS_NO_INPUT = {"photos"}

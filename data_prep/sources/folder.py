@@ -23,9 +23,9 @@ IMAGES = {*SUFFIXES, ".heic", ".heif", ".avif", ".jp2"}
 READ_CHARACTERS = 100_000
 
 
-def folder_rows(settings: Settings) -> Iterator[RawRow | Rejected]:
+def folder_rows(settings: Settings, input: str) -> Iterator[RawRow | Rejected]:
     """One row for each image; texts without an image are rejected, all other files ignored."""
-    folder = Path(settings.input)
+    folder = Path(input)
     if not folder.is_dir():
         raise UserError(f"--source folder: there is no folder {folder}")
     files = sorted(path for path in folder.rglob("*") if not path.name.startswith("."))

@@ -18,10 +18,10 @@ from ier1_plugin.task.rows import COLUMNS, IMAGE_PLACEHOLDER
 from ier1_plugin.task.schema import Decomposition
 
 
-def rl_rows(settings: Settings) -> Iterator[RawRow | Rejected]:
-    """The rows of train.parquet and val.parquet in the folder `settings.input`."""
+def rl_rows(settings: Settings, input: str) -> Iterator[RawRow | Rejected]:
+    """The rows of train.parquet and val.parquet in the folder `input`."""
     for split in SPLITS:
-        file = Path(settings.input) / f"{split}.parquet"
+        file = Path(input) / f"{split}.parquet"
         if not file.is_file():
             raise UserError(f"--source rl-rows: {file} is missing; wanted a folder that this command has built")
         for line in read(str(file), None):

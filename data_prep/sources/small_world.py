@@ -13,33 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from data_prep.settings import RawRow, Settings
 from ier1_plugin.task.images import encode
-
-if TYPE_CHECKING:
-    from ier1_plugin.small_world.pictures import Photo
 
 ROWS = 4000
 VAL_EVERY = 10
 """One row of ten is for validation, so that every `--limit` has both splits."""
 
 
-def rows(settings: Settings) -> Iterator[RawRow]:
+def rows(settings: Settings, input: str = "") -> Iterator[RawRow]:
     """ROWS rows, or the first `settings.limit` of them; the same for the same seed."""
     # draws its own pictures out of scikit-image, which no other source needs
     from ier1_plugin.small_world.world import samples
 
+    encoded = lru_cache(maxsize=1024)(lambda photo: encode(photo.open(), lossless=True))
     sources = {"train": samples("train", settings.seed), "val": samples("val", settings.seed)}
     for number in range(1, (ROWS if settings.limit is None else settings.limit) + 1):
         split = "val" if number % VAL_EVERY == 0 else "train"
         sample = next(sources[split])
         group = f"{sample.photo.picture}:{','.join(map(str, sample.photo.crop))}"
-        image = _encoded(sample.photo)
+        image = encoded(sample.photo)
         yield RawRow(sample.id, "photos", sample.request, image, group, gold=sample.gold, split=split)
-
-
-@lru_cache(maxsize=1024)
-def _encoded(photo: Photo) -> bytes:
-    return encode(photo.open(), lossless=True)

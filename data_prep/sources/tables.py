@@ -26,8 +26,8 @@ OPTIONS = ("image", "request", "id", "group", *COMPONENTS)
 """What `--columns` may name."""
 
 
-def table_rows(name: str, settings: Settings) -> Iterator[RawRow | Rejected]:
-    """The rows of set `name` in `settings.input`: a JSONL, CSV, parquet or Arrow file, a folder of them, or a hub id.
+def table_rows(name: str, settings: Settings, input: str) -> Iterator[RawRow | Rejected]:
+    """The rows of set `name` in `input`: a JSONL, CSV, parquet or Arrow file, a folder of them, or a hub id.
 
     TableError: the input can't be read, or a column is missing from all rows.
     """
@@ -44,9 +44,9 @@ def table_rows(name: str, settings: Settings) -> Iterator[RawRow | Rejected]:
     used = ("image", "request", "id", "cluster")
     columns = dict.fromkeys(ROLES, ()) | {role: columns_of(edit_set, named)[role] for role in used}
     wanted = [*dict.fromkeys(column for role in used for column in columns[role]), *gold.values(), "source"]
-    split = settings.split or (None if Path(settings.input).exists() else edit_set.train_split)
+    split = settings.split or (None if Path(input).exists() else edit_set.train_split)
     seen: set[bytes] = set()
-    for line in read(settings.input, split, wanted):
+    for line in read(input, split, wanted):
         row = line if isinstance(line, Rejected) else _row(name, columns, gold, line)
         if edit_set.grouped and isinstance(row, RawRow):
             mark = hashlib.blake2b(f"{row.id}\0{row.request}".encode("utf-8", "replace"), digest_size=8).digest()
@@ -87,6 +87,6 @@ def _row(name: str, columns: Columns, gold_columns: dict[str, str], line: Line) 
     )
 
 
-SOURCES: dict[str, Callable[[Settings], Iterator[RawRow | Rejected]]] = {
+SOURCES: dict[str, Callable[[Settings, str], Iterator[RawRow | Rejected]]] = {
     name: partial(table_rows, name) for name, edit_set in SETS.items() if edit_set.train_split
 }

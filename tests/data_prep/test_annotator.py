@@ -9,17 +9,18 @@ import base64
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Generator, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.builder_inputs import PNG, encoded, picture
-from fakes.chat_server import TROUBLES, Answer, Asked, ChatServer, Respond, completion, error, gold_of, honest, serve
+from fakes.chat_server import Answer, Asked, ChatServer, completion, error, gold_of, honest, serve
 
 from data_prep import annotator
-from data_prep.annotator import EXPORT, REPLIES, AnnotatorSettings, Item, annotate
+from data_prep.annotator import EXPORT, REPLIES, Item, annotate
+from data_prep.settings import Settings
 from data_prep.votes import NO_EDIT, agreement, settle
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.store import Store
@@ -45,18 +46,18 @@ def lamps(number: int) -> list[Item]:
     return items(*(f"remove the lamp {i}" for i in range(number)))
 
 
-def settings(server: ChatServer, **changes: Any) -> AnnotatorSettings:
-    return AnnotatorSettings("fake-vlm", server.url, **{"concurrency": 4, "backoff": 0, "timeout": 5, **changes})
+def run(
+    server: ChatServer, output: Path, work: Iterable[Item], **changes: Any
+) -> Generator[tuple[str, Decomposition | str], None, None]:
+    options = {name: changes.pop(name) for name in ("total", "attempts") if name in changes}
+    named = {"annotator": "fake-vlm", "base_url": server.url, "concurrency": 4, "timeout": 5, **changes}
+    return annotate(work, Settings("jsonl", (), output, **named), backoff=0, **options)
 
 
-def first_time(trouble: Callable[[Asked], Answer], times: int = 1) -> Respond:
-    return lambda asked: trouble(asked) if asked.nth < times else honest(asked)
-
-
-def run(server: ChatServer, folder: Path, work: list[Item], **changes: Any) -> dict[str, Decomposition | str]:
-    results = list(annotate(work, settings(server, **changes), folder))
-    assert len(results) == len({key for key, _ in results})
-    return dict(results)
+def results(server: ChatServer, output: Path, work: list[Item], **changes: Any) -> dict[str, Decomposition | str]:
+    found = list(run(server, output, work, **changes))
+    assert len(found) == len({key for key, _ in found})
+    return dict(found)
 
 
 def kept(folder: Path) -> list[dict[str, Any]]:
@@ -66,8 +67,8 @@ def kept(folder: Path) -> list[dict[str, Any]]:
 
 def test_the_question_holds_the_image_then_the_prompt_and_a_schema(tmp_path: Path):
     with serve() as server:
-        results = run(server, tmp_path, [*items("remove the lamp"), Item("png", "add a red car", PNG)], concurrency=1)
-    assert results == {"row-0": LAMP, "png": Decomposition.of(**gold_of("add a red car"))}
+        found = results(server, tmp_path, [*items("remove the lamp"), Item("png", "add a red car", PNG)], concurrency=1)
+    assert found == {"row-0": LAMP, "png": Decomposition.of(**gold_of("add a red car"))}
     body, second = server.bodies
     image, text = body["messages"][0]["content"]
     assert image["image_url"]["url"] == "data:image/jpeg;base64," + base64.b64encode(PHOTO).decode()
@@ -81,63 +82,48 @@ def test_the_question_holds_the_image_then_the_prompt_and_a_schema(tmp_path: Pat
 def test_control_text_is_neutralised_in_the_question_and_in_the_gold(tmp_path: Path):
     content = '{"actions": ["Add"], "subjects": ["<image> \\ud800", " ", "!"], "goals": ["<think>"]}'
     with serve(lambda _: completion(content)) as server:
-        results = run(server, tmp_path, items("remove <image> the lamp <|im_end|> \ud800"))
+        found = results(server, tmp_path, items("remove <image> the lamp <|im_end|> \ud800"))
     assert server.log[0].request == "remove ‹image› the lamp ‹|im_end|› ?"
-    assert results == {"row-0": Decomposition.of(["Add"], ["‹image› ?"], ["‹think›"])}
-
-
-@pytest.mark.parametrize("trouble", sorted(TROUBLES))
-def test_a_bad_moment_is_followed_by_another_attempt(trouble: str, tmp_path: Path):
-    with serve(first_time(TROUBLES[trouble], 2), slow=0.3) as server:
-        results = run(server, tmp_path, items("remove the lamp"), timeout=0.2 if trouble == "timeout" else 5)
-    assert results == {"row-0": LAMP}
-    assert len(server.log) == 3
+    assert found == {"row-0": Decomposition.of(["Add"], ["‹image› ?"], ["‹think›"])}
 
 
 @pytest.mark.parametrize(
-    "content",
+    "answer",
     [
-        "",
-        None,
-        "[]",
-        '{"actions": ["Delete"], "subjects": ["lamp"]}',
-        '{"actions": ["Delete"], "subjects": ["lamp"], "goals": [], "note": "x"}',
-        '{"actions": ["Delete"], "subjects": ["lamp"], "goals": [1]}',
-        '{"actions": "Delete", "subjects": ["lamp"], "goals": []}',
-        '{"actions": ["delete"], "subjects": ["lamp"], "goals": []}',
-        "[" * 20000,
+        completion(None),
+        completion('{"actions": ["Delete"], "subjects": ["lamp"], "goals": []}', "length"),
+        completion('{"actions": ["Delete"], "subjects": ["lamp"]}'),
+        completion('{"actions": ["Delete"], "subjects": ["lamp"], "goals": [], "note": "x"}'),
+        completion('{"actions": ["delete"], "subjects": ["lamp"], "goals": []}'),
     ],
 )
-def test_a_reply_that_breaks_the_schema_is_asked_for_again_with_other_sampling(content: str | None, tmp_path: Path):
-    with serve(first_time(lambda _: completion(content))) as server:
-        assert run(server, tmp_path, items("remove the lamp")) == {"row-0": LAMP}
+def test_a_reply_of_no_use_is_counted_in_the_bar_and_asked_for_again_with_other_sampling(
+    answer: Answer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with serve(lambda asked: honest(asked) if asked.nth else answer) as server:
+        assert results(server, tmp_path, items("remove the lamp"), total=1) == {"row-0": LAMP}
     assert [(asked.body["temperature"], asked.body["seed"]) for asked in server.log] == [(0.0, 0), (0.7, 1000)]
+    shown = capsys.readouterr().err
+    assert [part for part in ("1/1", "rows/s", "tokens=1,460", "unusable=1") if part not in shown] == []
 
 
 @pytest.mark.parametrize(
-    ("answer", "attempts", "reason"),
+    ("answer", "votes", "requests", "reason"),
     [
-        (completion("Sure! I would remove it."), 4, "gave no usable reply: no JSON in 'Sure! I would remove it.'"),
-        (completion(None, refusal="I can't help with that."), 3, 'refused: "I can\'t help with that."'),
-        (completion("", finish_reason="content_filter"), 3, "refused: 'content filter'"),
+        (completion("Sure!"), 1, 4, "gave no usable reply: no JSON in 'Sure!': 'Sure!' (last of 4 attempts)"),
+        (completion("", finish_reason="content_filter"), 1, 3, "refused: 'content filter' (last of 3 attempts)"),
+        # two votes of three: the other could no longer win
+        (completion(None, refusal="I can't."), 3, 6, 'refused: "I can\'t." (last of 3 attempts)'),
     ],
 )
 def test_attempts_used_up_are_a_reason_and_count_in_the_next_run(
-    answer: Answer, attempts: int, reason: str, tmp_path: Path
+    answer: Answer, votes: int, requests: int, reason: str, tmp_path: Path
 ):
     with serve(lambda _: answer) as server:
-        results = run(server, tmp_path, items("remove the lamp"), max_attempts=4)
-        assert run(server, tmp_path, items("remove the lamp"), max_attempts=4) == results
-    assert str(results["row-0"]).startswith(f"the annotator {reason}")
-    assert str(results["row-0"]).endswith(f"(last of {attempts} attempts)")
-    assert len(server.log) == attempts
-
-
-def test_empty_goals_are_gold_and_empty_actions_are_a_rejection(tmp_path: Path):
-    nothing = completion('{"actions": [], "subjects": [], "goals": []}')
-    with serve(lambda asked: nothing if "thanks" in asked.request else honest(asked)) as server:
-        assert run(server, tmp_path, items("remove the lamp", "thanks, all!")) == {"row-0": LAMP, "row-1": NO_EDIT}
-    assert len(server.log) == 2
+        for _ in range(2):
+            found = results(server, tmp_path, items("remove the lamp"), votes=votes, attempts=4)
+            assert found == {"row-0": f"the annotator {reason}"}
+    assert len(server.log) == requests
 
 
 def test_several_votes_are_sampled_with_temperature_and_seeds_of_their_own(tmp_path: Path):
@@ -146,59 +132,29 @@ def test_several_votes_are_sampled_with_temperature_and_seeds_of_their_own(tmp_p
         return completion(json.dumps({"actions": ["Delete"], "subjects": subjects, "goals": []}))
 
     with serve(respond) as server:
-        run(server, tmp_path, items("remove the lamp"), votes=2)
+        results(server, tmp_path, items("remove the lamp"), votes=2)
         # votes that are there are kept
-        results = run(server, tmp_path, items("remove the lamp"), votes=3)
-    assert results == {"row-0": Decomposition.of(["Delete"], ["the lamp"], [])}
+        found = results(server, tmp_path, items("remove the lamp"), votes=3)
+    assert found == {"row-0": Decomposition.of(["Delete"], ["the lamp"], [])}
     assert [(a.body["temperature"], a.body["seed"]) for a in server.log] == [(0.7, 0), (0.7, 1), (0.7, 2)]
     assert [record["vote"] for record in kept(tmp_path)] == [0, 1, 2]
-
-
-def test_votes_that_can_no_longer_win_are_not_paid_for(tmp_path: Path):
-    with serve(lambda _: completion(None, refusal="no")) as server:
-        assert "the annotator refused" in str(run(server, tmp_path, items("remove the lamp"), votes=3)["row-0"])
-    # two votes of three refused, each three times
-    assert len(server.log) == 6
 
 
 def test_items_are_pulled_as_they_are_needed_and_what_was_under_way_at_the_end_is_kept(tmp_path: Path):
     pulled = iter(lamps(10_000))
     with serve() as server:
-        results = annotate(pulled, settings(server, concurrency=3), tmp_path)
-        assert len(list(islice(results, 25))) == 25
-        results.close()
+        found = run(server, tmp_path, pulled, concurrency=3)
+        assert len(list(islice(found, 25))) == 25
+        found.close()
     assert int(next(pulled).key[4:]) <= 25 + 3 * WINDOW
     assert len(kept(tmp_path)) == sum(server.answered.values())
-
-
-@pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"votes": 0}, {"max_attempts": 0}, {"timeout": 0}])
-def test_settings_out_of_range_are_refused(wrong: dict[str, Any]):
-    with pytest.raises(UserError, match=next(iter(wrong))):
-        AnnotatorSettings("m", **wrong)
-
-
-def test_seconds_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("IER1_ANNOTATOR_TIMEOUT", "300")
-    monkeypatch.setenv("IER1_ANNOTATOR_BACKOFF", "0.5")
-    assert (AnnotatorSettings("m").timeout, AnnotatorSettings("m").backoff) == (300, 0.5)
-    monkeypatch.setenv("IER1_ANNOTATOR_TIMEOUT", "soon")
-    with pytest.raises(UserError, match="IER1_ANNOTATOR_TIMEOUT='soon'"):
-        AnnotatorSettings("m")
-
-
-def test_the_bar_shows_rate_tokens_and_replies_that_were_of_no_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    with serve(first_time(TROUBLES["no JSON"])) as server:
-        run(server, tmp_path, lamps(3), total=3)
-    shown = capsys.readouterr().err
-    for part in ("3/3", "rows/s", "tokens=4,380", "unusable=3"):
-        assert part in shown
 
 
 def test_a_wrong_key_stops_the_run_and_what_was_answered_before_is_not_asked_again(tmp_path: Path):
     good = threading.Event()
     with serve(lambda asked: honest(asked) if good.is_set() or int(asked.request[16:]) < 30 else error(401)) as server:
         with pytest.raises(UserError, match=r"OPENAI_API_KEY.*HTTP 401") as raised:
-            run(server, tmp_path, lamps(100), concurrency=2)
+            results(server, tmp_path, lamps(100), concurrency=2)
         assert "\n" not in str(raised.value)
         # the requests that were under way when the first refusal came
         assert len(server.log) <= 30 + 2 * WINDOW
@@ -206,7 +162,7 @@ def test_a_wrong_key_stops_the_run_and_what_was_answered_before_is_not_asked_aga
         assert answered
         good.set()
         before = len(server.log)
-        assert set(run(server, tmp_path, lamps(40)).values()) == {LAMP}
+        assert set(results(server, tmp_path, lamps(40)).values()) == {LAMP}
         assert len(server.log) - before == 40 - len(answered)
 
 
@@ -214,20 +170,20 @@ def test_a_server_that_is_not_there_stops_the_run_and_rejects_nobody(tmp_path: P
     with serve() as server:
         pass
     with pytest.raises(UserError, match=r"does not answer .*; is it running, and is --base-url right\?"):
-        next(annotate(lamps(100), settings(server, max_attempts=2), tmp_path))
+        next(run(server, tmp_path, lamps(100), attempts=2))
 
 
 def test_a_server_that_dies_on_the_way_costs_no_row(tmp_path: Path):
     down = threading.Event()
     with serve(lambda asked: error(503) if down.is_set() else honest(asked)) as server:
-        results = annotate(lamps(50), settings(server, max_attempts=2), tmp_path)
-        done = dict(islice(results, 10))
+        found = run(server, tmp_path, lamps(50), attempts=2)
+        done = dict(islice(found, 10))
         down.set()
         with pytest.raises(UserError, match=r"has stopped answering .*HTTP 503.*; start it again and run the same"):
-            done.update(results)
+            done.update(found)
         assert set(done.values()) == {LAMP}
         down.clear()
-        assert set(run(server, tmp_path, lamps(50)).values()) == {LAMP}
+        assert set(results(server, tmp_path, lamps(50)).values()) == {LAMP}
         assert set(Counter(record["row"] for record in kept(tmp_path)).values()) == {1}
 
 
@@ -241,26 +197,26 @@ def test_an_item_that_the_server_always_fails_on_is_rejected_and_stops_nobody(
 ):
     with serve(lambda asked: answer if "odd" in asked.request else honest(asked)) as server:
         work = items("remove the lamp", *(f"odd {number}" for number in range(6)))
-        results = run(server, tmp_path, work, concurrency=concurrency, max_attempts=3)
-    assert results.pop("row-0") == LAMP
-    assert len(results) == 6
-    assert all(reason in str(result) for result in results.values())
+        found = results(server, tmp_path, work, concurrency=concurrency, attempts=3)
+    assert found.pop("row-0") == LAMP
+    assert len(found) == 6
+    assert all(reason in str(result) for result in found.values())
     assert sum("odd" in asked.request for asked in server.log) == 6 * requests
 
 
 def test_a_server_that_takes_no_request_at_all_stops_the_run(tmp_path: Path):
     with serve(lambda _: error(400, "this model has no eyes")) as server:
         with pytest.raises(UserError, match=r"takes none of the requests: .*no eyes.*can fake-vlm see images\?"):
-            run(server, tmp_path, lamps(100), concurrency=1)
+            results(server, tmp_path, lamps(100), concurrency=1)
         assert 5 <= len(server.log) <= 5 + WINDOW
 
 
 def test_only_what_is_missing_is_asked_and_every_reply_is_there_to_read(tmp_path: Path):
     with serve() as server:
-        first = run(server, tmp_path, lamps(5))
-        results = run(server, tmp_path, [*lamps(8), Item("twin", "remove the lamp 1", PHOTO)])
+        first = results(server, tmp_path, lamps(5))
+        found = results(server, tmp_path, [*lamps(8), Item("twin", "remove the lamp 1", PHOTO)])
     assert len(server.log) == 8
-    assert results == {**first, **dict.fromkeys(("row-5", "row-6", "row-7", "twin"), LAMP)}
+    assert found == {**first, **dict.fromkeys(("row-5", "row-6", "row-7", "twin"), LAMP)}
     lines = [json.loads(line) for line in (tmp_path / EXPORT).read_text().splitlines()]
     assert len(lines) == 8
     line = next(line for line in lines if line["row"] == "row-0")
@@ -270,20 +226,21 @@ def test_only_what_is_missing_is_asked_and_every_reply_is_there_to_read(tmp_path
 
 def test_another_model_prompt_temperature_or_image_is_another_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with serve() as server:
-        run(server, tmp_path, items("remove the lamp"))
-        run(server, tmp_path, items("remove the lamp"), temperature=0.5)
-        run(server, tmp_path, items("Remove the lamp"))
-        run(server, tmp_path, [Item("row-0", "remove the lamp", PHOTO + b"\0")])
+        results(server, tmp_path, items("remove the lamp"))
+        results(server, tmp_path, items("remove the lamp"), votes=2)
+        results(server, tmp_path, items("remove the lamp"), annotator="other")
+        results(server, tmp_path, items("Remove the lamp"))
+        results(server, tmp_path, [Item("row-0", "remove the lamp", PHOTO + b"\0")])
         prompt = annotator._prompt
         monkeypatch.setattr(annotator, "_prompt", lambda request: f"{prompt(request)} please")
-        run(server, tmp_path, items("remove the lamp"))
-    assert len(server.log) == 5
+        results(server, tmp_path, items("remove the lamp"))
+    assert len(server.log) == 7
 
 
 def test_replies_of_an_older_version_are_refused_and_left_alone(tmp_path: Path):
     (tmp_path / "replies.jsonl").write_text('{"key": "row-0", "digest": "00"}\n')
     with serve() as server, pytest.raises(UserError, match=r"replies\.jsonl holds replies that an older version"):
-        run(server, tmp_path, lamps(1))
+        results(server, tmp_path, lamps(1))
     assert [path.name for path in tmp_path.iterdir()] == ["replies.jsonl"]
 
 
@@ -292,7 +249,6 @@ def test_replies_of_an_older_version_are_refused_and_left_alone(tmp_path: Path):
     [
         # more than half of the votes must hold a phrase; it stands where it was first said
         ([("lamp", "table"), ("lamp", "sofa"), ("table", "lamp"), ("rug",)], False, ("lamp",)),
-        ([("sky", "lamp", "dog"), ("lamp", "sky"), ("dog", "lamp", "sky")], False, ("sky", "lamp", "dog")),
         # compared as the rewards compare, written as most votes write it
         ([("The lamp!",), ("lamp",), ("lamp",), ("LAMP",)], False, ("lamp",)),
         ([("The lamp",), ("lamp",)], False, ("The lamp",)),

@@ -46,6 +46,8 @@ FILES = [".lock", "rejected.jsonl", "report.json", "train.parquet", "val.parquet
 SIDEWAYS = Image.Exif()
 SIDEWAYS[0x0112] = 6
 JPEG = encoded(picture(1), "JPEG")
+# as inference does it
+WITHIN = prepare(open_image(encoded(picture(1, (400, 300)))), 3136, 20_000)
 
 
 def image_of(output: Path) -> bytes:
@@ -53,26 +55,19 @@ def image_of(output: Path) -> bytes:
 
 
 def test_four_files_come_out_in_the_columns_that_the_trainer_reads(tmp_path: Path):
+    from datasets import load_dataset
+
     assert build("jsonl", requests(tmp_path / "in", 10), tmp_path / "out", "--val-fraction", 0) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
     # an empty split still has its columns
     assert rows(tmp_path / "out", "val") == []
-    for row in rows(tmp_path / "out"):
-        assert tuple(row) == COLUMNS
+    file = str(tmp_path / "out" / "train.parquet")
+    loaded = load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
+    assert tuple(loaded.column_names) == COLUMNS
+    for row in loaded.to_list():
         assert row["problem"].startswith("<image>remove lamp ")
         assert json.loads(row["answer"]) == GOLD
         assert row["images"][0]["path"] is None
-
-
-def test_the_files_load_with_datasets(tmp_path: Path):
-    from datasets import load_dataset
-
-    build("jsonl", requests(tmp_path / "in", 20), tmp_path / "out", "--val-fraction", 0.2)
-    for split, count in (("train", 16), ("val", 4)):
-        file = str(tmp_path / "out" / f"{split}.parquet")
-        loaded = load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
-        assert len(loaded) == count
-        assert set(loaded[0]["images"][0]) == {"bytes", "path"}
 
 
 @pytest.mark.parametrize("data", [JPEG, PNG])
@@ -81,48 +76,35 @@ def test_an_image_that_needs_no_change_keeps_its_bytes(data: bytes, tmp_path: Pa
 
 
 CHANGED = {
-    "CMYK": (encoded(picture(1).convert("CMYK"), "JPEG"), "JPEG", (96, 80)),
     "grey": (encoded(picture(1).convert("L"), "JPEG"), "JPEG", (96, 80)),
-    "16 bit": (encoded(Image.new("I;16", (64, 64), 40_000)), "PNG", (64, 64)),
     "palette with a transparent colour": (encoded(picture(1).convert("P"), transparency=0), "PNG", (96, 80)),
     "alpha": (encoded(picture(1).convert("RGBA")), "PNG", (96, 80)),
-    "WebP": (encoded(picture(1), "WEBP"), "JPEG", (96, 80)),
     "animated": (encoded(picture(1), save_all=True, append_images=[picture(2)]), "PNG", (96, 80)),
     "camera held sideways": (encoded(picture(1), "JPEG", exif=SIDEWAYS), "JPEG", (80, 96)),
     "below the budget": (encoded(picture(1, (1, 1))), "PNG", (56, 56)),
+    "above the budget": (encoded(picture(1, (400, 300))), "PNG", WITHIN.size),
 }
 
 
 @pytest.mark.parametrize(("data", "kind", "size"), CHANGED.values(), ids=CHANGED.keys())
-def test_an_image_of_another_kind_becomes_rgb_and_upright(
+def test_an_image_of_another_kind_becomes_rgb_upright_and_fits_the_budget(
     data: bytes, kind: str, size: tuple[int, int], tmp_path: Path
 ):
-    kept = Image.open(BytesIO(image_of(build_rows(tmp_path, [{"image": data}]))))
+    kept = Image.open(BytesIO(image_of(build_rows(tmp_path, [{"image": data}], "--max-pixels", 20_000))))
     assert (kept.mode, kept.format, kept.size) == ("RGB", kind, size)
     assert (getattr(kept, "n_frames", 1), kept.getexif().get(0x0112, 1)) == (1, 1)
 
 
-def test_an_image_is_brought_into_the_budget_as_inference_does(tmp_path: Path):
-    data = encoded(picture(1, (400, 300)))
-    kept = Image.open(BytesIO(image_of(build_rows(tmp_path, [{"image": data}], "--max-pixels", 20_000))))
-    wanted = prepare(open_image(data), 3136, 20_000)
-    assert (kept.size, kept.tobytes()) == (wanted.size, wanted.tobytes())
-
-
 UNUSABLE = {
     "truncated jpeg": ({"image": JPEG[:-300]}, "image is damaged"),
-    "truncated png": ({"image": encoded(picture(1))[:-300]}, "image is damaged"),
     "truncated beyond the budget": ({"image": encoded(picture(1, (1500, 1200)), "JPEG")[:-300]}, "image is damaged"),
-    "empty image": ({"image": b""}, "image is empty"),
     "no image": ({"image": b"I am no picture"}, "not an image"),
     "bomb": ({"image": png_header(50_000, 50_000)}, "image is too large"),
     "narrow image": ({"image": encoded(picture(1, (5000, 20)))}, "image is too narrow"),
     "empty request": ({"request": ""}, "request is empty"),
-    "blank request": ({"request": " \n\t"}, "request is empty"),
     "request of signs": ({"request": "?!..."}, "request is empty"),
     "long request": ({"request": "x" * (MAX_REQUEST_CHARACTERS + 1)}, "request is too long"),
     "unknown action": ({"actions": ["Remove"]}, "gold holds an unknown action: 'Remove'"),
-    "wrong case": ({"actions": ["delete"]}, "gold holds an unknown action: 'delete'"),
     "no action": ({"actions": []}, "gold names no action"),
     "no goals": ({"goals": None}, "no gold"),
     "empty phrase": ({"subjects": [" the "], "goals": ["..."]}, "gold holds an empty phrase"),
@@ -172,24 +154,24 @@ def test_the_same_rows_give_the_same_bytes_whatever_their_order(tmp_path: Path):
     back = write_jsonl(tmp_path / "in", source.read_text().splitlines()[::-1], "back.jsonl")
     for name, file in (("one", source), ("two", source), ("back", back)):
         build("jsonl", file, tmp_path / name, "--val-fraction", 0.2)
-    for split in ("train", "val"):
-        one, two, three = ((tmp_path / name / f"{split}.parquet").read_bytes() for name in ("one", "two", "back"))
-        assert one == two == three
+    for split in ("train.parquet", "val.parquet"):
+        assert len({(tmp_path / name / split).read_bytes() for name in ("one", "two", "back")}) == 1
 
 
-@pytest.mark.parametrize("seed", [0, 7])
-def test_rows_are_in_the_order_of_a_hash_of_seed_and_id(seed: int, tmp_path: Path):
-    build("jsonl", requests(tmp_path / "in", 60, photos=6), tmp_path / "out", "--seed", seed, "--val-fraction", 0)
+def test_rows_are_in_the_order_of_a_hash_of_seed_and_id(tmp_path: Path):
+    build("jsonl", requests(tmp_path / "in", 60, photos=6), tmp_path / "out", "--seed", 7, "--val-fraction", 0)
     ids = [row["id"] for row in rows(tmp_path / "out")]
-    assert ids == sorted(ids, key=lambda id: hashlib.sha256(f"{seed}\0{id}".encode()).digest())
+    assert ids == sorted(ids, key=lambda id: hashlib.sha256(f"7\0{id}".encode()).digest())
 
 
 def test_the_report_counts_what_is_in_the_files(tmp_path: Path):
     source = requests(tmp_path / "in", 20, gold=GOLD | {"actions": ["Delete", "Crop"]})
     with source.open("a") as file:
         file.write("{oops\n")
-    build("jsonl", source, tmp_path / "out", "--val-fraction", 0.1)
+    address = ("--annotator", "m", "--base-url", "http://me:secret@host:1/v1")
+    build("jsonl", source, tmp_path / "out", "--val-fraction", 0.1, *address)
     counts = report(tmp_path / "out")
+    assert counts["options"]["base_url"] == "host:1/v1"
     assert counts["rows"] == {"train": 18, "val": 2, "rejected": 1}
     assert counts["by_source"] == {"jsonl": {"train": 18, "val": 2}}
     assert counts["by_action"] == {"Crop": {"train": 18, "val": 2}, "Delete": {"train": 18, "val": 2}}
@@ -210,13 +192,12 @@ def test_prompt_lengths_are_tokens_where_a_tokenizer_is_given(tmp_path: Path):
     assert lengths["quantiles"]["1"] > 200
 
 
-def test_the_command_runs_from_any_folder_and_says_where_the_files_are(tmp_path: Path):
+def test_the_command_runs_from_any_folder_and_names_its_files(tmp_path: Path):
     source = requests(tmp_path / "in", 5)
     done = run_command(command("jsonl", source, Path("out"), "--val-fraction", "0.2"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "train           4 rows" in done.stdout
     assert "out/train.parquet, val.parquet, rejected.jsonl, report.json" in done.stdout
-    assert all_rows(tmp_path / "out").keys() == {f"r{n}" for n in range(5)}
 
 
 def recipe(*settings: str) -> subprocess.CompletedProcess[str]:
@@ -256,15 +237,11 @@ def test_the_recipe_builds_each_source_and_puts_them_together(tmp_path: Path):
     assert len(all_rows(out)) == 36
 
 
-@pytest.mark.parametrize(
-    ("setting", "complaint"),
-    [("output=x", "annotator=MODEL"), ("anotator=x", "anotator"), ("--help", "wanted key=value")],
-)
-def test_a_wrong_setting_of_the_recipe_is_one_line(setting: str, complaint: str):
-    done = recipe(setting)
+def test_a_wrong_setting_of_the_recipe_is_one_line():
+    done = recipe("anotator=x")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert complaint in line
+    assert "anotator=x is not one of the settings" in line
 
 
 def test_a_missing_benchmark_stops_the_recipe_before_anything_is_paid(tmp_path: Path):
