@@ -44,8 +44,6 @@ VOTE_TEMPERATURE = SECOND_TEMPERATURE = 0.7
 # replies per vote, with those of earlier runs; also the requests made for one reply while the server fails
 MAX_ATTEMPTS = 6
 MAX_REFUSALS = 3
-# a server that takes none of this many requests will not take the other 100,000 either
-MAX_REJECTED_AT_START = 5
 # a reply is three short lists; the rest is room for models that reason first, and an end to those that never stop
 MAX_REPLY_TOKENS = 4096
 SHOWN = 80
@@ -125,8 +123,6 @@ class _Worker:
         self._empty_prompt = _prompt("")
         self._stopped = threading.Event()
         self._answers = 0
-        self._replies_before = len(replies)
-        self._rejected = 0
         self._down: UserError | None = None
         self.tokens = 0
         """Paid in this run."""
@@ -173,13 +169,6 @@ class _Worker:
                 try:
                     completion = self._chat(request)
                 except RequestRejected as error:
-                    with self._lock:
-                        self._rejected += not error.filtered
-                        if not self._replies_before and not self._answers and self._rejected >= MAX_REJECTED_AT_START:
-                            asked = self._settings.annotator
-                            raise UserError(
-                                f"the server takes none of the requests: {error}; can {asked} see images?"
-                            ) from None
                     return str(error)
                 except TransientError as error:
                     self._rule_out_dead_server(error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from ier1_plugin.chat.http import Retries
 from ier1_plugin.chat.request import (
     BUDGET,
     MAX_TOKENS,
@@ -20,6 +21,7 @@ from ier1_plugin.chat.request import (
     RequestRejected,
     TransientError,
 )
+from ier1_plugin.runs.secrets import without_password
 
 __all__ = [
     "BUDGET",
@@ -41,6 +43,7 @@ def make_chat(
     *,
     budget: tuple[int, int] | None = None,
     timeout: float = 120.0,
+    max_tokens: int = MAX_TOKENS,
     on_warning: Callable[[str], None] | None = None,
     attempts: int = 5,
     backoff: float = 1.0,
@@ -48,31 +51,21 @@ def make_chat(
     """The chat that `spec` names (KINDS). ChatError: there is no such model, or it is not available on this machine.
 
     `budget`: fewest and most pixels of an image; None for the one that the weights were trained with. `timeout`:
-    seconds per request. `attempts`: requests for one answer while the server fails. `backoff`: longest wait in seconds
-    before the second attempt, doubled for each further one. `on_warning` gets a line for every long wait and every
-    parameter that the server does not take.
+    seconds per request. `max_tokens`: of a reply, for requests that agents make. `attempts`: requests for one answer
+    while the server fails. `backoff`: longest wait in seconds before the second attempt, doubled for each further one.
+    `on_warning` gets a line for every long wait and every parameter that the server does not take.
     """
     kind, _, rest = spec.partition(":")
     if kind == "local" and rest:
         from ier1_plugin.chat.local import LocalChat
 
-        return LocalChat(rest, budget)
-    base_url, _, model = rest.rpartition("#") if "#" in rest else ("", "", rest)
-    base_url, model = base_url.strip(), model.strip()
+        return LocalChat(rest, budget, max_tokens)
+    base_url, _, model = (part.strip() for part in rest.rpartition("#"))
     if kind not in ("openai", "gemini") or not model or re.match(r"https?://", model):
-        from ier1_plugin.chat.server import without_password
-
         raise ChatError(f"{without_password(spec)!r} names no model; wanted {KINDS}")
     if kind == "openai":
         from ier1_plugin.chat.server import OpenAIChat as RemoteChat
     else:
         from ier1_plugin.chat.gemini import GeminiChat as RemoteChat
-    return RemoteChat(
-        model,
-        base_url,
-        budget=budget or BUDGET,
-        timeout=timeout,
-        attempts=attempts,
-        backoff=backoff,
-        on_warning=on_warning or (lambda line: None),
-    )
+    retries = Retries(attempts, backoff, on_warning or (lambda line: None))
+    return RemoteChat(model, base_url, budget or BUDGET, timeout, max_tokens, retries)

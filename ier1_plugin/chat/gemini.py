@@ -8,22 +8,15 @@ The key is read from GEMINI_API_KEY or GOOGLE_API_KEY, the address of another se
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
 from typing import Any
 
-from ier1_plugin.chat.request import BUDGET, Chat, ChatError, ChatRequest, Completion, RequestRejected, TransientError
-from ier1_plugin.chat.server import (
-    ATTEMPTS,
-    TIMEOUT,
-    Retries,
-    checked_address,
-    checked_key,
-    clean_text,
-    failure,
-    without_password,
-)
+from ier1_plugin.chat.http import Retries, checked_address, checked_key, failure
+from ier1_plugin.chat.request import Chat, ChatError, ChatRequest, Completion, RequestRejected, TransientError
+from ier1_plugin.chat.server import clean_text
 from ier1_plugin.runs.errors import one_line
+from ier1_plugin.runs.secrets import without_password
 
 # what google-genai itself asks, and the variable in which it looks for another address
 GOOGLE, BASE_URL = "generativelanguage.googleapis.com", "GOOGLE_GEMINI_BASE_URL"
@@ -37,16 +30,7 @@ CUT_OFF, DONE = "MAX_TOKENS", ("STOP", "FINISH_REASON_UNSPECIFIED", "")
 class GeminiClient:
     """google-genai with this package's keys, retries and errors."""
 
-    def __init__(
-        self,
-        name: str,
-        base_url: str = "",
-        *,
-        timeout: float = TIMEOUT,
-        attempts: int = ATTEMPTS,
-        backoff: float = 1.0,
-        on_warning: Callable[[str], None] = lambda line: None,
-    ) -> None:
+    def __init__(self, name: str, base_url: str, timeout: float, retries: Retries) -> None:
         """`name`: begins its errors. `timeout`: seconds per request. ChatError: no key, no client, a bad address."""
         self._name, self._key = name, next(filter(None, map(checked_key, KEY_NAMES)), "")
         if not self._key:
@@ -66,7 +50,7 @@ class GeminiClient:
                 retry_options=types.HttpRetryOptions(attempts=1),
             ),
         )
-        self._retries = Retries(attempts, backoff, on_warning)
+        self._retries = retries
 
     def generate(self, model: str, contents: list[Any], config: Any) -> Any:
         """Google's response. TransientError: none after all attempts. RequestRejected, ChatError: as in `failure`."""
@@ -76,11 +60,11 @@ class GeminiClient:
             try:
                 return self._client.models.generate_content(model=model, contents=contents, config=config)
             except errors.APIError as error:
-                message = one_line(error.message or str(error), (self._key,))
+                body = getattr(error.response, "text", "") or json.dumps(error.details)
                 # Google answers a wrong key with 400
-                status = 401 if "API key not valid" in message else error.code
+                status = 401 if "API key not valid" in body else error.code
                 headers = getattr(error.response, "headers", None) or {}
-                problem = failure(self._name, status, message, " or ".join(KEY_NAMES), headers)
+                problem = failure(self._name, status, body, headers, " or ".join(KEY_NAMES), self._key)
             except Exception as error:
                 # whichever HTTP library the client uses raises its own
                 problem = TransientError(f"{self._name}: {one_line(error, (self._key,))}")
@@ -97,32 +81,40 @@ class GeminiChat(Chat):
     """One of Google's models."""
 
     def __init__(
-        self,
-        model: str,
-        base_url: str = "",
-        *,
-        budget: tuple[int, int] = BUDGET,
-        timeout: float = TIMEOUT,
-        attempts: int = ATTEMPTS,
-        backoff: float = 1.0,
-        on_warning: Callable[[str], None] = lambda line: None,
+        self, model: str, base_url: str, budget: tuple[int, int], timeout: float, max_tokens: int, retries: Retries
     ) -> None:
         """Parameters as for OpenAIChat. ChatError: no key, no client, a bad address."""
         base_url = base_url or os.environ.get(BASE_URL, "")
         self.model = model
         self.address = without_password(base_url or GOOGLE)
         self.name = f"gemini:{self.address}#{model}" if base_url else f"gemini:{model}"
-        self.budget = budget
-        limits = {"timeout": timeout, "attempts": attempts, "backoff": backoff}
-        self._client = GeminiClient(self.name, base_url, **limits, on_warning=on_warning)
+        self.budget, self.max_tokens = budget, max_tokens
+        self._client = GeminiClient(self.name, base_url, timeout, retries)
 
     def __call__(self, request: ChatRequest, /) -> Completion:
         from google.genai import types
 
+        from ier1_plugin.task.images import png_bytes
+
+        files = iter([image if isinstance(image, bytes) else png_bytes(image) for image in request.images])
+        contents, system = [], []
+        for turn in request.messages:
+            content = turn["content"]
+            if turn["role"] == "system":
+                system.append(content)
+                continue
+            parts = []
+            for value in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+                if value["type"] == "text":
+                    parts.append(types.Part.from_text(text=value["text"]))
+                else:
+                    data = next(files)
+                    kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+                    parts.append(types.Part.from_bytes(data=data, mime_type=kind))
+            contents.append(types.Content(role="model" if turn["role"] == "assistant" else "user", parts=parts))
         form = {"response_mime_type": "application/json", "response_json_schema": request.schema}
-        contents, instruction = _contents(request)
         config = types.GenerateContentConfig(
-            system_instruction=instruction or None,
+            system_instruction="\n\n".join(system) or None,
             temperature=request.temperature,
             seed=request.seed,
             max_output_tokens=request.max_tokens + THOUGHT_TOKENS,
@@ -149,31 +141,6 @@ class GeminiChat(Chat):
 
     def close(self) -> None:
         self._client.close()
-
-
-def _contents(request: ChatRequest) -> tuple[list[Any], str]:
-    """The turns in Google's format, and the text of the system turns."""
-    from google.genai import types
-
-    from ier1_plugin.task.images import png_bytes
-
-    files = iter([image if isinstance(image, bytes) else png_bytes(image) for image in request.images])
-    contents, system = [], []
-    for turn in request.messages:
-        content = turn["content"]
-        if turn["role"] == "system":
-            system.append(content)
-            continue
-        parts = []
-        for value in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-            if value["type"] == "text":
-                parts.append(types.Part.from_text(text=value["text"]))
-            else:
-                data = next(files)
-                kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
-                parts.append(types.Part.from_bytes(data=data, mime_type=kind))
-        contents.append(types.Content(role="model" if turn["role"] == "assistant" else "user", parts=parts))
-    return contents, "\n\n".join(system)
 
 
 def _name(reason: Any) -> str:

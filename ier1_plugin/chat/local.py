@@ -24,10 +24,11 @@ class LocalChat(Chat):
 
     local = True
 
-    def __init__(self, folder: str, budget: tuple[int, int] | None = None) -> None:
+    def __init__(self, folder: str, budget: tuple[int, int] | None, max_tokens: int) -> None:
         """`folder`: one with weights, or a model id of the hub. ChatError: there are none, or they can't be loaded."""
         self.name = f"local:{folder}"
         self.facts = decomposer_facts(Path(folder))
+        self.max_tokens = max_tokens
         self.budget = budget or ((self.facts.min_pixels, self.facts.max_pixels) if self.facts else BUDGET)
         if self.facts:
             prompt = Path(folder) / self.facts.prompt

@@ -10,35 +10,40 @@ import re
 from typing import Any
 
 SHOWN = 120
-_WRAPPED = re.compile(r"```\w*\s(.*?)```|\$*\\boxed\s*\{(.*)\}\$*", re.DOTALL)
+_THOUGHT_ENDS = re.compile(r"</think(?:ing)?>|\[/THINK\]|◁/think▷")
+# a Markdown fence, a box of LaTeX, or the one that GLM draws around an answer
+_WRAPPED = re.compile(r"```\w*\s(.*)```|\$*\\boxed\s*\{(.*)\}\$*|<\|begin_of_box\|>(.*)<\|end_of_box\|>", re.DOTALL)
 
 
 def json_in_reply(text: str) -> Any:
-    """The one JSON value that the reply consists of.
+    """The one JSON value that the reply gives as its answer.
 
-    Dropped are reasoning up to the last `</think>`, and one Markdown fence or one \\boxed{} around the value. Nothing
-    is repaired. ValueError: the reply is empty, holds anything else, or names a key of an object twice.
+    Dropped are reasoning up to the last `</think>`, and one Markdown fence or box around the value with the words
+    around it. Nothing is repaired. ValueError: the reply is empty, holds anything else, or names a key of an object
+    twice.
     """
-    whole = text.strip()
-    # the mark may stand in a string of the JSON itself
-    answer = whole if whole.startswith(("{", "[")) else whole.rpartition("</think>")[2].strip()
-    if not answer:
+    answer = text.strip()
+    if not answer.startswith(("{", "[")):
+        # in a reply that is JSON itself, marks are part of its strings
+        answer = _THOUGHT_ENDS.split(answer)[-1].strip()
+        wrapped = _WRAPPED.search(answer)
+        # brackets outside would be another value
+        if wrapped and not re.search(r"[{\[]", answer[: wrapped.start()] + answer[wrapped.end() :]):
+            answer = next(filter(None, wrapped.groups()), "")
+    if not answer.strip():
         raise ValueError("the reply is empty")
-    if wrapped := _WRAPPED.fullmatch(answer):
-        answer = wrapped[1] or wrapped[2] or ""
+
+    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            raise ValueError("twice")
+        return values
+
+    def no_constant(name: str) -> Any:
+        raise ValueError(f"{name} is not JSON")
+
     try:
-        return json.loads(answer, object_pairs_hook=_object, parse_constant=_no_constant)
+        return json.loads(answer, object_pairs_hook=object_of, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         reason = "a key occurs twice" if "twice" in error.args else "no JSON"
         raise ValueError(f"{reason} in {answer[:SHOWN]!r}") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError("twice")
-    return values
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

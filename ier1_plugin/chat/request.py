@@ -87,6 +87,8 @@ class Chat(Protocol):
     """Such as "openai:gpt-4o" or "local:checkpoints/decomposer"; holds no password."""
     budget: tuple[int, int] = BUDGET
     """Fewest and most pixels of an image."""
+    max_tokens: int = MAX_TOKENS
+    """Most tokens of a reply, for the requests that agents make."""
     local: bool = False
     """True if the weights are in this process."""
     facts: Decomposer | None = None

@@ -1,6 +1,6 @@
-"""A model behind an OpenAI-compatible server, and what every client of an HTTP API shares: keys, retries, errors.
+"""A model behind an OpenAI-compatible server.
 
-    chat = OpenAIChat("decomposer", "http://127.0.0.1:8000/v1")
+    chat = OpenAIChat("decomposer", "http://127.0.0.1:8000/v1", BUDGET, 120.0, MAX_TOKENS, Retries(5, 1.0, print))
     chat(ChatRequest([{"role": "user", "content": "Say yes."}]))     # Completion(text="yes", model="decomposer", ...)
 
 vLLM, SGLang, OpenAI and gateways in front of them speak this protocol. The key is read from OPENAI_API_KEY; no message
@@ -14,36 +14,30 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
-from time import time
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
-from ier1_plugin.chat.request import BUDGET, Chat, ChatError, ChatRequest, Completion, RequestRejected, TransientError
+from ier1_plugin.chat.http import (
+    EXAMPLE,
+    MAX_TEXT,
+    Retries,
+    checked_address,
+    checked_key,
+    client_failure,
+    failure,
+    read_error,
+)
+from ier1_plugin.chat.request import Chat, ChatError, ChatRequest, Completion, TransientError
 from ier1_plugin.prompts import render
 from ier1_plugin.runs.errors import one_line
+from ier1_plugin.runs.secrets import without_password
 from ier1_plugin.task.rows import without_surrogates
 
-OPENAI, EXAMPLE = "api.openai.com", "http://127.0.0.1:8000/v1"
-TIMEOUT, CONNECT_SECONDS = 120.0, 10.0
-# a day: what is longer is more likely a mistake, and overflows the clocks of HTTP clients
-MAX_TIMEOUT = 86_400.0
-ATTEMPTS, MAX_BACKOFF = 5, 60.0
-# a server that asks for a longer rest is asked again after this many seconds all the same
-MAX_RETRY_AFTER = 300.0
-# seconds of waiting that a person would wonder about
-WORTH_A_LINE = 1.0
+OPENAI = "api.openai.com"
+CONNECT_SECONDS = 10.0
 # anything shorter is a placeholder, such as "none", which may be a word of the reply
 SHORTEST_KEY = 8
-HOPELESS = {
-    401: "the key in {key} was not accepted",
-    402: "the account has no credit left",
-    403: "the key in {key} has no access to this model",
-    404: "there is no such model or address",
-}
-WORTH_ANOTHER_TRY = (408, 409, 425, 429)
-REASONS = {408: "the server gave up waiting", 413: "the request is too large for the server", 429: "too many requests"}
 # what a server may refuse without harm to the answer: reasoning models of OpenAI take no temperature, Mistral's API no
 # seed, older servers only the old name of the length limit; without a response_format the schema goes into the text
 DISPENSABLE = {
@@ -53,30 +47,28 @@ DISPENSABLE = {
     "max_completion_tokens": r"\bmax_completion_tokens\b",
     "max_tokens": r"\bmax_tokens\b",
 }
-# such a message may name max_tokens as well, which is not to blame
-_TOO_LONG = re.compile(r"context.?length|context.?window|model.?len", re.IGNORECASE)
-_FILTERED = re.compile(
-    r"content.?filter|content management policy|content.?policy|safety system|responsible.?ai", re.IGNORECASE
+# words of a refusal: "'temperature' does not support 0", "seed: Extra inputs are not permitted"
+_REFUSED = re.compile(
+    r"support|permit|allow|unknown|unrecogni|unexpected|unavailable|extra|invalid|disabled|must be|only|is off"
+    r"|not (?:available|accept|valid|implement|enabled)|can'?t|cannot",
+    re.IGNORECASE,
 )
-Result = TypeVar("Result")
+# the value is wrong, not the parameter
+_TOO_LONG = re.compile(
+    r"context|too (?:large|long|many|big)|exceed|at most|maximum|range|less than|greater than|model.?len", re.IGNORECASE
+)
+# a quotation with a space in it is one of the request, as is what stands in braces
+_QUOTED = re.compile(r"""\{.*\}|"[^"]*"|`[^`]*`|“[^”]*”|(?<!\w)'.*?'(?!\w)""", re.DOTALL)
 
 
 class OpenAIChat(Chat):
     """One server with one model."""
 
     def __init__(
-        self,
-        model: str,
-        base_url: str = "",
-        *,
-        budget: tuple[int, int] = BUDGET,
-        timeout: float = TIMEOUT,
-        attempts: int = ATTEMPTS,
-        backoff: float = 1.0,
-        on_warning: Callable[[str], None] = lambda line: None,
+        self, model: str, base_url: str, budget: tuple[int, int], timeout: float, max_tokens: int, retries: Retries
     ) -> None:
-        """`base_url`: "" for OpenAI itself, or OPENAI_BASE_URL. `timeout`: seconds per request. `attempts`, `backoff`:
-        see `Retries`. ChatError: no key, no client, a bad address.
+        """`base_url`: "" for OpenAI itself, or OPENAI_BASE_URL. `timeout`: seconds per request. ChatError: no key, no
+        client, a bad address.
         """
         base_url = checked_address(base_url or os.environ.get("OPENAI_BASE_URL", ""))
         self._key = checked_key("OPENAI_API_KEY")
@@ -90,16 +82,15 @@ class OpenAIChat(Chat):
         self.model = model
         self.address = OPENAI if own else without_password(base_url)
         self.name = f"openai:{model}" if own else f"openai:{self.address}#{model}"
-        self.budget = budget
+        self.budget, self.max_tokens = budget, max_tokens
         limits = openai.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
         # local servers take any key, but the client insists on one; attempts are counted in one place, `Retries`
         self._client = openai.OpenAI(
             api_key=self._key or "none", base_url=base_url or None, timeout=limits, max_retries=0
         )
-        self._retries = Retries(attempts, backoff, on_warning)
+        self._retries = retries
         self._given_up: set[str] = set()
         self._lock = threading.Lock()
-        self._warn = on_warning
 
     def __call__(self, request: ChatRequest, /) -> Completion:
         from ier1_plugin.task.images import data_url, png_bytes
@@ -135,6 +126,7 @@ class OpenAIChat(Chat):
         """One request, and one more for every parameter that the server turns out to reject."""
         import openai
 
+        where = f"{self.address}, model {self.model}"
         while True:
             given_up = frozenset(self._given_up)
             body = {name: value for name, value in wanted.items() if name not in given_up}
@@ -151,172 +143,55 @@ class OpenAIChat(Chat):
                 # completions.create would take the messages apart and put them together again: half of all the work
                 reply = self._client.post("/chat/completions", body=body, cast_to=str)
                 break
-            except openai.APIStatusError as error:
-                message = one_line(error_message(error.response.text), (self._key,))
-                if error.status_code not in (400, 422) or not self._gives_up(body, message):
-                    where = f"{self.address}, model {self.model}"
-                    raise client_failure(error, where, "OPENAI_API_KEY", self._key) from None
             except openai.APIError as error:
-                raise client_failure(error, self.address, "OPENAI_API_KEY", self._key) from None
+                problem = client_failure(error, where, "OPENAI_API_KEY", self._key)
+                refused = error.response if isinstance(error, openai.APIStatusError) else None
+                if refused is None or refused.status_code not in (400, 422):
+                    raise problem from None
+                name = refused_parameter(refused.text, body)
+                if not name:
+                    raise problem from None
+                with self._lock:
+                    # several threads may be refused at once; one line is enough
+                    if name not in self._given_up:
+                        self._given_up.add(name)
+                        instead = "with the schema in the text" if name == "response_format" else "without it"
+                        self._retries.on_warning(f"{problem}; continuing {instead} ({name})")
         if len(self._key) >= SHORTEST_KEY:
             # replies are kept, and what a gateway echoes must not be
             reply = reply.replace(self._key, "***")
         try:
-            return _completion(json.loads(reply))
-        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            values = json.loads(reply)
+            if values.get("error") and not values.get("choices"):
+                # gateways pass on with status 200 what a model's server says
+                status = values["error"].get("code")
+                known = type(status) is int and 400 <= status < 600
+                raise failure(where, status if known else 502, reply, {}, "OPENAI_API_KEY", self._key)
+            return read_completion(values)
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+            if isinstance(error, ChatError):
+                raise
             begin = one_line(reply, (self._key,))[:60]
             raise TransientError(f"{self.address} sent no completion but {begin!r}") from None
 
-    def _gives_up(self, sent: Mapping[str, Any], message: str) -> bool:
-        """True if the rejected request had a parameter that the next one will leave out."""
-        named = (name for name, words in DISPENSABLE.items() if name in sent and re.search(words, message, re.I))
-        name = None if _TOO_LONG.search(message) else next(named, None)
-        if name is None:
-            return False
-        with self._lock:
-            # several threads may be refused at once; one line is enough
-            if name not in self._given_up:
-                self._given_up.add(name)
-                instead = "with the schema in the text" if name == "response_format" else "without it"
-                self._warn(f"{self.address} refused {name}: continuing {instead}")
-        return True
+
+def refused_parameter(body: str, sent: Mapping[str, Any]) -> str:
+    """The parameter of the request `sent` that an error reply refuses and that the next request may do without; ""
+    where it names none, or only its value, or says something else.
+    """
+    message, named = read_error(body)
+    named = {re.split(r"[.\[]", name)[0] for name in named}
+    message = _QUOTED.sub(lambda quoted: " " if re.search(r"[\s{]", quoted[0]) else quoted[0], message[:MAX_TEXT])
+    refusals = [sentence for sentence in re.split(r"[.;!?]\s", message) if _REFUSED.search(sentence)]
+    for name, words in DISPENSABLE.items():
+        if name not in sent or ("max" in name and _TOO_LONG.search(message)):
+            continue
+        if name in named or any(re.search(words, sentence, re.IGNORECASE) for sentence in refusals):
+            return name
+    return ""
 
 
-class Retries:
-    """The retry policy of all clients: `attempts` attempts, with a longer wait after each TransientError."""
-
-    def __init__(self, attempts: int, backoff: float, on_warning: Callable[[str], None]) -> None:
-        """`backoff`: longest wait in seconds before the second attempt, doubled for each further one."""
-        from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_any, stop_when_event_set
-        from tenacity import wait_random_exponential as random_exponential
-        from tenacity.nap import sleep_using_event
-
-        self._closed = threading.Event()
-        growing = random_exponential(multiplier=backoff, max=MAX_BACKOFF)
-
-        def warn(state: Any) -> None:
-            if state.upcoming_sleep >= WORTH_A_LINE:
-                on_warning(f"{state.outcome.exception()}; asking again in {state.upcoming_sleep:.0f} s")
-
-        self._retrying = Retrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_any(stop_after_attempt(attempts), stop_when_event_set(self._closed)),
-            wait=lambda state: max(getattr(state.outcome and state.outcome.exception(), "wait", 0.0), growing(state)),
-            sleep=sleep_using_event(self._closed),
-            before_sleep=warn,
-            reraise=True,
-        )
-
-    def __call__(self, attempt: Callable[[], Result]) -> Result:
-        """What `attempt` returns. TransientError: it raised one each time, or `close` was called."""
-        made = 0
-
-        def once() -> Result:
-            nonlocal made
-            if self._closed.is_set():
-                raise TransientError("closed while it waited")
-            made += 1
-            return attempt()
-
-        try:
-            return self._retrying(once)
-        except TransientError as error:
-            raise TransientError(f"no answer in {made} attempts, the last time: {error}", error.wait) from None
-
-    def close(self) -> None:
-        """Ends all waiting; no further attempt is made."""
-        self._closed.set()
-
-
-def failure(where: str, status: int, message: str, key_name: str, headers: Mapping[str, str]) -> ChatError:
-    """The error for an HTTP status. `message`: the server's own words. `key_name`: the variable that holds the key."""
-    if "insufficient_quota" in message:
-        status = 402
-    if status in HOPELESS:
-        return ChatError(f"{where}: {HOPELESS[status].format(key=key_name)} (HTTP {status})")
-    reason = REASONS.get(status, "the server failed" if status >= 500 else "")
-    if status in WORTH_ANOTHER_TRY or status >= 500:
-        return TransientError(f"{where}: {reason or message} (HTTP {status})", retry_after(headers))
-    words = ": ".join(filter(None, (reason, message)))
-    return RequestRejected(f"{where} refused the request (HTTP {status}): {words}", bool(_FILTERED.search(message)))
-
-
-def client_failure(error: Any, where: str, key_name: str, key: str) -> ChatError:
-    """The error for an exception of the openai client; `key` is the secret in the variable `key_name`."""
-    import openai
-
-    if not isinstance(error, openai.APIStatusError):
-        return TransientError(f"{where}: {one_line(error.__cause__ or error, (key,))}")
-    message = one_line(error_message(error.response.text), (key,))
-    return failure(where, error.status_code, message, key_name, error.response.headers)
-
-
-def error_message(body: str) -> str:
-    """What an error reply says: OpenAI's {"error": {"message"}}, FastAPI's {"detail"}, {"message"}, text or HTML."""
-
-    def words(value: Any) -> str:
-        if isinstance(value, list):
-            return "; ".join(map(words, value))
-        if not isinstance(value, dict):
-            return str(value)
-        said = next((words(value[key]) for key in ("error", "message", "detail", "msg") if value.get(key)), "")
-        place = value.get("loc")
-        notes = [value.get("param"), value.get("code"), *(place if isinstance(place, list) else [])]
-        more = ", ".join(note for note in notes if isinstance(note, str) and note not in said)
-        return (said or json.dumps(value)) + (more and f" ({more})")
-
-    try:
-        return words(json.loads(body))
-    except (ValueError, RecursionError):
-        return re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", body, flags=re.DOTALL | re.IGNORECASE).strip()
-
-
-def checked_key(name: str) -> str:
-    """The key in the environment variable `name`, "" without one. ChatError: it can't be sent."""
-    key = os.environ.get(name, "").strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ChatError(f"{name} holds a character that no key has; was it copied with quotes?")
-    return key
-
-
-def checked_address(base_url: str) -> str:
-    """The address of one server, "" for none. ChatError: it is not an address, or several."""
-    if "," in base_url:
-        raise ChatError(
-            f"{without_password(base_url)!r} names several servers; wanted one: put a load balancer in front of them, "
-            "or serve with data parallelism"
-        )
-    if base_url and not re.match(r"https?://[^/\s]", base_url):
-        raise ChatError(f"{base_url!r} is not an address; wanted one such as {EXAMPLE}")
-    return base_url
-
-
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that a server asks clients to wait: Retry-After as a number or a date (RFC 9110, 10.2.3); 0 without
-    it."""
-    value = headers.get("retry-after", "")
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time()
-        except (ValueError, TypeError):
-            return 0.0
-    # written so that NaN gives 0
-    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else 0.0
-
-
-def without_password(text: str) -> str:
-    """The text with user and password removed from every address in it."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
-
-
-def clean_text(text: Any) -> str:
-    """A model's text without lone surrogates, which UTF-8 can't encode."""
-    return without_surrogates(str(text or ""))
-
-
-def _completion(reply: dict[str, Any]) -> Completion:
+def read_completion(reply: dict[str, Any]) -> Completion:
     """The completion in a server's reply; a malformed reply raises KeyError, TypeError and the like."""
     choice = reply["choices"][0]
     message = choice.get("message") or {}
@@ -330,3 +205,8 @@ def _completion(reply: dict[str, Any]) -> Completion:
         model=clean_text(reply.get("model")),
         **{name: count if type(count) is int else None for name, count in tokens.items()},
     )
+
+
+def clean_text(text: Any) -> str:
+    """A model's text without lone surrogates, which UTF-8 can't encode."""
+    return without_surrogates(str(text or ""))

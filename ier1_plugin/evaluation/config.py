@@ -22,8 +22,7 @@ from ier1_plugin.runs.settings import HELP, PARSE, SHORT, parse_settings
 
 # what decompositions are scored with
 DECOMPOSITION = ("out", "decomposition", "rows", "sample", "seed", "jobs")
-# JPEG holds no longer side (ITU-T T.81 has 16 bits for it)
-LIMITS = {"sample": (1, None), "samples": (1, None), "max_side": (32, 65535), "jobs": (1, 1024)}
+LIMITS = {"sample": (1, None), "samples": (1, None), "max_side": (32, None), "jobs": (1, 1024)}
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -95,8 +94,11 @@ class EvaluationConfig:
         for name, (least, most) in LIMITS.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= (most or value):
-                wanted = f"{least} to {most}" if most else f"{least} or more"
-                raise EvaluationError(f"{name} is {value}; wanted {wanted}")
+                raise EvaluationError(
+                    f"{name} is {value}; wanted {least} to {most}"
+                    if most
+                    else f"{name} is {value}; wanted {least} or more"
+                )
 
     def check(self) -> None:
         """EvaluationError: there is nothing to do, or some of the settings contradict each other."""

@@ -32,14 +32,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ier1_plugin.chat.server import without_password
-from ier1_plugin.data.tables import read
 from ier1_plugin.evaluation.benchmarks.sample import sampled
 from ier1_plugin.evaluation.records import EvaluationError
-from ier1_plugin.evaluation.responses import Answers, ask_models, read_responses
+from ier1_plugin.evaluation.responses import Answers, ask_models, parquet_rows, read_responses
 from ier1_plugin.evaluation.statistics import Estimate, Resamples, means, ratios
 from ier1_plugin.runs.fingerprint import sha256_of
 from ier1_plugin.runs.folder import freeze_settings, locked, write
+from ier1_plugin.runs.secrets import without_password
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.parsing import parse_response
 from ier1_plugin.task.schema import Decomposition
@@ -155,8 +154,7 @@ def read_gold_rows(file: Path) -> dict[str, GoldRow]:
     if not file.is_file():
         raise EvaluationError(f"--rows: there is no file {file}; wanted a parquet file of data_prep")
     rows: dict[str, GoldRow] = {}
-    for line in read(str(file), None, ("id", "answer", "images")):
-        row = line.row
+    for row in parquet_rows(file, ("id", "answer", "images")):
         if not {"id", "answer"} <= set(row):
             raise EvaluationError(f"--rows: {file} lacks the columns id and answer (found: {', '.join(row) or 'none'})")
         if row["id"] in rows:

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ier1_plugin import __version__
-from ier1_plugin.chat.server import MAX_TIMEOUT, without_password
+from ier1_plugin.chat.http import MAX_TIMEOUT
 from ier1_plugin.runs.fingerprint import fingerprint
+from ier1_plugin.runs.secrets import without_password
 from ier1_plugin.runs.settings import HELP, PARSE, SettingsError, parse_settings, read_yaml
 from ier1_plugin.task.schema import CHAIN, METHODS, MODES, ORIGINAL, SEQUENCER_INPUTS, SINGLE_TURN, PlanError
 
@@ -55,8 +56,8 @@ def _json(text: str) -> Any:
         raise ValueError(f"is not JSON ({error}): {text}") from None
 
 
-def _words(text: str) -> list[str]:
-    return text.replace(",", " ").split()
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _option(default: Any, help: str) -> Any:
@@ -76,7 +77,7 @@ class System:
         "was trained from, or, behind a server, the decomposer itself",
     )
     sequencer_sees: tuple[str, ...] = field(
-        default=(), metadata={HELP: "image,request: what the sequencer sees besides the decomposition", PARSE: _words}
+        default=(), metadata={HELP: "image,request: what the sequencer sees besides the decomposition", PARSE: _names}
     )
     constrain: bool = _option(False, "hold an untrained model to the form of its answer by a JSON schema")
     min_pixels: int | None = _option(None, "fewest pixels of the image that the agents see (default: 3136)")
@@ -102,7 +103,7 @@ class System:
     @classmethod
     def read(cls, file: str | Path, **changes: Any) -> System:
         """The system of a name or a YAML file, with `changes`. SettingsError: no such file, an unknown key or value."""
-        return cls.of(read_yaml(find_settings(SYSTEM, file)) | changes, str(file))
+        return cls.of(read_yaml(find_system(file)) | changes, str(file))
 
     @classmethod
     def of(cls, values: Mapping[str, Any], origin: str = "the settings") -> System:
@@ -214,3 +215,6 @@ def find_settings(kind: str, name: str | Path) -> Path:
     if kind not in FOLDERS or file.suffix or file.parent != Path() or file.exists():
         return file
     raise SettingsError(f"there is no {kind} {str(name)!r}; name a YAML file, or one of {', '.join(known)}")
+
+
+find_system = partial(find_settings, SYSTEM)

@@ -96,12 +96,12 @@ def test_a_completion_says_how_it_ended(httpserver: Any, chat: Any, answer: Any,
     ("answer", "kind", "words"),
     [
         (lambda: error(429, "quota"), TransientError, "too many requests"),
-        (lambda: error(503, "busy"), TransientError, "the server failed"),
-        (lambda: error(404, "no model"), ChatError, "no such model"),
+        (lambda: error(404, "models/x is not found"), RequestRejected, "models/x is not found"),
         (lambda: error(400, "API key not valid. Please pass one."), ChatError, "GEMINI_API_KEY or GOOGLE_API_KEY"),
         (lambda: error(400, f"image too odd, {KEY}"), RequestRejected, r"image too odd, \*\*\*"),
         (lambda: Response('{"promptFeedback": {"blockReason": "OTHER"}}'), RequestRejected, "OTHER"),
         (lambda: Response("<html>Login</html>", 200, mimetype="text/html"), TransientError, "gemini-2.5-flash: "),
+        (lambda: Response('{"error": "odd one"}', 400, mimetype="application/json"), RequestRejected, "odd one"),
     ],
 )
 def test_failures_are_told_apart_without_the_key(

@@ -21,12 +21,14 @@ from PIL import ImageChops
 
 from ier1_plugin.chat import MAX_TOKENS, Chat, ChatError, ChatRequest, Completion, RequestRejected, TransientError
 from ier1_plugin.chat import make_chat as make
-from ier1_plugin.chat.server import MAX_RETRY_AFTER, error_message, retry_after
+from ier1_plugin.chat.http import MAX_REJECTED_AT_START, MAX_RETRY_AFTER, read_error, retry_after
+from ier1_plugin.chat.server import refused_parameter
 from ier1_plugin.task.rows import messages
 
 KEY = "sk-test-0123456789abcdef"
 QUICK: dict[str, Any] = {"backoff": 0.01, "timeout": 20.0}
 SCHEMA = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+SENT = ("temperature", "seed", "max_completion_tokens", "response_format")
 Serve = Callable[..., tuple[ChatServer, Chat]]
 
 
@@ -60,33 +62,26 @@ def body_of(message: dict[str, Any], finish: str = "stop", **more: Any) -> Answe
 def test_the_request_goes_over_the_wire_as_it_was_trained(serve: Serve):
     server, chat = serve(reply())
     assert chat(ask()).text == reply()
-    (body,) = server.bodies
-    (turn,) = body["messages"]
+    chat(ChatRequest(messages("remove the lamp"), (encoded(photo(), "JPEG"),), schema=SCHEMA))
+    free, held = server.bodies
+    (turn,) = free["messages"]
     picture, text = turn["content"]
     assert (turn["role"], picture["type"]) == ("user", "image_url")
     assert text == messages("remove the lamp")[0]["content"][1]
-    assert sent_image(body).format == "PNG"
-    assert ImageChops.difference(sent_image(body), photo()).getbbox() is None
-    assert (body["model"], body["temperature"], body["seed"]) == ("m", 0.0, 0)
-    assert body["max_completion_tokens"] == MAX_TOKENS
-    assert "response_format" not in body
-
-
-def test_an_encoded_image_is_sent_as_it_is_and_a_schema_as_structured_output(serve: Serve):
-    server, chat = serve("{}")
-    chat(ChatRequest(messages("remove the lamp"), (encoded(photo(), "JPEG"),), schema=SCHEMA))
-    (body,) = server.bodies
-    assert body["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
-    assert sent_image(body).format == "JPEG"
-    form = body["response_format"]
-    assert (form["type"], form["json_schema"]["strict"]) == ("json_schema", True)
-    assert form["json_schema"]["schema"] == SCHEMA
+    assert sent_image(free).format == "PNG"
+    assert ImageChops.difference(sent_image(free), photo()).getbbox() is None
+    assert (free["model"], free["temperature"], free["seed"]) == ("m", 0.0, 0)
+    assert free["max_completion_tokens"] == MAX_TOKENS
+    assert "response_format" not in free
+    # an encoded image is sent as it is
+    assert held["messages"][0]["content"][0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    form = {"name": "answer", "strict": True, "schema": SCHEMA}
+    assert held["response_format"] == {"type": "json_schema", "json_schema": form}
 
 
 @pytest.mark.parametrize(
     ("answer", "wanted"),
     [
-        (body_of({"content": "yes"}), Completion("yes")),
         (body_of({"content": None}), Completion("")),
         (body_of({"content": None, "refusal": "I won't."}), Completion("", refusal="I won't.")),
         (body_of({"content": ""}, "content_filter"), Completion("", refusal="content filter")),
@@ -119,25 +114,30 @@ def test_the_key_comes_from_the_environment_and_stays_out_of_messages_replies_an
     assert server.log[0].headers["authorization"] == f"Bearer {KEY}"
     own = [record.getMessage() for record in caplog.records if not record.name.startswith(("openai", "httpcore"))]
     assert KEY not in str(refused.value) + str(wrong.value) + "".join(own)
+    monkeypatch.setenv("OPENAI_API_KEY", "“sk-123”")
+    with pytest.raises(ChatError, match="OPENAI_API_KEY"):
+        make("openai:gpt-4o")
 
 
-def test_a_failing_server_is_asked_again(serve: Serve):
+def test_a_failing_server_is_asked_again_and_a_long_wait_is_reported(serve: Serve):
     damaged = ('{"choices": []}', '{"choices": {}}', "[]", "1", '{"choices": ["text"]}', "<html>bad gateway</html>")
-    troubles = [error(500), error(429, Retry_After="0"), *map(raw, damaged)]
-    server, chat = serve(*troubles, "done", attempts=9)
+    warnings: list[str] = []
+    troubles = [error(500), error(429, Retry_After="1"), *map(raw, damaged)]
+    server, chat = serve(*troubles, "done", attempts=9, backoff=0.001, on_warning=warnings.append)
     assert chat(ask()).text == "done"
     assert len(server.bodies) == 9
+    (line,) = warnings
+    assert server.url in line
+    assert "HTTP 429" in line
+    assert line.endswith(" 1 s")
 
 
-def test_attempts_are_bounded_and_the_error_gives_the_last_reason(serve: Serve):
+def test_a_server_that_is_down_slow_or_no_model_is_one_line_after_bounded_attempts(serve: Serve):
     server, chat = serve(raw("<html>bad gateway</html>"), attempts=3)
     with pytest.raises(TransientError, match=r" 3 attempts.*'<html>bad"):
         chat(ask())
     assert len(server.bodies) == 3
-
-
-def test_a_server_that_is_down_or_too_slow_gives_one_line(serve: Serve):
-    down = make(f"openai:http://127.0.0.1:{free_port()}/v1#m", attempts=2, **QUICK)
+    down = make(f"openai:http://127.0.0.1:{free_port()}/v1#m", attempts=2, backoff=0.01)
     with pytest.raises(TransientError, match=r" 2 attempts.*Connection refused") as refused:
         down(ask())
     assert "\n" not in str(refused.value)
@@ -148,12 +148,14 @@ def test_a_server_that_is_down_or_too_slow_gives_one_line(serve: Serve):
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        *((error(status), ChatError, f"HTTP {status}") for status in (401, 402, 403, 404)),
+        *((error(status, "odd one"), ChatError, rf"odd one \(HTTP {status}\)") for status in (401, 402)),
+        *((error(status, "odd one"), RequestRejected, rf"odd one \(HTTP {status}\)") for status in (403, 404)),
         (error(429, "no credit", code="insufficient_quota"), ChatError, "no credit left"),
         (error(400, "maximum context length is 4096 tokens, max_tokens is 2048"), RequestRejected, "context length"),
         (error(400, "the images are too odd"), RequestRejected, "too odd"),
         (error(413), RequestRejected, "too large"),
         (error(400, "flagged", code="content_filter"), RequestRejected, "flagged"),
+        (error(403, "Your input was flagged for violence."), RequestRejected, "flagged"),
         (error(400, "filtered due to Azure's content management policy"), RequestRejected, "policy"),
     ],
 )
@@ -168,23 +170,78 @@ def test_what_another_attempt_cannot_mend_is_not_asked_again(
     assert len(server.bodies) == 1
 
 
+def test_a_server_that_takes_none_of_the_first_requests_ends_the_run(serve: Serve):
+    missing, flagged = error(404, "no endpoint for images"), error(403, "flagged for violence")
+    rejected = [RequestRejected] * (MAX_REJECTED_AT_START - 1)
+    for answers, kinds in (
+        ([missing], [*rejected, ChatError]),
+        ([flagged], [*rejected, RequestRejected, RequestRejected]),
+        (["done", missing], [*rejected, RequestRejected, RequestRejected]),
+    ):
+        chat = serve(*answers)[1]
+        if answers[0] == "done":
+            chat(ask())
+        for kind in kinds:
+            with pytest.raises(ChatError, match=r"no endpoint for images|flagged for violence") as failed:
+                chat(ask())
+            assert type(failed.value) is kind
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
         ('{"error": {"message": "too long", "param": "seed", "code": null}}', "too long (seed)"),
         ('{"object": "error", "message": "too long", "code": 400}', "too long"),
+        ('{"error": "too long"}', "too long"),
+        ('{"error": true, "message": "too long"}', "too long"),
+        ('{"status": 400, "error": "Bad Request", "message": "too long"}', "Bad Request: too long"),
+        ('{"errors": [{"message": "too long"}, "too wide"]}', "too long; too wide"),
+        ('[{"error": {"code": 400, "message": "too long", "status": "INVALID_ARGUMENT"}}]', "too long"),
+        ('{"error": {"message": "Provider failed", "metadata": {"raw": "too long"}}}', "Provider failed: too long"),
         ('{"detail": "Not Found"}', "Not Found"),
         ('{"detail": [{"loc": ["body", "seed"], "msg": "not permitted"}]}', "not permitted (body, seed)"),
         ('{"message": {"detail": [{"loc": ["body", "seed"], "msg": "no"}]}}', "no (body, seed)"),
         ('{"status": 7}', '{"status": 7}'),
         ("upstream connect error", "upstream connect error"),
-        ("<html><style>b {}</style><h1>Bad gateway</h1></html>", "Bad gateway"),
+        ("<html><style>b {}</style><h1>Bad &amp; gone</h1></html>", "Bad & gone"),
         ("[" * 20_000, "[" * 20_000),
         ("", ""),
     ],
 )
 def test_the_errors_of_all_servers_are_read(body: str, message: str):
-    assert " ".join(error_message(body).split()) == message
+    assert " ".join(read_error(body)[0].split()) == message
+
+
+def said(message: str, **more: Any) -> str:
+    return json.dumps({"error": {"message": message, **more}})
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (said("Unsupported value: 'temperature' does not support 0.7 with this model."), "temperature"),
+        (said("Bad value.", param="temperature"), "temperature"),
+        (said("Unrecognized request argument supplied: max_completion_tokens"), "max_completion_tokens"),
+        ('{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}', "seed"),
+        ('{"message": {"detail": [{"loc": ["body", "max_completion_tokens"], "msg": "no"}]}}', "max_completion_tokens"),
+        ("{\"error\": \"'response_format.type' must be 'text'\"}", "response_format"),
+        (said("guided decoding is off"), "response_format"),
+        (said('Invalid JSON payload. Unknown name "seed": Cannot find field.'), "seed"),
+        ("1 validation error\nseed\n  Extra inputs are not permitted [input_value={'temperature': 0}]", "seed"),
+        # the request once more, in the server's words
+        ('{"detail": [{"loc": ["body", "messages"], "msg": "no image", "input": {"temperature": 0.0}}]}', ""),
+        (said("{'temperature': 0.0, 'seed': 0} is not supported"), ""),
+        (said('The prompt "raise the temperature of the light" is not allowed.'), ""),
+        (said("The prompt 'it isn't the seed' is not allowed."), ""),
+        (said("I see a seed and the temperature of the light. This image is not supported."), ""),
+        # the value is to blame
+        (said("max_completion_tokens is too large: 2048. This model supports at most 1024.", param="max_tokens"), ""),
+        (said("This model's maximum context length is 4096, max_completion_tokens is not supported above"), ""),
+        (said("", code="bad"), ""),
+    ],
+)
+def test_a_parameter_is_given_up_only_where_the_server_refuses_it(body: str, name: str):
+    assert refused_parameter(body, dict.fromkeys(SENT)) == name
 
 
 def test_a_parameter_that_the_server_does_not_take_is_left_out_from_then_on(serve: Serve):
@@ -206,10 +263,9 @@ def test_a_schema_that_the_server_does_not_take_is_spelled_out_in_the_text(serve
     def picky(body: dict[str, Any], number: int) -> Any:
         return error(422, "guided decoding is off") if "response_format" in body else "{}"
 
-    warnings: list[str] = []
-    server, chat = serve(picky, on_warning=warnings.append)
+    server, chat = serve(picky)
     assert [chat(ask(schema=SCHEMA)).text, chat(ask(schema=SCHEMA)).text, chat(ask()).text] == ["{}"] * 3
-    assert (len(server.bodies), len(warnings)) == (4, 1)
+    assert len(server.bodies) == 4
     for body in server.bodies[1:3]:
         picture, question, form = body["messages"][0]["content"]
         assert picture["type"] == "image_url"
@@ -218,46 +274,37 @@ def test_a_schema_that_the_server_does_not_take_is_spelled_out_in_the_text(serve
     assert len(server.bodies[-1]["messages"][0]["content"]) == 2
 
 
-def test_a_wait_that_a_person_would_wonder_about_is_reported(serve: Serve):
-    warnings: list[str] = []
-    server, chat = serve(error(429, Retry_After="1"), "done", on_warning=warnings.append)
-    assert chat(ask()).text == "done"
-    (line,) = warnings
-    assert server.url in line
-    assert "HTTP 429" in line
-    assert line.endswith(" 1 s")
-
-
 @pytest.mark.parametrize(
-    ("value", "seconds"),
+    ("headers", "body", "seconds"),
     [
-        ("7", 7),
-        ("86400", MAX_RETRY_AFTER),
-        ("Wed, 21 Oct 2099 07:28:00 GMT", MAX_RETRY_AFTER),
-        *((value, 0) for value in ("soon", "-3", "nan", "Wed, 21 Oct 2015 07:28:00 GMT", "", None)),
+        ({}, "", 0),
+        ({"retry-after": "7"}, "", 7),
+        ({"retry-after": "86400"}, "", MAX_RETRY_AFTER),
+        ({"retry-after": "Wed, 21 Oct 2099 07:28:00 GMT"}, "", MAX_RETRY_AFTER),
+        *(({"retry-after": value}, "", 0) for value in ("soon", "-3", "nan", "Wed, 21 Oct 2015 07:28:00 GMT", "")),
+        ({"retry-after-ms": "2500"}, "", 2.5),
+        ({"retry-after": "1"}, '{"error": {"details": [{"retryDelay": "41s"}]}}', 41),
+        ({}, said("You exceeded your quota. Please retry in 41.5s."), 41.5),
+        ({}, "Rate limit reached. Please try again in 1m30s", 90),
+        ({}, "please try again in 250ms", 0.25),
+        ({}, "Retry after 20 seconds.", 20),
+        ({}, "wait 2 minutes", 120),
+        ({}, "try again in 2h5m", MAX_RETRY_AFTER),
+        ({}, "The 3 retry servers of 5 are busy, try later", 0),
     ],
 )
-def test_a_rest_that_the_server_asks_for_is_read_as_number_and_as_date(value: str | None, seconds: float):
-    assert retry_after({} if value is None else {"retry-after": value}) == seconds
+def test_a_rest_that_the_server_asks_for_is_read_wherever_it_stands(headers: Any, body: str, seconds: float):
+    assert retry_after(headers, body) == pytest.approx(seconds)
 
 
 def test_closing_ends_the_wait_for_another_attempt(serve: Serve):
     server, chat = serve(error(503, Retry_After="250"))
-    reasons: list[str] = []
-
-    def wait() -> None:
-        try:
-            chat(ask())
-        except TransientError as error:
-            reasons.append(str(error))
-
-    waiting = threading.Thread(target=wait)
-    waiting.start()
-    while not server.bodies:
-        pass
-    chat.close()
-    waiting.join(20)
-    assert len(reasons) == 1
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(chat, ask())
+        while not server.bodies:
+            threading.Event().wait(0.01)
+        chat.close()
+        assert isinstance(waiting.exception(20), TransientError)
 
 
 def test_many_threads_share_one_chat(serve: Serve):
@@ -270,17 +317,12 @@ def test_many_threads_share_one_chat(serve: Serve):
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ("", "wanted openai:BASE_URL"),
-        ("gpt-4o", "wanted openai:BASE_URL"),
-        ("claude:x", "wanted openai:BASE_URL"),
-        ("openai:", "wanted openai:BASE_URL"),
+        *((spec, "wanted openai:BASE_URL") for spec in ("", "gpt-4o", "claude:x", "openai:", "local:")),
         ("openai:http://me:secret@127.0.0.1:8000/v1", r"'openai:http://127\.0\.0\.1:8000/v1' names no model"),
         ("openai:http://127.0.0.1:8000/v1#", "names no model"),
         ("openai:127.0.0.1#m", "'127.0.0.1' is not an address"),
         ("openai:http://127.0.0.1:1/v1,http://me:secret@h/v1#m", r"'http://127.0.0.1:1/v1,http://h/v1' names several"),
         ("openai:#gpt-4o", "OPENAI_API_KEY"),
-        ("openai:gpt-4o", "OPENAI_API_KEY"),
-        ("local:", "names no model"),
         ("local:/nowhere/at/all", "/nowhere/at/all: config.json is missing"),
     ],
 )
@@ -295,10 +337,9 @@ def test_a_spec_that_names_no_model_says_what_is_wanted(spec: str, reason: str):
     [
         ("openai:http://me:secret@h:1/v1#Qwen/Q-7B", "", "openai:http://h:1/v1#Qwen/Q-7B", "http://h:1/v1"),
         ("openai:gpt-4o", "", "openai:gpt-4o", "api.openai.com"),
-        ("openai:#gpt-4o", "", "openai:gpt-4o", "api.openai.com"),
         ("openai:https://api.openai.com/v1#gpt-4o", "", "openai:gpt-4o", "api.openai.com"),
         ("openai:gpt-4o", "https://api.openai.com/v1/", "openai:gpt-4o", "api.openai.com"),
-        ("openai:gpt-4o", "http://me:secret@h/v1", "openai:http://h/v1#gpt-4o", "http://h/v1"),
+        ("openai:gpt-4o", "http://me:se@cret@h/v1", "openai:http://h/v1#gpt-4o", "http://h/v1"),
         ("openai:http://other/v1#gpt-4o", "http://h/v1", "openai:http://other/v1#gpt-4o", "http://other/v1"),
     ],
 )
@@ -309,12 +350,6 @@ def test_a_name_says_which_server_and_holds_no_password(
     monkeypatch.setenv("OPENAI_BASE_URL", variable)
     chat: Any = make(spec)
     assert (chat.name, chat.address, chat.local) == (name, address, False)
-
-
-def test_a_key_that_cannot_be_sent_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "“sk-123”")
-    with pytest.raises(ChatError, match="OPENAI_API_KEY"):
-        make("openai:gpt-4o")
 
 
 def test_importing_the_chats_loads_no_client_and_no_image_library():
