@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from fakes.chat_fakes import GOLD, photo, reply
 from fakes.chat_server import chat_server
+from fakes.commands import ier1
 from PIL import Image
-from typer.testing import CliRunner
 
-from ier1_plugin.cli.main import app
 from ier1_plugin.pipeline.trace import read_trace
 from ier1_plugin.task.schema import Decomposition
 
@@ -46,9 +45,7 @@ def edited(
         agents = ("--decomposer", f"openai:{server.url}#m", "--sequencer", "rule")
         small = '{"canvas_pixels": 4096}' if name == "flux-kontext" else "{}"
         editor = ("--editor", f"{name}:{folder}", "--steps", 1, "--editor-settings", small)
-        arguments = ["edit", "photo.png", "remove the lamp", "-o", output, *agents, *editor, *more]
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
+        ier1("edit", "photo.png", "remove the lamp", "-o", output, *agents, *editor, *more)
     with Image.open(output) as image:
         assert image.size == size
         return image.tobytes(), read_trace(output)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.chain_helpers import ORIGINAL, ier1, one_line, planner
+from fakes.chain_helpers import ORIGINAL, planner
 from fakes.chat_fakes import GOLD, reply
 from fakes.chat_server import chat_server, error, raw, slow
+from fakes.commands import refused
 
 BAD_OPTIONS = {
     "no decomposer": (("--editor", "pillow"), "no decomposer; name one with --decomposer openai:"),
@@ -52,7 +53,7 @@ def test_a_wrong_setting_is_one_line_and_makes_nothing(image: Path, tmp_path: Pa
     options, reason = BAD_OPTIONS[case]
     request = () if "--plan" in options else ("flip it horizontally",)
     before = image.read_bytes()
-    assert reason in one_line(ier1("edit", image, *request, *options))
+    assert reason in refused("edit", image, *request, *options)
     assert [file.name for file in tmp_path.iterdir()] == ["photo.png"]
     assert image.read_bytes() == before
 
@@ -76,7 +77,7 @@ def test_a_config_or_a_trace_that_is_wrong_says_where(image: Path, tmp_path: Pat
     name, reason = BAD_FILES[content]
     (tmp_path / name).write_text(content, encoding="utf-8")
     options = ("--plan", name) if name == "trace.json" else ("flip it", "--config", name)
-    assert reason in one_line(ier1("edit", image, *options, "--editor", "pillow"))
+    assert reason in refused("edit", image, *options, "--editor", "pillow")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_photo_that_is_none_is_one_line_and_asks_no_model(tmp_path: Path, data
     if data is not None:
         (tmp_path / "photo.jpg").write_bytes(data)
     with chat_server(lambda body, number: reply()) as server:
-        assert reason in one_line(ier1("edit", "photo.jpg", "make it red", *planner(server.url)))
+        assert reason in refused("edit", "photo.jpg", "make it red", *planner(server.url))
     assert server.bodies == []
 
 
@@ -102,7 +103,7 @@ def test_a_place_that_takes_no_file_is_an_error_before_anything_is_paid_for(imag
     places = (("-o", "folder.png"), ("--trace", "folder.png"), ("--save-steps", "file"), ("--trace", "file/trace.json"))
     with chat_server(lambda body, number: reply()) as server:
         for option, place in places:
-            reason = one_line(ier1("edit", image, "brighter", *planner(server.url), option, place))
+            reason = refused("edit", image, "brighter", *planner(server.url), option, place)
             assert place.partition("/")[0] in reason
     assert server.bodies == []
 
@@ -110,8 +111,7 @@ def test_a_place_that_takes_no_file_is_an_error_before_anything_is_paid_for(imag
 TROUBLES: dict[str, tuple[Any, str]] = {
     "HTML": (raw("<html>welcome</html>", "text/html"), "sent no completion but '<html>welcome"),
     "refusal of the key": (error(401), "the key in OPENAI_API_KEY was not accepted"),
-    "no such model": (error(404), "model fake: there is no such model or address (HTTP 404)"),
-    "too long": (error(400, "maximum context length is 4096 tokens"), "maximum context length"),
+    "no such model": (error(404, "no model fake"), "model fake: not found: no model fake (HTTP 404)"),
     "an edit that the editor can't make": (reply(GOLD), "pillow"),
     "too slow": (None, "timed out"),
 }
@@ -121,12 +121,12 @@ TROUBLES: dict[str, tuple[Any, str]] = {
 def test_trouble_with_model_or_editor_is_one_line_and_no_image(
     image: Path, tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ier1_plugin.chat.server.MAX_BACKOFF", 0.01)
+    monkeypatch.setattr("ier1_plugin.chat.http.MAX_BACKOFF", 0.01)
     response, reason = TROUBLES[case]
     with chat_server(lambda body, number: response or slow(0.4)) as server:
         asked = ("edit", image, "remove the lamp", *planner(server.url))
-        assert reason in one_line(ier1(*asked, *(() if response else ("--timeout", "0.1"))))
+        assert reason in refused(*asked, *(() if response else ("--timeout", "0.1")))
     assert [file.name for file in tmp_path.iterdir()] == ["photo.png"]
     # the server is down now
     if case == "HTML":
-        assert "Connection refused" in one_line(ier1(*asked))
+        assert "Connection refused" in refused(*asked)

@@ -8,7 +8,7 @@
 
 Run as a program it outlives the client that it serves, which a test may then kill:
 
-    python tests/fakes/chat_server.py --seed 7 --failures 0.3    # prints http://127.0.0.1:PORT/v1
+    python tests/fakes/chat_server.py --seed 7    # prints http://127.0.0.1:PORT/v1
     curl http://127.0.0.1:PORT/count                             # 5213 requests so far
     curl http://127.0.0.1:PORT/stats                             # {"4be1...": {"asked": 2, "answered": 1}, ...}
 """
@@ -115,14 +115,9 @@ def gold_of(request: str) -> dict[str, list[str]]:
     }
 
 
-def model_of(asked: Asked) -> str:
-    """Says which request a reply answers, for tests that look at what a client kept."""
-    return f"fake-vlm-2026-{asked.key}-{asked.nth}"
-
-
 def honest(asked: Asked) -> Answer:
-    """The fake model on a good day."""
-    return completion(json.dumps(gold_of(asked.request)), model=model_of(asked), usable=True)
+    """The fake model on a good day. The reply's model says which request it answers: "fake-vlm-2026-<key>-<nth>"."""
+    return completion(json.dumps(gold_of(asked.request)), model=f"fake-vlm-2026-{asked.key}-{asked.nth}", usable=True)
 
 
 def flaky(seed: int, failures: float = 0.3, refused: float = 0.02, in_a_row: int = 3) -> Respond:
@@ -133,33 +128,27 @@ def flaky(seed: int, failures: float = 0.3, refused: float = 0.02, in_a_row: int
     """
 
     def respond(asked: Asked) -> Answer:
+        good = honest(asked)
         if draw(seed, asked.key, "refused") < refused:
-            return completion(None, refusal="I can't help with this image.", model=model_of(asked))
+            return completion(None, refusal="I can't help with this image.")
         running = 0
         for nth in range(asked.nth + 1):
             fails = draw(seed, asked.key, nth) < failures and running < in_a_row
             running = running + 1 if fails else 0
-        return _trouble(asked, seed) if running else honest(asked)
+        troubles = (
+            error(429, "slow down", Retry_After="0"),
+            error(500),
+            Answer(trouble=SLOW),
+            Answer(trouble=CLOSE),
+            completion(json.dumps(gold_of(asked.request))[:-9], "length"),
+            raw(good.body.decode()[:-40]),
+            completion("Sure! I would remove it."),
+            completion('{"actions": ["Fix"], "subjects": [], "goals": []}'),
+            raw("<html><h1>Bad gateway</h1></html>", "text/html"),
+        )
+        return troubles[int(draw(seed, asked.key, asked.nth, "kind") * len(troubles))] if running else good
 
     return respond
-
-
-TROUBLES: dict[str, Callable[[Asked], Answer]] = {
-    "429": lambda _: error(429, "slow down", Retry_After="0"),
-    "500": lambda _: error(500),
-    "timeout": lambda _: Answer(trouble=SLOW),
-    "closed": lambda _: Answer(trouble=CLOSE),
-    "cut reply": lambda asked: completion(json.dumps(gold_of(asked.request))[:-9], "length"),
-    "torn body": lambda asked: raw(honest(asked).body.decode()[:-40]),
-    "no JSON": lambda _: completion("Sure! I would remove it."),
-    "unknown action": lambda _: completion('{"actions": ["Fix"], "subjects": [], "goals": []}'),
-    "HTML": lambda _: raw("<html><h1>Bad gateway</h1></html>", "text/html"),
-}
-
-
-def _trouble(asked: Asked, seed: int) -> Answer:
-    names = sorted(TROUBLES)
-    return TROUBLES[names[int(draw(seed, asked.key, asked.nth, "kind") * len(names))]](asked)
 
 
 def draw(*parts: Any) -> float:
@@ -300,11 +289,9 @@ def _handler(server: ChatServer) -> type[BaseHTTPRequestHandler]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A loopback annotator that fails a share of the time.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--failures", type=float, default=0.3)
-    parser.add_argument("--refused", type=float, default=0.02)
     parser.add_argument("--slow", type=float, default=1.0, help="seconds before a request that times out is dropped")
     options = parser.parse_args()
-    server = ChatServer(flaky(options.seed, options.failures, options.refused), options.slow, keep=False)
+    server = ChatServer(flaky(options.seed), options.slow, keep=False)
     print(server.url, flush=True)
     server.run()
 

@@ -18,9 +18,10 @@ def ier1(*arguments: object, exit_code: int = 0) -> Result:
 
 
 def refused(*arguments: object) -> str:
-    """The error line of a command that fails with exit code 1, without a traceback."""
+    """The error line of a command that fails with exit code 1, without a traceback and with nothing on stdout."""
     result = ier1(*arguments, exit_code=1)
     assert isinstance(result.exception, SystemExit)
+    assert result.stdout == ""
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: "), result.stderr
     return last

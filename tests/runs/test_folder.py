@@ -64,17 +64,10 @@ def test_a_run_goes_on_with_the_settings_that_it_began_with(tmp_path: Path):
     for _ in range(2):
         freeze_settings(file, SETTINGS)
     assert read_settings(file) == SETTINGS | {"rows": [1, 2]}
-    with pytest.raises(RunError, match=r"seed 0, now 1") as changed:
+    with pytest.raises(RunError, match=r"model 'a', now 'b', seed 0, now 1\)"):
         freeze_settings(file, SETTINGS | {"seed": 1, "judge": {"model": "b", "temperature": 0.0}})
-    assert "model 'a', now 'b'" in str(changed.value)
-    assert "temperature" not in str(changed.value)
     assert read_settings(file)["seed"] == 0
-
-
-def test_changes_are_named_key_by_key_but_for_free_ones():
-    before, now = {"a": 1, "b": {"c": 1}}, {"a": 2, "b": {"c": 2}, "d": 3}
-    assert changes(before, now, free=("a",)) == ["c 1, now 2", "d None, now 3"]
-    assert changes({}, {}) == []
+    assert changes({"a": 1, "b": 1}, {"a": 2, "b": 1, "c": 3}, free=("a",)) == ["c None, now 3"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])

@@ -19,18 +19,13 @@ def test_an_nvidia_device_file_is_a_gpu_and_the_driver_files_beside_it_are_not(t
     assert has_gpu(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("printed", "status", "found"),
-    [("GPU 0: NVIDIA H100", 0, True), ("No devices were found", 6, False), ("", 0, False)],
-)
-def test_nvidia_smi_is_believed_where_there_are_no_device_files(
-    tmp_path: Path, monkeypatch, printed: str, status: int, found: bool
-):
+@pytest.mark.parametrize(("printed", "status"), [("GPU 0: NVIDIA H100", 0), ("No devices were found", 6), ("", 0)])
+def test_nvidia_smi_is_believed_where_there_are_no_device_files(tmp_path: Path, monkeypatch, printed: str, status: int):
     command = tmp_path / "nvidia-smi"
     command.write_text(f"#!/bin/sh\necho '{printed}'\nexit {status}\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert has_gpu(tmp_path / "no-devices") is found
+    assert has_gpu(tmp_path / "no-devices") is printed.startswith("GPU")
 
 
 def test_an_amd_gpu_is_told_from_the_cpu_that_the_kernel_lists_beside_it(tmp_path: Path, monkeypatch):

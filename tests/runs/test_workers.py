@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ier1_plugin.runs.workers import WINDOW, as_completed, progress
+from ier1_plugin.runs.workers import WINDOW, as_completed
 
 
 def run(items: Any, work: Any, workers: int = 2, **more: Any) -> Any:
@@ -71,11 +71,3 @@ def test_ctrl_c_waits_for_what_is_under_way_and_says_so():
         list(run(items(), done.append, on_warning=warnings.append))
     assert done == [0]
     assert len(warnings) == 1
-
-
-def test_a_bar_passes_its_items_on(capsys: pytest.CaptureFixture[str]):
-    assert list(progress(iter("abc"), "reading", total=4, initial=1)) == ["a", "b", "c"]
-    with progress(None, "images", total=2, unit="images") as bar:
-        bar.update(2)
-    shown = capsys.readouterr().err
-    assert all(words in shown for words in ("reading: 100%", "images: 100%", "2/2"))
