@@ -1,6 +1,5 @@
 """A Qwen2.5-VL of 1.3 M parameters with random weights, small enough to train on two CPU cores; and its inference.
 
-    python -m ier1_plugin.small_world.tiny_model --out quickstart/model-random
     build(Path("quickstart/model-random"), seed=0)   # config, weights, tokenizer, processor: what AutoModel loads
 
     model, processor = load(Path("quickstart/warm"))
@@ -19,7 +18,6 @@ ids as in training, which a test compares with EasyR1's dataset.
 
 from __future__ import annotations
 
-import argparse
 import os
 from itertools import islice
 from pathlib import Path
@@ -232,16 +230,3 @@ def build_processor(tokenizer: Any) -> Any:
         video_processor=transformers.Qwen2VLVideoProcessor(**budget),
         chat_template=CHAT_TEMPLATE,
     )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m ier1_plugin.small_world.tiny_model", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new model")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    build(options.out, options.seed)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -208,12 +208,7 @@ WORDINGS: dict[str, Wording] = {
         ("the resolution is too low to print {it}",),
     ),
     "invert": Wording(
-        (
-            "invert {it}",
-            "invert the colours of {it}",
-            "make a negative of {it}",
-            "turn {it} into a negative",
-        ),
+        ("invert {it}", "invert the colours of {it}", "make a negative of {it}", "turn {it} into a negative"),
         ("{it} should look like a film negative", "I want to see {it} as a negative"),
         ("invert all colours of {it}", "make {it} look like a film negative"),
         ("I want {it} as a negative",),

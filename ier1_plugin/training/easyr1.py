@@ -148,7 +148,7 @@ def _arm_stand_ins(raw: Any, check: bool) -> list[str]:
     from ier1_plugin.training.cpu import guard, install
 
     model = _text(raw, "worker.actor.model.model_path")
-    problems = guard.refusals(True, os.path.abspath(model) if Path(model).exists() else model)
+    problems = guard.refusals(os.path.abspath(model) if Path(model).exists() else model)
     if not problems or (check and not guard.has_gpu()):
         install()
     return problems
@@ -160,10 +160,10 @@ def _start_ray(config: Any) -> list[str]:
 
     from ier1_plugin.training.cpu import guard, ray_init_kwargs
 
-    settings = ray_init_kwargs(config.trainer.n_gpus_per_node, os.environ.get("RAY_ADDRESS"))
+    settings = ray_init_kwargs(config.trainer.n_gpus_per_node)
     # without an address Ray would join whatever cluster was last started on this machine
     ray.init(**{"address": "local", **settings})
-    problems = guard.refusals(True, config.worker.actor.model.model_path, guard.find_gpu_nodes())
+    problems = guard.refusals(config.worker.actor.model.model_path, guard.find_gpu_nodes())
     if problems:
         ray.shutdown()
     return problems

@@ -33,15 +33,9 @@ def build(folder: Path, family: str, seed: int = 0) -> Path:
     from ier1_plugin.chat import torchvision_ops
 
     torchvision_ops.define_missing_schemas(torch)
-    from transformers import GenerationConfig
-
     tokenizer = _tokenizer()
-    ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in SPECIAL_TOKENS}
     torch.manual_seed(seed)
-    model = {"qwen2_5_vl": _qwen2_5_vl, "qwen3_vl": _qwen3_vl}[family](ids, len(tokenizer))
-    ends = [ids[STOP], ids[END]]
-    model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=ids[END], do_sample=True)
-    model.save_pretrained(folder)
+    _model(family, tokenizer).save_pretrained(folder)
     _processor(family, tokenizer).save_pretrained(folder)
     return folder
 
@@ -60,15 +54,14 @@ def write_rows(file: Path, count: int) -> Path:
     import pyarrow as pa
     from pyarrow import parquet
 
-    parquet.write_table(pa.Table.from_pylist([_row(index) for index in range(count)]), file)
+    rows = []
+    for index in range(count):
+        buffer = BytesIO()
+        photo(index).save(buffer, "PNG")
+        request = f"make the coat {'red' if index % 2 else 'navy'}"
+        rows.append(format_row(id=f"row-{index}", source="test", request=request, image=buffer.getvalue(), gold=GOLD))
+    parquet.write_table(pa.Table.from_pylist(rows), file)
     return file
-
-
-def _row(index: int) -> dict[str, Any]:
-    buffer = BytesIO()
-    photo(index).save(buffer, "PNG")
-    request = f"make the coat {'red' if index % 2 else 'navy'}"
-    return format_row(id=f"row-{index}", source="test", request=request, image=buffer.getvalue(), gold=GOLD)
 
 
 def _tokenizer() -> Any:
@@ -94,7 +87,6 @@ def _tokenizer() -> Any:
 def _processor(family: str, tokenizer: Any) -> Any:
     import transformers
 
-    # transformers resolves these names when asked, which a type checker can't follow
     hf: Any = transformers
     patch = {"qwen2_5_vl": 14, "qwen3_vl": 16}[family]
     side = 2 * patch
@@ -107,9 +99,15 @@ def _processor(family: str, tokenizer: Any) -> Any:
     return hf.Qwen2_5_VLProcessor(**parts, video_processor=hf.Qwen2VLVideoProcessor())
 
 
-def _text(ids: dict[str, int], vocabulary: int) -> dict[str, Any]:
-    return {
-        "vocab_size": vocabulary,
+def _model(family: str, tokenizer: Any) -> Any:
+    import transformers
+
+    # transformers resolves these names when asked, which a type checker can't follow
+    hf: Any = transformers
+    ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in SPECIAL_TOKENS}
+    ends = {"eos_token_id": ids[STOP], "pad_token_id": ids[END], "bos_token_id": None}
+    text = {
+        "vocab_size": len(tokenizer),
         "hidden_size": HIDDEN,
         "intermediate_size": 2 * HIDDEN,
         "num_hidden_layers": 2,
@@ -119,44 +117,29 @@ def _text(ids: dict[str, int], vocabulary: int) -> dict[str, Any]:
         # ten times the usual width: with tied embeddings a narrow random model only repeats its last token
         "initializer_range": 0.2,
         "tie_word_embeddings": True,
-        "eos_token_id": ids[STOP],
-        "pad_token_id": ids[END],
-        "bos_token_id": None,
     }
-
-
-def _top(ids: dict[str, int]) -> dict[str, Any]:
-    return {
-        "image_token_id": ids[IMAGE],
-        "video_token_id": ids[VIDEO],
-        "vision_start_token_id": ids[VISION],
-        "vision_end_token_id": ids["<|vision_end|>"],
-        "tie_word_embeddings": True,
-        "eos_token_id": ids[STOP],
-        "pad_token_id": ids[END],
-        "bos_token_id": None,
-    }
-
-
-def _vision(**own: Any) -> dict[str, Any]:
-    return {"depth": 2, "hidden_size": 64, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": HIDDEN, **own}
-
-
-def _qwen2_5_vl(ids: dict[str, int], vocabulary: int) -> Any:
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
+    vision = {"depth": 2, "hidden_size": 64, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": HIDDEN}
     # 16 pairs of a 32 wide head, shared out between time, height and width
-    text = _text(ids, vocabulary) | {"rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]}}
-    vision = _vision(window_size=112, fullatt_block_indexes=[1])
-    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **_top(ids))
-    return Qwen2_5_VLForConditionalGeneration(config).float()
-
-
-def _qwen3_vl(ids: dict[str, int], vocabulary: int) -> Any:
-    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
-
-    rope = {"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True}
-    text = _text(ids, vocabulary) | {"head_dim": 32, "rope_scaling": rope}
-    vision = _vision(num_position_embeddings=64, deepstack_visual_indexes=[0])
-    config = Qwen3VLConfig(text_config=text, vision_config=vision, **_top(ids))
-    return Qwen3VLForConditionalGeneration(config).float()
+    if family == "qwen3_vl":
+        rope = {"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True}
+        text |= {"head_dim": 32, "rope_scaling": rope}
+        vision |= {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
+        config_class, model_class = hf.Qwen3VLConfig, hf.Qwen3VLForConditionalGeneration
+    else:
+        text |= {"rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]}}
+        vision |= {"window_size": 112, "fullatt_block_indexes": [1]}
+        config_class, model_class = hf.Qwen2_5_VLConfig, hf.Qwen2_5_VLForConditionalGeneration
+    config = config_class(
+        text_config=text | ends,
+        vision_config=vision,
+        image_token_id=ids[IMAGE],
+        video_token_id=ids[VIDEO],
+        vision_start_token_id=ids[VISION],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+        **ends,
+    )
+    model = model_class(config).float()
+    generation = {"eos_token_id": [ids[STOP], ids[END]], "pad_token_id": ids[END], "do_sample": True}
+    model.generation_config = hf.GenerationConfig(**generation)
+    return model

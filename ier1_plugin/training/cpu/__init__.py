@@ -1,7 +1,7 @@
 """Stand-ins that let unmodified EasyR1 train a tiny model on a machine without a GPU. Never imported by a GPU run.
 
     install()                                   # in the driver, before `verl` is imported
-    ray.init(**ray_init_kwargs(n_gpus=1, address=None))   # in every Ray worker through worker_process_setup_hook
+    ray.init(**ray_init_kwargs(n_gpus=1))   # in every Ray worker through worker_process_setup_hook
 
 What is replaced, by which module, and why: `REPLACED`. Everything else is EasyR1's own code. The stand-ins say of
 themselves what they are: stdout, the logged config and every checkpoint carry `rollout=cpu-standin`.
@@ -23,7 +23,7 @@ REPLACED = {
     "flash_attn.bert_padding": "site/flash_attn: the same packing in plain torch; flash-attn needs CUDA",
     "torch.cuda, NCCL, device 'cuda'": "replacements.py: answers from the CPU, gloo, device 'cpu'",
     "attn_implementation='flash_attention_2'": "replacements.py: PyTorch's scaled dot product attention",
-    "the data loader's 8 worker processes": "replacements.py: none, or IER1_CPU_LOADER_WORKERS of them",
+    "the data loader's 8 worker processes": "replacements.py: none",
     "torchvision's operator schemas": "chat/torchvision_ops.py: only where torchvision's own library can't load",
 }
 SITE = Path(__file__).parent / "site"

@@ -1,6 +1,6 @@
-"""When the CPU stand-ins may be used: asked for, no GPU anywhere in the cluster, a tiny model.
+"""When the CPU stand-ins may be used: no GPU anywhere in the cluster, a tiny model. Nothing but `--cpu` asks for them.
 
-    refusals(cpu_flag=True, model_path="/models/Qwen2.5-VL-7B-Instruct")
+    refusals("/models/Qwen2.5-VL-7B-Instruct")
     -> ["model /models/Qwen2.5-VL-7B-Instruct has 8,292,166,656 parameters; the CPU stand-ins take models under ..."]
 
 Every problem is one line: what came, what was wanted, what to do. An empty list means go.
@@ -33,15 +33,13 @@ REQUIRED_CONFIG: dict[str, Any] = {
 }
 
 
-def refusals(cpu_flag: bool, model_path: str, gpu_nodes: list[str] | None = None) -> list[str]:
+def refusals(model_path: str, gpu_nodes: list[str] | None = None) -> list[str]:
     """Why the stand-ins must not be used, one line each.
 
     `gpu_nodes`: names of the nodes with a real GPU, by default those of `find_gpu_nodes()`; `model_path` as in
     `worker.actor.model.model_path`, a folder or a hub id.
     """
     problems = []
-    if not cpu_flag:
-        problems.append("no --cpu: the CPU stand-ins are never used unasked; add --cpu, or run where there is a GPU")
     if nodes := find_gpu_nodes() if gpu_nodes is None else gpu_nodes:
         problems.append(
             f"--cpu on a cluster with a GPU (on {', '.join(nodes)}): the stand-ins are for machines without one; "

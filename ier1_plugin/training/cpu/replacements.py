@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 import wrapt
 
 from ier1_plugin.runs.folder import write
-from ier1_plugin.training.cpu.launch import threads
+from ier1_plugin.training.cpu.launch import THREADS
 from ier1_plugin.training.run_config import CPU_STANDIN, ROLLOUT_MARK
 
 # what EasyR1 asks for -> what a CPU has
@@ -65,7 +64,7 @@ def replace_torch_cuda(torch: Any) -> None:
     from torch.distributed import device_mesh
 
     cuda = torch.cuda
-    torch.set_num_threads(threads())
+    torch.set_num_threads(THREADS)
     cuda.get_device_name = lambda device=None: "CPU"
     cuda.current_device = lambda: torch.device("cpu")
     cuda.empty_cache = lambda: None
@@ -96,17 +95,17 @@ def replace_flash_attention(auto_factory: Any) -> None:
 
 
 def replace_worker_count(stateful_dataloader: Any) -> None:
-    """None of the 8 processes that each of EasyR1's data loaders starts, or IER1_CPU_LOADER_WORKERS of them.
+    """None of the 8 processes that each of EasyR1's data loaders starts.
 
     A small machine lacks memory and cores for them; at this model size the trainer prepares a batch in milliseconds.
     """
 
-    def with_few_workers(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> None:
+    def without_workers(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> None:
         if "num_workers" in kwargs:
-            kwargs["num_workers"] = int(os.environ.get("IER1_CPU_LOADER_WORKERS", "0"))
+            kwargs["num_workers"] = 0
         wrapped(*args, **kwargs)
 
-    wrapt.wrap_function_wrapper(stateful_dataloader, "StatefulDataLoader.__init__", with_few_workers)
+    wrapt.wrap_function_wrapper(stateful_dataloader, "StatefulDataLoader.__init__", without_workers)
 
 
 def replace_balancing_device(seqlen_balancing: Any) -> None:
