@@ -171,19 +171,20 @@ def batches(examples: list[dict[str, Any]], rng: random.Random) -> Iterator[list
 def collate(examples: list[dict[str, Any]], pad: int) -> dict[str, Any]:
     """Model inputs of a batch, padded on the right; only responses count in the loss."""
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
-    longest = max(map(_length, examples))
-    ids, labels, mask = [], [], []
+    def padded(rows: list[list[int]], value: int) -> torch.Tensor:
+        return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
+
+    ids, labels = [], []
     for example in examples:
         prompt, answer = example["prompt"], example["response"]
-        padding = longest - len(prompt) - len(answer)
-        ids.append([*prompt, *answer, *[pad] * padding])
-        labels.append([*[IGNORED] * len(prompt), *answer, *[IGNORED] * padding])
-        mask.append([1] * (longest - padding) + [0] * padding)
+        ids.append([*prompt, *answer])
+        labels.append([*[IGNORED] * len(prompt), *answer])
     return {
-        "input_ids": torch.tensor(ids),
-        "labels": torch.tensor(labels),
-        "attention_mask": torch.tensor(mask),
+        "input_ids": padded(ids, pad),
+        "labels": padded(labels, IGNORED),
+        "attention_mask": padded([[1] * len(row) for row in ids], 0),
         "pixel_values": torch.cat([example["pixel_values"] for example in examples]),
         "image_grid_thw": torch.cat([example["image_grid_thw"] for example in examples]),
     }

@@ -30,8 +30,6 @@ _SHARD = re.compile(r"model_world_size_(\d+)_rank_(\d+)\.pt")
 _STEP = re.compile(r"global_step_(\d+)")
 _LORA_PREFIX = "base_model.model."
 _LORA_FACTOR = re.compile(r".+\.lora_[AB]\.default\.weight")
-# peft options that change what a LoRA layer computes; EasyR1 sets none of them (verl/workers/fsdp_workers.py)
-_NOT_PLAIN_LORA = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "lora_bias")
 
 
 class CheckpointError(UserError):
@@ -131,12 +129,10 @@ def merge_lora(weights: Weights, adapter_config: Path) -> Weights:
         raise CheckpointError(f"{odd[0]}: only plain LoRA on linear layers can be merged")
     try:
         config = json.loads(adapter_config.read_text(encoding="utf-8"))
-        scale = config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
+        scale = config["lora_alpha"] / config["r"]
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise CheckpointError(f"the weights hold LoRA layers, and {adapter_config} can't be read ({reason})") from None
-    if unknown := [key for key in _NOT_PLAIN_LORA if config.get(key)]:
-        raise CheckpointError(f"{adapter_config} sets {unknown[0]}; only plain LoRA can be merged")
     merged = {}
     for name, weight in weights.items():
         if _LORA_FACTOR.fullmatch(name):

@@ -33,19 +33,10 @@ def test_the_readme_is_short_enough_to_be_read():
     assert len(READMES[0].read_text(encoding="utf-8").splitlines()) <= 170
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_every_path_exists(path: str):
-    assert (ROOT / path).exists()
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_that_is_run_exists(module: str):
-    assert importlib.util.find_spec(module) is not None
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_every_script_exists(script: str):
-    assert list(ROOT.glob(f"*/{script}"))
+def test_every_path_module_and_script_exists():
+    assert [path for path in PATHS if not (ROOT / path).exists()] == []
+    assert [module for module in MODULES if importlib.util.find_spec(module) is None] == []
+    assert [script for script in SCRIPTS if not list(ROOT.glob(f"*/{script}"))] == []
 
 
 @pytest.mark.parametrize("file", READMES, ids=lambda file: str(file.relative_to(ROOT)))
@@ -55,12 +46,12 @@ def test_a_file_that_a_readme_names_by_its_name_alone_is_in_its_folder(file: Pat
     assert not missing - {"build_rl_dataset.py"}
 
 
-@pytest.mark.parametrize(("command", "rest"), COMMANDS)
-def test_every_option_of_an_ier1_command_is_one(command: str, rest: str):
+def test_every_option_of_an_ier1_command_is_one():
     ier1: Any = get_command(app)
-    known = {option for parameter in ier1.commands[command].params for option in parameter.opts}
-    # `ier1 serve` passes on what stands behind --
-    assert set(OPTION.findall(rest.partition(" -- ")[0])) <= known | {"--help"}
+    for command, rest in COMMANDS:
+        known = {option for parameter in ier1.commands[command].params for option in parameter.opts}
+        # `ier1 serve` passes on what stands behind --
+        assert set(OPTION.findall(rest.partition(" -- ")[0])) <= known | {"--help"}, command
 
 
 def test_every_option_of_the_builder_is_one():

@@ -25,9 +25,11 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rows(tmp_path_factory.mktemp("rows"), 30)
 
 
-def merged(folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that learnt nothing, as merging leaves it."""
-    build(folder, "qwen2_5_vl")
+    pytest.importorskip("transformers")
+    folder = build(tmp_path_factory.mktemp("tiny") / "model", "qwen2_5_vl")
     (folder / "decompose.jinja").write_bytes(path("decompose").read_bytes())
     facts = Decomposer(3136, 3136, 3136, 3136, 28**2, "decompose.jinja", "", "cpu-standin", "float32", "0.1.0")
     replace(facts, max_response_length=72).write(folder)
@@ -45,12 +47,13 @@ def test_three_rows_of_two_edits_are_chosen_with_a_picture_each_or_their_own_pho
 
 
 @pytest.mark.slow
-def test_a_model_that_learnt_nothing_still_gives_a_page_and_its_fallbacks_are_stated(rows: Path, tmp_path: Path):
-    pytest.importorskip("transformers")
-    model, curves, out = merged(tmp_path / "model"), tmp_path / "curves.png", tmp_path / "new" / "index.html"
+def test_a_model_that_learnt_nothing_still_gives_a_page_and_its_fallbacks_are_stated(
+    rows: Path, model: Path, tmp_path: Path
+):
+    curves, out = tmp_path / "curves.png", tmp_path / "new" / "index.html"
     Image.new("RGB", (30, 20), "teal").save(curves)
-    options = ["--model", str(model), "--rows", str(rows), "--curves", str(curves), "--out", str(out)]
-    assert page.main(options) == 0
+    options = ["--model", str(model), "--rows", str(rows), "--out", str(out)]
+    assert page.main([*options, "--curves", str(curves)]) == 0
     text = out.read_text(encoding="utf-8")
     assert text.count("no readable decomposition") == 3
     assert text.count("unreadable</span>") == 9
@@ -59,20 +62,14 @@ def test_a_model_that_learnt_nothing_still_gives_a_page_and_its_fallbacks_are_st
     assert re.findall(r"(?:src|href)=\"(?!data:)", text) == []
     for row, _ in page.chosen_rows(read_rows(rows), 0):
         assert row.request.split(";")[0].replace('"', "&#34;").replace("'", "&#39;") in text
+    assert page.main([*options, "--curves", "gone.png"]) == 0
+    assert "gone.png is missing" in out.read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
-def test_without_curves_or_rows_or_model_the_page_or_one_line_says_so(
-    rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
-    pytest.importorskip("transformers")
-    model, out = merged(tmp_path / "model"), tmp_path / "index.html"
-    assert page.main(["--model", str(model), "--rows", str(rows), "--curves", "gone.png", "--out", str(out)]) == 0
-    assert "There are no curves: gone.png is missing" in out.read_text(encoding="utf-8")
-    out.unlink()
-    capsys.readouterr()
-    for given_model, given_rows in ((model, tmp_path / "gone.parquet"), (tmp_path / "gone", rows)):
-        assert page.main(["--model", str(given_model), "--rows", str(given_rows), "--out", str(out)]) == 1
+def test_without_rows_or_model_one_line_says_so(rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "index.html"
+    for model, file in ((tmp_path, tmp_path / "gone.parquet"), (tmp_path / "gone", rows)):
+        assert page.main(["--model", str(model), "--rows", str(file), "--out", str(out)]) == 1
         assert capsys.readouterr().err.count("\n") == 1
         assert not out.exists()
 

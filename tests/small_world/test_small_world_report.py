@@ -12,43 +12,40 @@ from fakes.small_world_rows import write_rows
 from ier1_plugin.small_world import evaluate, progress
 from ier1_plugin.small_world.evaluate import read_rows, with_shuffled_photos
 
+# as Ray prints it: colours, and the process before each line
 LOG = """\
 note: data.val_files: 400 rows checked, longest prompt 62 of 80 tokens
-\x1b[36m(Runner pid=4711)\x1b[0m Total training steps: 2
-\x1b[36m(Runner pid=4711)\x1b[0m Step 0
-\x1b[36m(Runner pid=4711)\x1b[0m val:
-\x1b[36m(Runner pid=4711)\x1b[0m   action_reward: 0.57
-\x1b[36m(Runner pid=4711)\x1b[0m   format_reward: 0.598
+RUNNER Total training steps: 2
+RUNNER Step 0
+RUNNER val:
+RUNNER   action_reward: 0.57
+RUNNER   format_reward: 0.598
 \x1b[36m(WorkerDict pid=4712)\x1b[0m   format_reward: 9.9
-\x1b[36m(Runner pid=4711)\x1b[0m   overall_reward: 0.548
-\x1b[36m(Runner pid=4711)\x1b[0m Start generating batch...
-\x1b[36m(Runner pid=4711)\x1b[0m Step 1
-\x1b[36m(Runner pid=4711)\x1b[0m actor:
-\x1b[36m(Runner pid=4711)\x1b[0m   kl_loss: 1.5e-05
-\x1b[36m(Runner pid=4711)\x1b[0m reward:
-\x1b[36m(Runner pid=4711)\x1b[0m   overall: 0.6
-\x1b[36m(Runner pid=4711)\x1b[0m
-\x1b[36m(Runner pid=4711)\x1b[0m Start generating batch...
-(pid=4711) Running step:  50%|###  | 1.00/2.00 [00:05<00:05]  \x1b[36m(Runner pid=4711)\x1b[0m Step 2
-\x1b[36m(Runner pid=4711)\x1b[0m reward:
-\x1b[36m(Runner pid=4711)\x1b[0m   overall: 0.7
-"""
+RUNNER   overall_reward: 0.548
+RUNNER Start generating batch...
+RUNNER Step 1
+RUNNER actor:
+RUNNER   kl_loss: 1.5e-05
+RUNNER reward:
+RUNNER   overall: 0.6
+RUNNER
+RUNNER Start generating batch...
+(pid=4711) Running step:  50%|###  | 1.00/2.00 [00:05<00:05]  RUNNER Step 2
+RUNNER reward:
+RUNNER   overall: 0.7
+""".replace("RUNNER", "\x1b[36m(Runner pid=4711)\x1b[0m")
 
 
-def test_easyr1s_output_becomes_steps_with_their_validation():
-    events = list(progress.steps(progress.plain_lines(LOG.splitlines(keepends=True))))
+@pytest.mark.parametrize("before", ["", f"\r{60 * ' '}\r\x1b[A"], ids=["plain", "after a bar that clears its line"])
+def test_easyr1s_output_becomes_steps_with_their_validation(before: str):
+    stream = io.StringIO(LOG.replace("\x1b[36m(Runner", f"{before}\x1b[36m(Runner"), newline="\n")
+    events = list(progress.steps(progress.plain_lines(stream)))
     assert events[0] == 2
     found = [event for event in events if isinstance(event, progress.Step)]
     assert [step.number for step in found] == [0, 1, 2]
-    assert found[0].validation() == ("step 0, validation at temperature 1: overall 0.548 (format 0.60, action 0.57)")
+    assert found[0].validation() == "step 0, validation at temperature 1: overall 0.548 (format 0.60, action 0.57)"
     assert found[1].validation() is None
     assert found[1].metrics == {"actor": {"kl_loss": 1.5e-05}, "reward": {"overall": 0.6}}
-
-
-def test_a_bar_that_clears_its_line_hides_no_step():
-    cleared = LOG.replace("\x1b[36m(Runner", "\r" + 60 * " " + "\r\x1b[A\x1b[36m(Runner")
-    found = progress.steps(progress.plain_lines(io.StringIO(cleared, newline="\n")))
-    assert len([event for event in found if isinstance(event, progress.Step)]) == 3
 
 
 def test_the_full_output_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -73,15 +70,16 @@ def test_every_row_is_answered_and_the_same_seed_samples_the_same(tmp_path: Path
     from ier1_plugin.small_world.tiny_model import build
 
     model, rows = build(tmp_path / "model"), write_rows(tmp_path, 4)
-    for out, seed in (("one", 0), ("same", 0), ("other", 1)):
-        assert evaluate.main([str(model), f"--rows={rows}", f"--out={tmp_path / out}", f"--seed={seed}"]) == 0
-    texts = {out: (tmp_path / out / "sampled.jsonl").read_text() for out in ("one", "same", "other")}
+    texts, greedy = {}, {}
+    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
+        out = tmp_path / name
+        assert evaluate.main([str(model), f"--rows={rows}", f"--out={out}", f"--seed={seed}"]) == 0
+        texts[name], greedy[name] = (out / "sampled.jsonl").read_text(), (out / "greedy.jsonl").read_text()
     assert texts["one"] == texts["same"] != texts["other"]
+    assert greedy["one"] == greedy["other"]
     lines = [json.loads(line) for line in texts["one"].splitlines()]
     assert [line["id"] for line in lines] == [row.id for row in read_rows(rows)]
     assert {len(line["responses"]) for line in lines} == {2}
-    greedy = {out: (tmp_path / out / "greedy.jsonl").read_text() for out in ("one", "other")}
-    assert greedy["one"] == greedy["other"]
 
 
 def test_a_missing_file_or_model_gets_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

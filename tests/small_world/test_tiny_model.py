@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -118,14 +117,12 @@ def test_a_few_warm_up_steps_lower_the_loss(folder: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 def test_left_padding_does_not_change_a_greedy_answer(loaded: tuple[Any, Any]):
+    def answers(rows: list[Sample]) -> list[str]:
+        inputs = encode(loaded[1], [row.request for row in rows], [row.photo.open() for row in rows])
+        return generate(*loaded, inputs, sampled=False)
+
     rows = first(4)
-    photos = [row.photo.open() for row in rows]
-    together = generate(*loaded, encode(loaded[1], [row.request for row in rows], photos), sampled=False)
-    alone = [
-        generate(*loaded, encode(loaded[1], [row.request], [photo]), sampled=False)[0]
-        for row, photo in zip(rows, photos, strict=True)
-    ]
-    assert together == alone
+    assert answers(rows) == [answers([row])[0] for row in rows]
 
 
 def test_three_of_four_targets_hold_a_mistake_and_none_without_noise():
@@ -150,29 +147,19 @@ def test_a_mistake_spoils_one_thing_and_leaves_the_rest(mistake: Callable[..., s
         "edit_left_out": everything - {"format"},
         "other_goal": {"goal"},
         "lines_swapped": {"format"},
-        "plain_words": everything,
-        "tag_not_closed": everything,
     }
     assert hurt
-    assert set(hurt) <= allowed[mistake.__name__]
-
-
-def test_a_missing_model_is_named(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"config\.json"):
-        load(tmp_path)
+    assert set(hurt) <= allowed.get(mistake.__name__, everything)
 
 
 def test_the_config_and_the_code_agree_on_lengths_and_pixels():
     from omegaconf import OmegaConf
 
     config = OmegaConf.load(YAML)
-    select = partial(OmegaConf.select, config)
-    assert select("data.min_pixels") == select("data.max_pixels") == PIXELS
-    assert select("data.max_response_length") == MAX_NEW_TOKENS
-    assert select("worker.rollout.val_override_config.temperature") == 1.0
-    assert select("worker.rollout.val_override_config.top_p") == 1.0
-    assert (ROOT / select("data.format_prompt")).is_file()
-    assert (ROOT / select("worker.reward.reward_function").split(":")[0]).is_file()
+    assert config.data.min_pixels == config.data.max_pixels == PIXELS
+    assert config.data.max_response_length == MAX_NEW_TOKENS
+    validation = config.worker.rollout.val_override_config
+    assert (validation.temperature, validation.top_p) == (1.0, 1.0)
 
 
 @pytest.mark.slow

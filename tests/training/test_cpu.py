@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import socket
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 from fakes import tiny_models
+from fakes.commands import output_of
 from fakes.easyr1 import needs_no_gpu, run_script
 
 from ier1_plugin.chat import torchvision_ops
@@ -111,10 +111,7 @@ ray.shutdown()
 
 def run(script: str) -> str:
     """What a fresh Python prints."""
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return output_of(sys.executable, "-c", script)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, torchvision_imports: None) -
     return tiny_models.build(tmp_path_factory.mktemp("tiny") / "model", "qwen2_5_vl")
 
 
-def save(*checkpoints: tuple[Path, Path, str, int], which: str = "installed") -> list[Path]:
+def save(*checkpoints: tuple[Path, Path, str, int], which: str = "installed") -> None:
     """Saves step 4 of runs, each given by its model, its folder, its layout and its number of ranks."""
     names = ("model", "actor", "layout", "ranks")
     jobs = [
@@ -43,7 +44,6 @@ def save(*checkpoints: tuple[Path, Path, str, int], which: str = "installed") ->
         for model, run, layout, ranks in checkpoints
     ]
     run_script("easyr1_checkpoint.py", which, json.dumps(jobs))
-    return [run for _, run, _, _ in checkpoints]
 
 
 def merged(run: Path, out: Path, *options: str) -> Path:
@@ -56,16 +56,13 @@ def assert_weights_are_those_of_the_run(run: Path, out: Path, dtype: str) -> Non
     from safetensors.torch import load_file
 
     actor = run / "global_step_4" / "actor"
-    expected: Any = {
-        name: Weight(tuple(weight.shape), weight.dtype, lambda weight=weight: weight)
-        for name, weight in load_file(actor / "expected.safetensors").items()
-    }
-    expected = hub_names(expected, actor / "huggingface")
+    whole = load_file(actor / "expected.safetensors")
+    weights: Any = {name: Weight(tuple(w.shape), w.dtype, lambda w=w: w) for name, w in whole.items()}
+    expected = hub_names(weights, actor / "huggingface")
     found = load_file(out / "model.safetensors")
     assert found.keys() == expected.keys()
-    assert {weight.dtype for weight in found.values()} == {getattr(torch, dtype)}
     for name, weight in found.items():
-        assert weight.equal(expected[name].read().to(weight.dtype)), name
+        assert weight.equal(expected[name].read().to(getattr(torch, dtype))), name
 
 
 def load(folder: Path) -> Any:
@@ -83,19 +80,17 @@ LAYOUTS = {"one rank": ("fsdp", 1), "two ranks": ("fsdp", 2), "two copies of two
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, model: Path) -> dict[str, Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    """The folder of a run for each layout."""
     folder = tmp_path_factory.mktemp("runs")
-    jobs = [(model, folder / name, layout, ranks) for name, (layout, ranks) in LAYOUTS.items()]
-    return dict(zip(LAYOUTS, save(*jobs), strict=True))
+    save(*((model, folder / name, layout, ranks) for name, (layout, ranks) in LAYOUTS.items()))
+    return folder
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_shards_of_every_layout_give_the_weights_bit_for_bit(
-    tmp_path: Path, model: Path, runs: dict[str, Path], layout: str
-):
-    run = runs[layout]
-    out = merged(run, tmp_path / "out", "--dtype", "float32")
-    assert_weights_are_those_of_the_run(run, out, "float32")
+def test_shards_of_every_layout_give_the_weights_bit_for_bit(tmp_path: Path, model: Path, runs: Path, layout: str):
+    out = merged(runs / layout, tmp_path / "out", "--dtype", "float32")
+    assert_weights_are_those_of_the_run(runs / layout, out, "float32")
     # the names and the architecture are where every tool looks for them: as in the model that training started from
     config, start = (json.loads((folder / "config.json").read_text()) for folder in (out, model))
     assert config["architectures"] == ["Qwen2_5_VLForConditionalGeneration"]
@@ -104,9 +99,9 @@ def test_shards_of_every_layout_give_the_weights_bit_for_bit(
 
 
 @pytest.fixture(scope="module")
-def bfloat16(tmp_path_factory: pytest.TempPathFactory, runs: dict[str, Path]) -> Path:
-    out = merged(runs["two ranks"], tmp_path_factory.mktemp("bfloat16") / "out")
-    assert_weights_are_those_of_the_run(runs["two ranks"], out, "bfloat16")
+def bfloat16(tmp_path_factory: pytest.TempPathFactory, runs: Path) -> Path:
+    out = merged(runs / "two ranks", tmp_path_factory.mktemp("bfloat16") / "out")
+    assert_weights_are_those_of_the_run(runs / "two ranks", out, "bfloat16")
     return out
 
 
@@ -129,11 +124,9 @@ def test_the_model_cards_own_code_runs_and_answers_as_the_policy_did(
         return capsys.readouterr().out
 
     policy = tmp_path / "policy"
+    shutil.copytree(model, policy)
     load(model).bfloat16().save_pretrained(policy)
-    for file in model.iterdir():
-        if not (policy / file.name).exists():
-            (policy / file.name).write_bytes(file.read_bytes())
-    (policy / "generation_config.json").write_bytes((bfloat16 / "generation_config.json").read_bytes())
+    shutil.copy(bfloat16 / "generation_config.json", policy)
     assert len(reply(bfloat16)) > 5
     assert reply(bfloat16) == reply(policy)
 
@@ -156,9 +149,10 @@ def test_the_merged_processor_sees_a_prepared_image_as_the_trained_one_did(
 
 def test_lora_and_qwen3_checkpoints_of_easyr1s_current_source_merge(tmp_path: Path, model: Path):
     qwen3 = tiny_models.build(tmp_path / "qwen3", "qwen3_vl")
-    jobs = [(model, tmp_path / "lora_run", "lora", 2), (qwen3, tmp_path / "qwen3_run", "fsdp", 2)]
-    for run in save(*jobs, which="source"):
+    lora_run, qwen3_run = tmp_path / "lora_run", tmp_path / "qwen3_run"
+    save((model, lora_run, "lora", 2), (qwen3, qwen3_run, "fsdp", 2), which="source")
+    for run in (lora_run, qwen3_run):
         out = merged(run, tmp_path / f"merged_{run.name}", "--dtype", "float32")
         assert_weights_are_those_of_the_run(run, out, "float32")
         load(out)
-    assert (tmp_path / "lora_run" / "global_step_4" / "actor" / "lora_adapter" / "adapter_config.json").is_file()
+    assert (lora_run / "global_step_4" / "actor" / "lora_adapter" / "adapter_config.json").is_file()

@@ -55,52 +55,36 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `ier1 serve`, run in vLLM's environment."""
     port, log = free_port(), tmp_path_factory.mktemp("log") / "vllm.txt"
-    settings = {
-        "PATH": f"{Path(PYTHON).absolute().parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-    }
-    command = [
-        PYTHON,
-        "-m",
-        "ier1_plugin.cli",
-        "serve",
-        str(model),
-        f"port={port}",
-        "dtype=float32",
-        "--",
-        "--enforce-eager",
-    ]
-    with (
-        log.open("w") as out,
-        subprocess.Popen(command, cwd=ROOT, env=os.environ | settings, stdout=out, stderr=out) as process,
-    ):
+    url, end = f"http://127.0.0.1:{port}/v1", time.monotonic() + PATIENCE
+    path = f"{Path(PYTHON).absolute().parent}:{os.environ['PATH']}"
+    settings = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "VLLM_CPU_KVCACHE_SPACE": "1"}
+    command = [PYTHON, "-m", "ier1_plugin.cli", "serve", str(model), f"port={port}", "dtype=float32"]
+    command += ["--", "--enforce-eager"]
+    with log.open("w") as out, subprocess.Popen(command, cwd=ROOT, env=settings, stdout=out, stderr=out) as process:
         try:
-            _await(f"http://127.0.0.1:{port}/v1/models", process, log)
-            yield f"http://127.0.0.1:{port}/v1"
+            while not answers(f"{url}/models"):
+                assert process.poll() is None, log.read_text()[-2000:]
+                assert time.monotonic() < end, log.read_text()[-2000:]
+                time.sleep(0.5)
+            yield url
         finally:
             process.terminate()
 
 
-def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        assert process.poll() is None, log.read_text()[-2000:]
-        try:
-            if httpx.get(url).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.5)
-    raise AssertionError(log.read_text()[-2000:])
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_vllm_writes_what_the_same_weights_write_here_and_it_can_be_read(model: Path, server: str):
     here = make_chat(f"local:{model}")
     there = make_chat(f"openai:{server}#decomposer", budget=PIXELS)
-    answers = []
+    readable = []
     for sample in islice(samples("val", 0), 12):
         photo = sample.photo.open(56)
         ours, theirs = (decompose(photo, sample.request, chat=chat) for chat in (here, there))
         assert theirs.trace.replies[0] == ours.trace.replies[0]
-        answers.append(theirs.value)
-    assert any(answers)
+        readable.append(theirs.value)
+    assert any(readable)

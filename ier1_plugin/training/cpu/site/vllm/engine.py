@@ -90,14 +90,12 @@ class LLM:
         if self.max_model_len is not None and longest > self.max_model_len:
             raise ValueError(f"a prompt has {longest} tokens, max_model_len is {self.max_model_len}")
         # as many at once as the cache has room for
-        n, at_once = (
-            sampling_params.n,
-            MAX_CACHED_TOKENS // ((longest + sampling_params.max_tokens) * sampling_params.n),
-        )
+        n = sampling_params.n
+        at_once = max(1, MAX_CACHED_TOKENS // ((longest + sampling_params.max_tokens) * n))
         stream = self._stream(self.seed if sampling_params.seed is None else sampling_params.seed)
         outputs: list[RequestOutput] = []
-        for start in range(0, len(read), max(1, at_once)):
-            part = read[start : start + max(1, at_once)]
+        for start in range(0, len(read), at_once):
+            part = read[start : start + at_once]
             samples = generate(self.model, part, sampling_params, self.end_tokens, self.tokenizer.pad_token_id, stream)
             groups = (samples[i : i + n] for i in range(0, len(samples), n))
             outputs += [RequestOutput([CompletionOutput(tokens) for tokens in group]) for group in groups]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 
 @dataclass
@@ -43,13 +44,10 @@ def read_prompt(request: Mapping[str, Any], processor: Any) -> Prompt:
 
 def left_padded(prompts: list[Prompt], pad_token: int) -> dict[str, torch.Tensor]:
     """input_ids and attention_mask, (prompts, longest), and the images of all prompts in order."""
-    longest = max(len(prompt.token_ids) for prompt in prompts)
-    missing = [longest - len(prompt.token_ids) for prompt in prompts]
+    ids = [torch.tensor(prompt.token_ids) for prompt in prompts]
     batch = {
-        "input_ids": torch.tensor(
-            [[pad_token] * gap + prompt.token_ids for gap, prompt in zip(missing, prompts, strict=True)]
-        ),
-        "attention_mask": torch.tensor([[0] * gap + [1] * (longest - gap) for gap in missing]),
+        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_token, padding_side="left"),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True, padding_side="left"),
     }
     with_images = [prompt.images for prompt in prompts if prompt.images]
     names = with_images[0] if with_images else ()

@@ -8,8 +8,10 @@ The order is vLLM's: logit bias, temperature, top_k, top_p, then one draw. Tempe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 
 @dataclass
@@ -40,14 +42,8 @@ def choose(logits: torch.Tensor, params: SamplingParams, generator: torch.Genera
         logits[:, [int(token) for token in params.logit_bias]] += bias
     if params.temperature == 0:
         return logits.argmax(dim=-1)
-    logits = logits / params.temperature
-    if 0 < params.top_k < logits.shape[-1]:
-        smallest_kept = logits.topk(params.top_k, dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < smallest_kept, float("-inf"))
-    probabilities = torch.softmax(logits, dim=-1)
-    if params.top_p < 1:
-        # the likeliest tokens up to and including the one that reaches top_p
-        ordered, tokens = probabilities.sort(dim=-1, descending=True)
-        ordered[ordered.cumsum(dim=-1) - ordered >= params.top_p] = 0
-        probabilities = torch.zeros_like(probabilities).scatter_(-1, tokens, ordered)
+    warpers: list[Any] = [TemperatureLogitsWarper(float(params.temperature))]
+    warpers += [TopKLogitsWarper(params.top_k)] if params.top_k > 0 else []
+    warpers += [TopPLogitsWarper(params.top_p)] if params.top_p < 1 else []
+    probabilities = torch.softmax(LogitsProcessorList(warpers)(None, logits), dim=-1)  # pyright: ignore[reportArgumentType]
     return torch.multinomial(probabilities, num_samples=1, generator=generator)[:, 0]
