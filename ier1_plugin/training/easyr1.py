@@ -43,7 +43,6 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
             problems += _arm_stand_ins(raw, check)
         config, more = configuration.typed(raw)
         problems += more
-    problems += host.engines(cpu)
     for line in preflight.lines(config, cpu) if config is not None else ():
         if isinstance(line, preflight.Note):
             print(f"note: {line}")

@@ -15,7 +15,6 @@ from typing import Any
 
 from fakes import tiny_models
 from fakes.easyr1 import ROOT, dataset, reward_manager
-from PIL import Image
 
 from ier1_plugin.task.images import encode, prepare
 from ier1_plugin.task.parsing import render_response
@@ -38,11 +37,6 @@ REQUESTS = (
 SIZES = ((30, 40), (120, 90), (224, 224), (800, 600), (1200, 30))
 
 
-def photo(size: tuple[int, int]) -> Image.Image:
-    horizontal, vertical = Image.linear_gradient("L").resize(size), Image.linear_gradient("L").rotate(90).resize(size)
-    return Image.merge("RGB", (horizontal, vertical, Image.new("L", size, 90)))
-
-
 def cases() -> list[tuple[str, tuple[int, int]]]:
     return [(request, size) for request in REQUESTS for size in SIZES]
 
@@ -53,7 +47,7 @@ def rows() -> list[dict[str, Any]]:
             id=f"r{number}",
             source="test",
             request=request,
-            image=encode(prepare(photo(size), MIN_PIXELS, MAX_PIXELS), lossless=True),
+            image=encode(prepare(tiny_models.photo(number, size), MIN_PIXELS, MAX_PIXELS), lossless=True),
             gold=GOLD,
         )
         for number, (request, size) in enumerate(cases())
@@ -72,7 +66,7 @@ def seen_by_dataset(folder: Path, tokenizer: Any, processor: Any) -> list[dict[s
     seen = dataset(file, tokenizer, processor, **limits)
     found = []
     for number, (request, size) in enumerate(cases()):
-        row, image = seen[number], prepare(photo(size), MIN_PIXELS, MAX_PIXELS)
+        row, image = seen[number], prepare(tiny_models.photo(number, size), MIN_PIXELS, MAX_PIXELS)
         prompt = processor.apply_chat_template(messages(request), add_generation_prompt=True, tokenize=False)
         ours = processor(images=[image], text=[prompt], add_special_tokens=False)["input_ids"][0]
         theirs = row["input_ids"][row["attention_mask"].bool()].tolist()

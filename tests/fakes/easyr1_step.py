@@ -16,9 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fakes.easyr1 import ROOT, dataset, reward_manager
+from fakes.easyr1 import dataset, reward_manager
 
-PLUGIN_REWARD = ROOT / "reward_fns" / "decomposition.py"
 LETTERS_REWARD = '''
 """Share of lower-case letters: a random model can earn it, and samples differ in it."""
 REWARD_TYPE = "batch"
@@ -29,33 +28,17 @@ def compute_score(reward_inputs):
     return [{"overall": share, "letters": share} for share in shares]
 '''
 PROMPTS, SAMPLES = 4, 4
-SETTINGS: dict[str, Any] = {
-    "data.prompt_key": "problem",
-    "data.answer_key": "answer",
-    "data.image_key": "images",
-    "data.format_prompt": str(ROOT / "ier1_plugin" / "prompts" / "decompose.jinja"),
-    "data.max_prompt_length": 480,
-    "data.max_response_length": 16,
-    "data.rollout_batch_size": PROMPTS,
-    "data.min_pixels": 784,
-    "data.max_pixels": 50176,
-    "algorithm.adv_estimator": "grpo",
-    "algorithm.use_kl_loss": True,
-    "algorithm.kl_penalty": "low_var_kl",
-    "worker.actor.global_batch_size": PROMPTS,
-    "worker.actor.micro_batch_size_per_device_for_update": 16,
-    "worker.actor.micro_batch_size_per_device_for_experience": 16,
-    # packed, sdpa would need one mask over the tokens of all sequences
-    "worker.actor.padding_free": False,
-    "worker.actor.optim.lr": 1e-3,
-    "worker.actor.fsdp.mp_param_dtype": "fp32",
-    "worker.ref.fsdp.mp_param_dtype": "fp32",
-    "worker.ref.fsdp.torch_dtype": "fp32",
-    "worker.rollout.dtype": "fp32",
-    "worker.rollout.n": SAMPLES,
-    "worker.rollout.disable_tqdm": True,
-    "worker.reward.reward_function": f"{PLUGIN_REWARD}:compute_score",
-}
+# packed (padding_free), sdpa would need one mask over the tokens of all sequences
+SETTINGS = f"""
+data: {{max_prompt_length: 480, max_response_length: 16, rollout_batch_size: {PROMPTS},
+       min_pixels: 784, max_pixels: 50176}}
+algorithm: {{adv_estimator: grpo, use_kl_loss: true, kl_penalty: low_var_kl}}
+worker:
+  actor: {{global_batch_size: {PROMPTS}, micro_batch_size_per_device_for_update: 16, padding_free: false,
+          micro_batch_size_per_device_for_experience: 16, optim: {{lr: 0.001}}, fsdp: {{mp_param_dtype: fp32}}}}
+  ref: {{fsdp: {{mp_param_dtype: fp32, torch_dtype: fp32}}}}
+  rollout: {{dtype: fp32, n: {SAMPLES}, disable_tqdm: true}}
+"""
 
 
 def start() -> None:
@@ -76,12 +59,12 @@ def load_config(model: str, overrides: list[str]) -> Any:
     from verl.trainer.config import PPOConfig
 
     from ier1_plugin.training.cpu.guard import REQUIRED_CONFIG
+    from ier1_plugin.training.easyr1 import defaults
 
-    settings = SETTINGS | REQUIRED_CONFIG | {"worker.actor.model.model_path": model}
-    config = OmegaConf.structured(PPOConfig())
-    for key, value in settings.items():
+    config: Any = OmegaConf.merge(OmegaConf.structured(PPOConfig()), defaults(), OmegaConf.create(SETTINGS))
+    for key, value in (REQUIRED_CONFIG | {"worker.actor.model.model_path": model}).items():
         OmegaConf.update(config, key, value)
-    config: Any = OmegaConf.to_object(OmegaConf.merge(config, OmegaConf.from_dotlist(overrides)))
+    config = OmegaConf.to_object(OmegaConf.merge(config, OmegaConf.from_dotlist(overrides)))
     config.deep_post_init()
     config.worker.actor.optim.training_steps = 2
     return config

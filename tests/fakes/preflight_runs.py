@@ -1,6 +1,6 @@
 """Runs and rows for the tests of the preflight: a config with nothing wrong in it but what a test changes.
 
-settings.batches(run(data__rollout_batch_size=6))     # keys have __ for a dot
+settings.batches(run("data.rollout_batch_size=6"))
 """
 
 from __future__ import annotations
@@ -23,27 +23,16 @@ from ier1_plugin.training.preflight import configuration, rows
 from ier1_plugin.training.preflight.run import Run
 
 GOLD = Decomposition(("Delete",), ("lamp",), ())
-BASE: dict[str, Any] = {
-    "data.max_prompt_length": 640,
-    "data.max_response_length": 32,
-    "data.rollout_batch_size": 4,
-    "data.min_pixels": 784,
-    "data.max_pixels": 50176,
-    "data.filter_overlong_prompts": False,
-    "worker.actor.global_batch_size": 4,
-    "worker.actor.micro_batch_size_per_device_for_update": 2,
-    "worker.actor.micro_batch_size_per_device_for_experience": 4,
-    "worker.actor.use_torch_compile": False,
-    "worker.actor.fsdp.enable_rank0_init": False,
-    "worker.ref.fsdp.enable_rank0_init": False,
-    "worker.rollout.n": 4,
-    "worker.rollout.tensor_parallel_size": 1,
-    "worker.rollout.val_override_config": {"n": 1},
-    "worker.actor.model.model_path": None,
-    "trainer.logger": ["console", "tensorboard"],
-    "trainer.n_gpus_per_node": 1,
-    "trainer.max_steps": 2,
-}
+CONFIG = """
+data: {max_prompt_length: 640, max_response_length: 32, rollout_batch_size: 4, min_pixels: 784, max_pixels: 50176,
+       filter_overlong_prompts: false}
+worker:
+  actor: {global_batch_size: 4, micro_batch_size_per_device_for_update: 2, padding_free: false,
+          micro_batch_size_per_device_for_experience: 4, use_torch_compile: false, fsdp: {enable_rank0_init: false}}
+  rollout: {n: 4, tensor_parallel_size: 1, val_override_config: {n: 1}}
+  ref: {fsdp: {enable_rank0_init: false, enable_cpu_offload: false}}
+trainer: {max_steps: 2, n_gpus_per_node: 1, logger: [console, tensorboard], save_checkpoint_path: checkpoints}
+"""
 
 
 @functools.cache
@@ -54,27 +43,23 @@ def arm() -> None:
     cpu.install()
 
 
-def wrong_keys(settings: dict[str, Any]) -> list[str]:
-    """What is said about the keys of a config."""
+def typed(*settings: str) -> tuple[Any, list[str]]:
+    """CONFIG with `key=value` settings as EasyR1's config, and what is wrong with its keys."""
     arm()
-    return configuration.typed(OmegaConf.create(settings))[1]
+    no_model = {"worker": {"actor": {"model": {"model_path": None}}}}
+    raw = OmegaConf.merge(defaults(), no_model, OmegaConf.create(CONFIG), OmegaConf.from_dotlist(list(settings)))
+    return configuration.typed(raw)
 
 
-def config(**changes: Any) -> Any:
-    """A config that has nothing wrong with it but `changes`, whose keys have __ for a dot."""
-    arm()
-    keys = BASE | {key.replace("__", "."): value for key, value in changes.items()}
-    raw = OmegaConf.create(defaults())
-    for key, value in keys.items():
-        OmegaConf.update(raw, key, value)
-    typed, wrong = configuration.typed(raw)
-    assert not wrong
-    return typed
-
-
-def run(env: dict[str, str] | None = None, cpu: bool = False, **changes: Any) -> Run:
+def run(*arguments: str) -> Run:
+    """A run of `ier1 train` with these arguments: --cpu, `key=value`, and `NAME=value` for the environment."""
+    settings = [text for text in arguments if "." in text.partition("=")[0]]
     # no cluster of another test or user
-    return Run(config(**changes), cpu, {"RAY_TMPDIR": "/nowhere"} | (env or {}))
+    env = {"RAY_TMPDIR": "/nowhere"}
+    env |= dict(text.split("=", 1) for text in arguments if text not in settings and text != "--cpu")
+    config, wrong = typed(*settings)
+    assert not wrong
+    return Run(config, "--cpu" in arguments, env)
 
 
 def png(width: int = 84, height: int = 56) -> bytes:
@@ -88,6 +73,10 @@ def row(number: int = 0, **changes: Any) -> dict[str, Any]:
     return made | changes
 
 
+def many(count: int, **changes: Any) -> list[dict[str, Any]]:
+    return [row(number, **changes) for number in range(count)]
+
+
 def write(path: Path, records: list[dict[str, Any]], rows: int | None = None) -> str:
     import pyarrow as pa
     from pyarrow import parquet
@@ -96,10 +85,10 @@ def write(path: Path, records: list[dict[str, Any]], rows: int | None = None) ->
     return str(path)
 
 
-def of_rows(tmp_path: Path, records: list[dict[str, Any]], **changes: Any) -> list[str]:
+def of_rows(tmp_path: Path, records: list[dict[str, Any]], *settings: str) -> list[str]:
     """What is said about `records` as train file; the validation file is a good one."""
     train, val = write(tmp_path / "train.parquet", records), write(tmp_path / "val.parquet", [row()])
-    lines = list(rows.data(run(data__train_files=train, data__val_files=val, **changes)))
+    lines = list(rows.data(run(f"data.train_files={train}", f"data.val_files={val}", *settings)))
     return [line for line in lines if " rows checked" not in line and "no model is set" not in line]
 
 

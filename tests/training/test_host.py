@@ -39,13 +39,9 @@ def test_easyr1s_dataset_gives_the_answer_back_as_it_was_written(host: dict[str,
     assert {Decomposition.from_json(row["ground_truth"]) for row in host["rows"]} == {easyr1_host.GOLD}
 
 
-def test_training_and_inference_see_the_same_tokens(host: dict[str, Any]):
+def test_training_vllm_and_inference_see_the_same_tokens_and_pixels(host: dict[str, Any]):
     for row in host["rows"]:
         assert row["ours"] == row["theirs"], row["request"]
-
-
-def test_vllm_and_inference_see_the_same_tokens_and_pixels(host: dict[str, Any]):
-    for row in host["rows"]:
         assert row["raw_ours"] == row["raw_theirs"], row["request"]
         assert row["same_pixels"], row["size"]
 

@@ -25,24 +25,16 @@ from fakes.easyr1 import ROOT, needs_no_gpu
 
 RAY = Path(sys.executable).with_name("ray")
 pytestmark = [pytest.mark.slow, needs_no_gpu]
-TINY = (
-    *(
-        "data.max_prompt_length=640",
-        "data.max_response_length=16",
-        "data.rollout_batch_size=4",
-        "data.val_batch_size=4",
-    ),
-    *("data.min_pixels=784", "data.max_pixels=50176", "worker.actor.global_batch_size=4", "worker.rollout.n=2"),
-    "worker.actor.micro_batch_size_per_device_for_update=8",
-    "worker.actor.micro_batch_size_per_device_for_experience=8",
-    *("trainer.val_before_train=false", "trainer.val_freq=-1", "trainer.save_freq=2", "trainer.save_limit=-1"),
-)
+TINY = """
+data.max_prompt_length=640 data.max_response_length=16 data.rollout_batch_size=4 data.val_batch_size=4
+data.min_pixels=784 data.max_pixels=50176 worker.actor.global_batch_size=4 worker.rollout.n=2
+worker.actor.micro_batch_size_per_device_for_update=8 worker.actor.micro_batch_size_per_device_for_experience=8
+trainer.val_before_train=false trainer.val_freq=-1 trainer.save_freq=2 trainer.save_limit=-1
+"""
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for opened in sockets:
-        opened.bind(("127.0.0.1", 0))
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [opened.getsockname()[1] for opened in sockets]
     for opened in sockets:
         opened.close()
@@ -111,37 +103,31 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-def submit(
-    cluster: dict[str, str], repository: Path, shared: Path, *arguments: str
-) -> subprocess.CompletedProcess[str]:
+def submit(cluster: dict[str, str], repository: Path, shared: Path, *arguments: str) -> str:
+    """What a job printed that must succeed."""
     command = ["bash", f"{repository}/examples/ray_job_submit.sh", "--cpu", "config=examples/grpo_small_world.yaml"]
-    command += [f"worker.actor.model.model_path={shared}/model", *TINY, *arguments]
-    experiment = f"job_{cluster['IER1_TEST_EASYR1']}"
-    environment = cluster | {"SHARED": str(shared), "EXPERIMENT": experiment}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
-
-
-def checkpoints(cluster: dict[str, str], shared: Path) -> Path:
-    return shared / "checkpoints" / "imageedit_r1" / f"job_{cluster['IER1_TEST_EASYR1']}"
+    command += [f"worker.actor.model.model_path={shared}/model", *TINY.split(), *arguments]
+    environment = cluster | {"SHARED": str(shared), "EXPERIMENT": f"job_{cluster['IER1_TEST_EASYR1']}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def trained(cluster: dict[str, str], repository: Path, shared: Path) -> str:
     """What a job of two steps printed."""
-    done = submit(cluster, repository, shared, "trainer.max_steps=2")
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    return done.stdout
+    return submit(cluster, repository, shared, "trainer.max_steps=2")
 
 
 def test_two_steps_train_in_a_job_and_leave_checkpoint_and_curves_on_shared_storage(
     trained: str, cluster: dict[str, str], shared: Path
 ):
-    saved = checkpoints(cluster, shared)
+    experiment = f"imageedit_r1/job_{cluster['IER1_TEST_EASYR1']}"
+    saved = shared / "checkpoints" / experiment
     actor = saved / "global_step_2" / "actor"
     assert (actor / "model_world_size_1_rank_0.pt").is_file()
     assert json.loads((actor / "huggingface" / "rollout.json").read_text()) == {"rollout": "cpu-standin"}
-    curves = shared / "tensorboard_log" / "imageedit_r1" / saved.name
-    assert list(curves.glob("events.out.tfevents.*"))
+    assert list((shared / "tensorboard_log" / experiment).glob("events.out.tfevents.*"))
     # the code that ran is Ray's copy of the working directory
     reward = next(line for line in trained.splitlines() if "Using reward function" in line)
     assert "/working_dir_files/_ray_pkg_" in reward
@@ -150,11 +136,10 @@ def test_two_steps_train_in_a_job_and_leave_checkpoint_and_curves_on_shared_stor
 
 @pytest.mark.usefixtures("trained")
 def test_the_same_command_goes_on_from_the_checkpoint(cluster: dict[str, str], repository: Path, shared: Path):
-    done = submit(cluster, repository, shared, "trainer.max_steps=3")
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    saved = checkpoints(cluster, shared)
-    assert f"continues from {saved}/global_step_2" in done.stdout
-    assert f"Load from checkpoint: {saved}/global_step_2" in done.stdout
+    printed = submit(cluster, repository, shared, "trainer.max_steps=3")
+    saved = shared / "checkpoints" / "imageedit_r1" / f"job_{cluster['IER1_TEST_EASYR1']}"
+    assert f"continues from {saved}/global_step_2" in printed
+    assert f"Load from checkpoint: {saved}/global_step_2" in printed
     assert json.loads((saved / "checkpoint_tracker.json").read_text())["last_global_step"] == 3
 
 
@@ -162,11 +147,9 @@ def test_relative_paths_in_a_job_are_refused_before_anything_starts(
     cluster: dict[str, str], repository: Path, shared: Path
 ):
     command = [cluster["RAY"], "job", "submit", "--runtime-env", "examples/runtime_env.yaml", "--", cluster["PYTHON"]]
-    command += ["-m", "ier1_plugin.cli", "train", "--cpu", "config=examples/grpo_small_world.yaml", *TINY]
+    command += ["-m", "ier1_plugin.cli", "train", "--cpu", "config=examples/grpo_small_world.yaml", *TINY.split()]
     command += [f"worker.actor.model.model_path={shared}/model"]
-    done = subprocess.run(
-        command, cwd=repository, env=cluster, capture_output=True, text=True, timeout=200, check=False
-    )
+    done = subprocess.run(command, cwd=repository, env=cluster, capture_output=True, text=True, timeout=200)
     assert done.returncode != 0
     for told in (
         "trainer.save_checkpoint_path=quickstart/grpo: in a Ray job this is Ray's copy of the working directory",

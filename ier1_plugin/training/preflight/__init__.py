@@ -15,6 +15,7 @@ from ier1_plugin.training.preflight.run import Check, Note, Run
 
 CHECKS: tuple[Check, ...] = (
     host.stand_ins,
+    host.engines,
     host.lora,
     host.loggers,
     host.model,

@@ -8,6 +8,7 @@ typed(raw)
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
@@ -16,6 +17,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ier1_plugin.chat import torchvision_ops
+from ier1_plugin.runs.errors import one_line
 from ier1_plugin.training.preflight.host import SOURCE
 
 # keys of the one EasyR1 that the other lacks (0.3.2 of PyPI, 0.3.3 in the source)
@@ -52,7 +55,7 @@ def read(overrides: Sequence[str], defaults: dict[str, Any]) -> tuple[Any, list[
     except OSError as error:
         problems.append(f"config={file}: {error.strerror or error}; paths count from the current folder")
     except Exception as error:  # YAML's and OmegaConf's own errors, and what merging a list into a dict raises
-        problems.append(f"config={file}: not a YAML config: {' '.join(str(error).split())}")
+        problems.append(f"config={file}: not a YAML config: {one_line(error)}")
     return None, problems
 
 
@@ -64,8 +67,7 @@ def typed(raw: Any) -> tuple[Any, list[str]]:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())}"
-        return None, [f"EasyR1 can't be imported here: {reason}; where there is no GPU, add --cpu"]
+        return None, [f"EasyR1 can't be imported here: {type(cause).__name__}: {one_line(cause)}"]
     known = [key for key, _ in _leaves(OmegaConf.to_container(schema))]
     problems = []
     for key, value in _leaves(OmegaConf.to_container(raw)):
@@ -85,22 +87,22 @@ def typed(raw: Any) -> tuple[Any, list[str]]:
 
 def config_class() -> type:
     """EasyR1's PPOConfig, also where vLLM, which its package imports on the way, is not installed."""
-    try:
-        from verl.trainer.config import PPOConfig
+    import torch
 
-        return PPOConfig
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "vllm":
-            raise
-    # only for reading a config: the run itself is refused (`host.engines`)
+    # transformers' processors import torchvision, whose library may not fit on a machine without CUDA
+    torchvision_ops.define_missing_schemas(torch)
     engine = "verl.workers.rollout.vllm_rollout_spmd"
-    sys.modules[engine] = blank = ModuleType(engine)
+    blank = ModuleType(engine)
     vars(blank)["vLLMRollout"] = None
+    missing = importlib.util.find_spec("vllm") is None
+    if missing:
+        # only for reading a config: the run itself is refused (`host.engines`)
+        sys.modules[engine] = blank
     try:
         from verl.trainer.config import PPOConfig
     finally:
         # whoever imports the engine later must get the real one, or its real error
-        for name in (engine, "verl.workers.rollout"):
+        for name in (engine, "verl.workers.rollout") if missing else ():
             sys.modules.pop(name, None)
     return PPOConfig
 

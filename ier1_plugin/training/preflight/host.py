@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.runs.errors import one_line
 from ier1_plugin.task.decomposer import HUB_ID
 from ier1_plugin.training.preflight.run import Run
 from ier1_plugin.training.preflight.settings import get
@@ -52,13 +53,13 @@ def _version(package: str, wanted: str, why: str) -> Iterator[str]:
         yield f"{package} {installed}: {why}; pip install '{package}{wanted}'"
 
 
-def engines(cpu: bool) -> Iterator[str]:
+def engines(run: Run) -> Iterator[str]:
     """The two packages that need a GPU; the stand-ins take their place."""
-    cure = "install it, or train a tiny model without a GPU with --cpu"
-    if not cpu and importlib.util.find_spec("vllm") is None:
-        yield f"vllm is not installed: EasyR1 generates with it; {cure}"
-    if not cpu and importlib.util.find_spec("flash_attn") is None:
-        yield f"flash-attn is not installed: EasyR1 computes attention with it; {cure}"
+    packages = {"vllm": "generates", "flash_attn": "computes attention"} if not run.cpu else {}
+    for package, use in packages.items():
+        if importlib.util.find_spec(package) is None:
+            cure = "install it, or train a tiny model without a GPU with --cpu"
+            yield f"{package.replace('_', '-')} is not installed: EasyR1 {use} with it; {cure}"
 
 
 def lora(run: Run) -> Iterator[str]:
@@ -92,7 +93,7 @@ def gpus(run: Run) -> Iterator[str]:
         gpu_count, cpu_count, where = _resources(run.address)
     except (OSError, ValueError) as error:
         yield (
-            f"no Ray cluster answers at {run.address} ({_first_line(error)}); start it, or unset RAY_ADDRESS and end "
+            f"no Ray cluster answers at {run.address} ({one_line(error)}); start it, or unset RAY_ADDRESS and end "
             "what is left of it with `ray stop`"
         )
         return
@@ -171,7 +172,7 @@ def model_config(path: str) -> tuple[dict[str, Any] | None, str]:
         return json.loads(Path(file).read_text(encoding="utf-8")), ""
     except Exception as error:  # the hub client raises its own, and those of its HTTP client
         return None, (
-            f"config.json can't be read ({type(error).__name__}: {_first_line(error)}); give a folder, or load the "
+            f"config.json can't be read ({type(error).__name__}: {one_line(error)}); give a folder, or load the "
             f"model first: hf download {path}"
         )
 
@@ -181,7 +182,3 @@ def ask_hub(model_id: str) -> None:
     from huggingface_hub import HfApi
 
     HfApi().model_info(model_id, timeout=HUB_SECONDS)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or "no message").splitlines()[0]

@@ -15,6 +15,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.runs.errors import one_line
 from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.schema import Decomposition
 from ier1_plugin.training.preflight.run import Run
@@ -41,7 +42,7 @@ def reward_function(run: Run) -> Iterator[str]:
         sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except Exception as error:  # a file of the user's may raise anything
-        yield f"{KEY}={value}: the file fails to load: {_line(error)}"
+        yield f"{KEY}={value}: the file fails to load: {type(error).__name__}: {one_line(error)}"
         return
     if not callable(function := getattr(module, name, None)):
         yield f"{KEY}={value}: the file has no function {name}"
@@ -110,7 +111,7 @@ def _try(run: Run, function: Callable[..., Any], reward_type: str) -> Iterator[s
         batch = reward_type == "batch"
         scores = function(inputs, **kwargs) if batch else [function(item, **kwargs) for item in inputs]
     except Exception as error:  # a function of the user's may raise anything
-        yield f"{KEY}: a trial call fails: {_line(error)}"
+        yield f"{KEY}: a trial call fails: {type(error).__name__}: {one_line(error)}"
         return
     if not isinstance(scores, list) or len(scores) != len(inputs):
         yield f"{KEY}: wanted a list with one score for each response, got {scores!r:.200}"
@@ -121,7 +122,3 @@ def _try(run: Run, function: Callable[..., Any], reward_type: str) -> Iterator[s
 def _is_score(score: Any) -> bool:
     numbers = isinstance(score, dict) and all(isinstance(value, Real) for value in score.values())
     return numbers and "overall" in score and all(map(math.isfinite, score.values()))
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"

@@ -71,61 +71,49 @@ def batches(run: Run) -> Iterator[str]:
     """Every batch must split evenly, and the sizes must go with the way weights are kept."""
     if next(positive(run), None):
         return
-    for (whole, size), (part, parts), why in _batch_rules(run):
-        if parts < 1 or size % parts:
-            yield f"{whole} = {size} is not a multiple of {part} = {parts}: {why}; change one of them"
-    actor = run.config.worker.actor
-    if actor.fsdp.enable_cpu_offload and _update_share(run)[1] != actor.micro_batch_size_per_device_for_update:
-        yield (
-            "worker.actor.fsdp.enable_cpu_offload=true does not go with several micro batches an update; set it to "
-            "false and worker.actor.offload.offload_params=true instead"
-        )
-
-
-def _batch_rules(run: Run) -> Iterator[tuple[Quantity, Quantity, str]]:
-    """(whole, part, why) for each pair of which the first must be a multiple of the second."""
-    data, actor = run.config.data, run.config.worker.actor
+    data, actor, answers = run.config.data, run.config.worker.actor, run.config.worker.rollout.n
 
     def number(key: str) -> Quantity:
         return key, get(run.config, key)
 
-    prompts, answers = number("data.rollout_batch_size"), number("worker.rollout.n")
-    gpus = "trainer.nnodes * trainer.n_gpus_per_node", run.ranks
-    samples = f"{prompts[0]} * {answers[0]}", prompts[1] * answers[1]
+    prompts, update = number("data.rollout_batch_size"), number("worker.actor.global_batch_size")
     per_draw = prompts if data.mini_rollout_batch_size is None else number("data.mini_rollout_batch_size")
-    update = number("worker.actor.global_batch_size")
+    gpus = "trainer.nnodes * trainer.n_gpus_per_node", run.ranks
+    # those of one sequence-parallel group see the same samples
+    groups = "the number of GPUs / worker.actor.ulysses_size", max(run.ranks // actor.ulysses_size, 1)
+    samples = f"{prompts[0]} * worker.rollout.n", prompts[1] * answers
+    updated = f"{update[0]} * worker.rollout.n", update[1] * answers
+    update_share = f"{updated[0]} for each GPU", updated[1] // groups[1]
     micro = number("worker.actor.micro_batch_size_per_device_for_experience")
-    yield prompts, update, "a batch of prompts is cut into whole updates"
-    yield samples, micro, "log probabilities are computed in whole micro batches"
-    yield per_draw, gpus, "each GPU generates for as many prompts"
-    yield samples, gpus, "each GPU trains on as many samples"
-    yield gpus, number("worker.rollout.tensor_parallel_size"), "vLLM spans whole groups of GPUs"
+    micro_update = number("worker.actor.micro_batch_size_per_device_for_update")
+    # (whole, part, why): the first must be a multiple of the second
+    rules = [
+        (prompts, update, "a batch of prompts is cut into whole updates"),
+        (samples, micro, "log probabilities are computed in whole micro batches"),
+        (per_draw, gpus, "each GPU generates for as many prompts"),
+        (samples, gpus, "each GPU trains on as many samples"),
+        (gpus, number("worker.rollout.tensor_parallel_size"), "vLLM spans whole groups of GPUs"),
+        (gpus, number("worker.actor.ulysses_size"), "a sequence is split over whole groups of GPUs"),
+        (updated, groups, "each GPU updates on as many samples"),
+        (update_share, micro_update, "an update is cut into whole micro batches"),
+    ]
     if not actor.dynamic_batching:
         share = "samples for each GPU", samples[1] * actor.ulysses_size // run.ranks
-        yield share, micro, "without dynamic_batching no micro batch is smaller than the others"
-
-    yield gpus, number("worker.actor.ulysses_size"), "a sequence is split over whole groups of GPUs"
+        rules.append((share, micro, "without dynamic_batching no micro batch is smaller than the others"))
     if 0 < actor.fsdp.fsdp_size < run.ranks:
-        yield gpus, number("worker.actor.fsdp.fsdp_size"), "weights are sharded over whole groups of GPUs"
-    groups = "the number of GPUs / worker.actor.ulysses_size", _groups(run)
-    yield (f"{update[0]} * {answers[0]}", update[1] * answers[1]), groups, "each GPU updates on as many samples"
-    micro_update = number("worker.actor.micro_batch_size_per_device_for_update")
-    yield _update_share(run), micro_update, "an update is cut into whole micro batches"
-
+        rules.append((gpus, number("worker.actor.fsdp.fsdp_size"), "weights are sharded over whole groups of GPUs"))
     if run.config.algorithm.adv_estimator == "gae":
         why = "gae trains a critic in the same way"
-        yield prompts, number("worker.critic.global_batch_size"), why
-        yield samples, number("worker.critic.micro_batch_size_per_device_for_experience"), why
-
-
-def _groups(run: Run) -> int:
-    """GPUs that see different samples; those of one sequence-parallel group see the same."""
-    return max(run.ranks // run.config.worker.actor.ulysses_size, 1)
-
-
-def _update_share(run: Run) -> Quantity:
-    samples = run.config.worker.actor.global_batch_size * run.config.worker.rollout.n
-    return "worker.actor.global_batch_size * worker.rollout.n for each GPU", samples // _groups(run)
+        rules.append((prompts, number("worker.critic.global_batch_size"), why))
+        rules.append((samples, number("worker.critic.micro_batch_size_per_device_for_experience"), why))
+    for (whole, size), (part, parts), why in rules:
+        if parts < 1 or size % parts:
+            yield f"{whole} = {size} is not a multiple of {part} = {parts}: {why}; change one of them"
+    if actor.fsdp.enable_cpu_offload and update_share[1] != micro_update[1]:
+        yield (
+            "worker.actor.fsdp.enable_cpu_offload=true does not go with several micro batches an update; set it to "
+            "false and worker.actor.offload.offload_params=true instead"
+        )
 
 
 def sampling(run: Run) -> Iterator[str]:
