@@ -82,10 +82,10 @@ def annotate(
             return
         _check_installed("the rating page", "starlette", "uvicorn")
         from ier1_plugin.evaluation.agreement.rating_page import serve
-        from ier1_plugin.evaluation.agreement.rating_study import Study, check_judges, read_rubric
+        from ier1_plugin.evaluation.agreement.rating_study import Study, other_rubrics, read_rubric
 
         scales = read_rubric(rubric)
-        for note in check_judges(scales.sha256, folder):
+        for note in other_rubrics(scales.sha256, folder, required=True):
             typer.echo(note, err=True)
         with Study.opened(
             folder, sample=sample, raters=raters, seed=seed, systems=system or [], rubric_sha256=scales.sha256

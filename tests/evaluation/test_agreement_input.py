@@ -17,56 +17,50 @@ from ier1_plugin.evaluation.agreement.ratings import Rating, read_ratings, write
 from ier1_plugin.evaluation.records import EvaluationError
 
 HEADER = "item,rater,dimension,score\n"
+COLUMNS = "item,rater,dimension,score[,group], separated by commas"
 
 
 @pytest.mark.slow
 def test_the_command_writes_exactly_the_json_and_prints_every_measure(tmp_path):
     scores = random_scores(10)
     ratings = [
-        *ratings_of(scores, "fulfilment", lambda item: f"g{item % 2}"),
-        *ratings_of(scores, "quality", lambda item: f"g{item % 2}"),
+        one
+        for dimension in ("fulfilment", "quality")
+        for one in ratings_of(scores, dimension, lambda item: f"g{item % 2}")
     ]
     write_ratings(tmp_path / "ratings.csv", ratings)
-    done = run(
-        "agreement", tmp_path / "ratings.csv", "--json", tmp_path / "out/a.json", "--seed", "3", "--resamples", "100"
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "out/a.json").read_text())
+    out = tmp_path / "out/a.json"
+    done = run("agreement", tmp_path / "ratings.csv", "--json", out, "--seed", "3", "--resamples", "100")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(out.read_text())
     assert found == agreement(ratings, Resampling(100, 3))
     assert list(found) == ["fulfilment", "quality"]
     assert all(list(part) == ["judge:j", "humans"] for part in found.values())
     entries = [entry for part in found.values() for kinds in part.values() for entry in kinds.values()]
     assert all(list(entry) == ["value", "low", "high", "n"] for entry in entries)
-    for label in (*MEASURES.values(), "groups that count", "human-2"):
+    for label in (*MEASURES.values(), "human-2", f"{found['quality']['judge:j']['spearman']['value']:.2f} ["):
         assert label in done.stdout
-    assert f"{found['quality']['judge:j']['spearman']['value']:.2f} [" in done.stdout
-    assert done.stderr == ""
 
 
 BAD = {
-    "empty": ("", "is empty"),
-    "blank": ("\n \n", "is empty"),
-    "no ratings": (HEADER, "no ratings"),
-    "no header": ("1,a,quality,3\n1,b,quality,2\n", "item,rater,dimension,score[,group]"),
-    "a column is missing": ("item,rater,score\n1,a,3\n", "item,rater,dimension,score[,group]"),
+    "empty": ("", COLUMNS),
+    "no ratings": (HEADER, "by nobody"),
+    "no header": ("1,a,quality,3\n1,b,quality,2\n", COLUMNS),
+    "a column is missing": ("item,rater,score\n1,a,3\n", COLUMNS),
     "a column too many": ("item,rater,dimension,score,mood\n1,a,q,3,good\n", "item,rater,dimension,score,mood"),
-    "a column twice": ("item,rater,rater,dimension,score\n1,a,b,q,3\n", "item,rater,dimension,score[,group]"),
-    "semicolons": ("item;rater;dimension;score\n1;a;q;3\n", "semicolons"),
-    "tabs": ("item\trater\tdimension\tscore\n1\ta\tq\t3\n", "tabs"),
-    "UTF-16": (b"\xff\xfe" + HEADER.encode("utf-16-le"), "not UTF-8"),
+    "a column twice": ("item,rater,rater,dimension,score\n1,a,b,q,3\n", COLUMNS),
+    "semicolons": ("item;rater;dimension;score\n1;a;q;3\n", COLUMNS),
     "binary": (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", "not UTF-8"),
     "a word for a score": (HEADER + "1,a,q,good\n", "line 2: score is 'good'"),
     "nan": (HEADER + "1,a,q,3\n1,b,q,nan\n", "line 3: score is 'nan'"),
-    "infinite": (HEADER + "1,a,q,1e999\n", "line 2: score is '1e999'"),
     "beyond any scale": (HEADER + "1,a,q,1e300\n", "line 2: score is '1e300'"),
-    "a fraction": (HEADER + "1,a,q,4/5\n", "line 2: score is '4/5'"),
     "an underscore": (HEADER + "1,a,q,1_0\n", "line 2: score is '1_0'"),
     "no score": (HEADER + "1,a,q,\n", "line 2: score is empty"),
     "no item": (HEADER + ",a,q,2\n", "line 2: item is empty"),
     "cells missing": (HEADER + "1,a,q\n", "line 2: 3 cells; wanted 4"),
     "twice": (HEADER + "1,a,q,2\n1,b,q,2\n1,a,q,3\n", "line 4: 'a' rated q of '1' already in line 2"),
     "two groups": ("item,rater,dimension,score,group\n1,a,q,2,x\n1,b,q,2,y\n", "line 3: '1' is of group 'y'"),
-    "one rater": (HEADER + "1,a,q,2\n2,a,q,3\n", "one rater, 'a'"),
+    "one rater": (HEADER + "1,a,q,2\n2,a,q,3\n", "by a; wanted two"),
     "a judge with a capital": (HEADER + "1,a,q,2\n1,Judge:gpt,q,2\n", "line 3: rater is 'Judge:gpt'"),
     "a judge with a blank": (HEADER + "1,judge : gpt,q,2\n", "a judge is written judge:gpt"),
     "a judge without a name": (HEADER + "1,judge:,q,2\n", "a judge is written judge:NAME"),
@@ -86,22 +80,17 @@ def test_a_bad_table_is_refused_in_one_line_that_names_the_place(name, tmp_path)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["bad table", "missing file", "a folder", "--json folder", "--whole-groups"])
+@pytest.mark.parametrize("name", ["missing file", "--json folder", "--whole-groups"])
 def test_the_command_says_what_is_wrong_in_one_line_and_writes_nothing(name, tmp_path):
-    file, out, options = tmp_path / "ratings.csv", tmp_path / "out.json", []
-    if name == "a folder":
-        file.mkdir()
-    elif name == "bad table":
-        file.write_text("item;rater;dimension;score\n1;a;q;3\n")
-    elif name != "missing file":
+    file, out = tmp_path / "ratings.csv", tmp_path / "out.json"
+    if name != "missing file":
         write_ratings(file, ratings_of(random_scores(1)))
-        options = [name] if name.startswith("--whole") else []
-        out = tmp_path if name.startswith("--json") else out
-    done = run("agreement", file, "--json", out, *options)
+    options = [name] if name == "--whole-groups" else []
+    done = run("agreement", file, "--json", tmp_path if name == "--json folder" else out, *options)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("error: ")
-    assert name.split()[0] in done.stderr or not name.startswith("--")
-    assert not (tmp_path / "out.json").exists()
+    assert (name.split()[0] if options else str(tmp_path)) in done.stderr
+    assert not out.exists()
 
 
 def test_a_byte_order_mark_blank_lines_quotes_and_another_order_of_columns_do_no_harm(tmp_path):
@@ -111,13 +100,12 @@ def test_a_byte_order_mark_blank_lines_quotes_and_another_order_of_columns_do_no
     assert read_ratings(file) == [Rating("a, b", "x", "q", 2.0), Rating("a, b", "y", "q", 0.5)]
 
 
-def test_ratings_that_were_written_read_the_same(tmp_path):
-    ratings = [Rating('1, "two"', "x", "q", 2.0, "Add, then\nDelete"), Rating("ü", "judge:y", "q", 1 / 3, "")]
+def test_ratings_that_were_written_read_the_same_and_a_human_may_be_called_a_judge_without_a_colon(tmp_path):
+    ratings = [
+        Rating('1, "two"', "Judge 1", "q", 2.0, "Add, then\nDelete"),
+        Rating("ü", "judges: all", "q", 1.0),
+        Rating("ü", "judge:y", "q", 1 / 3),
+    ]
     write_ratings(tmp_path / "ratings.csv", ratings)
     assert read_ratings(tmp_path / "ratings.csv") == ratings
-
-
-def test_a_human_may_be_called_a_judge_as_long_as_no_colon_follows(tmp_path):
-    ratings = [Rating("1", "Judge 1", "q", 2.0), Rating("1", "judges: all", "q", 3.0)]
-    write_ratings(tmp_path / "ratings.csv", ratings)
-    assert [rating.is_judge for rating in read_ratings(tmp_path / "ratings.csv")] == [False, False]
+    assert [rating.is_judge for rating in ratings] == [False, False, True]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fakes.annotate_study import GOOD, REQUESTS, annotating, edit_again, evaluation_folder, kept
+from fakes.annotate_study import GOOD, REQUESTS, annotating, edit_again, folder, kept
 from fakes.browser import Page, browser, needs_browser
 
 pytest.importorskip("starlette")
@@ -28,13 +28,8 @@ FOCUSED = "return document.activeElement.name ?? ''"
 CHOSEN = (
     "return Object.fromEntries([...document.querySelectorAll('.scale :checked')].map(one => [one.name, +one.value]))"
 )
+__all__ = ["folder"]
 pytestmark = [needs_browser, pytest.mark.slow]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Six items, of which one system edited five and the other six."""
-    return evaluation_folder(tmp_path / "evaluation")
 
 
 @contextmanager
@@ -188,20 +183,3 @@ def test_the_page_works_on_a_phone_shows_the_photo_before_while_it_is_held_and_l
         assert fetched
         assert all(name.startswith((link, "data:")) for name in fetched)
     assert scores(folder) == [[*GOOD.values()]]
-
-
-def test_two_raters_at_once_do_not_get_into_each_other_s_way(folder, tmp_path):
-    with (
-        annotating(folder, "--sample", "3", "--raters", "2") as (_, links),
-        browser(tmp_path / "one", 1000, 800) as one,
-        browser(tmp_path / "two", 1000, 800) as two,
-    ):
-        start(one, links["rater-1"])
-        start(two, links["rater-2"])
-        for _ in range(3):
-            rate(one, "432")
-            rate(two, "111")
-        for page in (one, two):
-            page.wait(DONE)
-    assert scores(folder) == [[4, 3, 2]] * 3
-    assert scores(folder, "rater-2") == [[1, 1, 1]] * 3

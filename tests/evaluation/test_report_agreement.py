@@ -104,7 +104,6 @@ ENTRY = '{"value": 1.0, "low": 0.5, "high": 1.5, "n": 3}'
 NOT_WRITTEN = "is not what `ier1 agreement --json FILE` writes"
 BROKEN = {
     "gone": (None, "can't be read"),
-    "no JSON": ("{", NOT_WRITTEN),
     "bytes": ("\x00\xff", NOT_WRITTEN),
     "a list": ("[]", NOT_WRITTEN),
     "empty": ("{}", NOT_WRITTEN),
@@ -128,11 +127,3 @@ def test_a_broken_file_is_one_line(tmp_path: Path, case: str):
     assert reason in str(caught.value)
     assert str(at) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_the_command_says_so_too_and_writes_nothing(evaluated: Path, tmp_path: Path):
-    (tmp_path / "agreement.json").write_text("{}")
-    result = ier1("report", evaluated, "--agreement", tmp_path / "agreement.json")
-    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert result.stderr.startswith("error: ")
-    assert not (evaluated / "report").exists()

@@ -129,10 +129,6 @@ def test_of_two_pairs_of_modes_only_the_one_that_is_given_is_replaced():
     left = turn_comparison(systems, [given])
     assert left
     assert [row.systems for row in left.rows] == [("b single-turn",), ("b multi-turn",)]
-    others = Comparison("T", (Row("1", ("a single-turn",)), Row("2", ("b multi-turn", "a multi-turn"))))
-    both = turn_comparison(systems, [others])
-    assert both
-    assert len(both.rows) == 4
 
 
 def test_the_example_for_the_papers_table_4_and_figure_7_names_systems_that_are_shipped():

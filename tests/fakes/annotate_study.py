@@ -7,7 +7,6 @@ with annotating(folder, "--raters", "2") as (process, links): ...
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -17,53 +16,56 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fakes.evaluation_folders import add_judgements
+import pytest
+from fakes.evaluation_folders import GPT as JUDGE
+from fakes.evaluation_folders import write_evaluation
 from fakes.real_photos import real_photo
 from PIL import ImageOps
 
 from ier1_plugin import prompts
 from ier1_plugin.data.items import Item
 from ier1_plugin.evaluation.agreement.rating_study import RatedPair
-from ier1_plugin.evaluation.judges.prompt import JudgePrompt
-from ier1_plugin.evaluation.records import BenchmarkItem, Judgement, Score
+from ier1_plugin.evaluation.records import BenchmarkItem, Score
+from ier1_plugin.pipeline.batch_folder import BatchFolder
 from ier1_plugin.runs.folder import write
 from ier1_plugin.runs.store import Store
 from ier1_plugin.task.images import png_bytes
 
 SYSTEMS = ("secret-alpha", "secret-beta")
-JUDGE = "openai:gpt-4o-2024-11-20"
 REQUESTS = ("make it black and white", "turn it upside down", "mirror it and make it a negative")
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png")
-RUBRIC = JudgePrompt.read().sha256
 GOOD = {"fulfilment": 4, "quality": 2, "preservation": 3}
 
 
 def evaluation_folder(folder: Path, items: int = 6, judged: bool = True) -> Path:
     """An evaluation of SYSTEMS on `items` requests; the first system failed on the last item."""
-    listed = []
-    for number in range(items):
-        item = BenchmarkItem(f"item-{number}", REQUESTS[number % 3], f"inputs/item-{number}.png", f"post-{number // 2}")
-        listed.append(item)
+    made = [
+        BenchmarkItem(f"item-{number}", REQUESTS[number % 3], f"inputs/item-{number}.png", f"post-{number // 2}")
+        for number in range(items)
+    ]
+    write_evaluation(
+        folder, "tiny", {name: {} for name in SYSTEMS}, [JUDGE] if judged else [], made, verdict, samples=2
+    )
+    for number, item in enumerate(made):
         photo = real_photo(PHOTOS[number % 3], (320, 240))
         write(folder / item.image, png_bytes(photo))
         for system, change in zip(SYSTEMS, (ImageOps.grayscale, ImageOps.flip), strict=True):
             if not (system == SYSTEMS[0] and number == items - 1):
                 edited = change(photo).convert("RGB").resize((160, 120))
-                write(_edited(folder, system, item.id), png_bytes(edited, json.dumps({"made by": system})))
-    write(folder / "items.jsonl", "".join(json.dumps(item.as_dict()) + "\n" for item in listed))
-    judges = [{"name": JUDGE, "rubric_sha256": RUBRIC, "rubric": "judge.jinja"}] if judged else []
-    systems = [{"name": name, "folder": f"systems/{name}", "settings": {}} for name in SYSTEMS]
-    facts = {"benchmark": {"name": "tiny"}, "systems": systems, "judges": judges, "prices": None}
-    write(folder / "evaluation.json", json.dumps(facts))
-    if judged:
-        _judge(folder, listed)
+                write(BatchFolder(folder / "systems" / system).image(Item(item.id)), png_bytes(edited, system))
     return folder
 
 
-def verdict(number: int, system: str, sample: int) -> Score | None:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return evaluation_folder(tmp_path / "evaluation")
+
+
+def verdict(item: str, system: str, judge: str, sample: int) -> Score | str:
     """What the judge of these evaluations says; nothing of every fifth item."""
+    number = int(item[-1])
     if number % 5 == 4:
-        return None
+        return "refusal: no"
     return Score((number + sample) % 5, number % 4, 3 if system == SYSTEMS[0] else 1)
 
 
@@ -123,20 +125,3 @@ def _links(process: subprocess.Popen[str]) -> dict[str, str]:
         if line.startswith("Ctrl-C"):
             return links
     raise AssertionError(f"the server ended: {said}")
-
-
-def _edited(folder: Path, system: str, item: str) -> Path:
-    return folder / "systems" / system / "images" / f"{Item(item).name}.png"
-
-
-def _judge(folder: Path, items: list[BenchmarkItem]) -> None:
-    add_judgements(
-        folder,
-        (
-            Judgement(item.id, system, JUDGE, sample, "s", "e", "q", RUBRIC, score, "" if score else "refusal: no")
-            for number, item in enumerate(items)
-            for system in SYSTEMS
-            for sample in (0, 1)
-            for score in [verdict(number, system, sample)]
-        ),
-    )

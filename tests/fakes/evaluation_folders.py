@@ -12,8 +12,8 @@ import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,18 @@ from PIL import Image
 from ier1_plugin.data.items import Item
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.evaluation.folder import JUDGEMENTS
+from ier1_plugin.evaluation.judges.prompt import JudgePrompt
 from ier1_plugin.evaluation.records import BenchmarkItem, Judgement, Score
 from ier1_plugin.pipeline.batch_folder import BatchFolder
 from ier1_plugin.pipeline.chain import ImageEditR1
 from ier1_plugin.pipeline.system import System
+from ier1_plugin.runs.folder import write
 from ier1_plugin.runs.store import Store as Records
+from ier1_plugin.task.images import png_bytes
 from ier1_plugin.task.schema import CHAIN, ORIGINAL, Plan
 
 GPT, GEMINI = "openai:gpt-4o-2024-11-20", "gemini:gemini-2.5-flash"
-RUBRIC = "5f" * 32
+RUBRIC = JudgePrompt.read().sha256
 DATE = "2026-11-24T10:00:00+00:00"
 Scorer = Callable[[str, str, str, int], Score | str]
 
@@ -87,32 +90,27 @@ def write_evaluation(
     date: str = DATE,
 ) -> Path:
     """The folder, without pictures."""
-    out.mkdir(parents=True, exist_ok=True)
-    named = [
-        {"name": name, "folder": f"systems/{Item(name).name}", "settings": dict(given)}
-        for name, given in systems.items()
-    ]
     facts = {
         "benchmark": {"name": benchmark, "origin": "tests", "revision": "1", "seed": 0, "sampled": len(made)},
-        "systems": named,
+        "systems": [
+            {"name": name, "folder": f"systems/{Item(name).name}", "settings": dict(own)}
+            for name, own in systems.items()
+        ],
         "judges": [
-            {"name": judge, "rubric_sha256": RUBRIC, "max_side": 1024, "samples": samples, "date": date}
+            {"name": judge, "rubric_sha256": RUBRIC, "rubric": "judge.jinja", "samples": samples, "date": date}
             for judge in judges
         ],
         "prices": None,
         "imageedit_r1": "0.1.0",
     }
-    (out / "evaluation.json").write_text(json.dumps(facts))
-    (out / "sample.txt").write_text("".join(f"{item.id}\n" for item in made))
-    (out / "items.jsonl").write_text("".join(json.dumps(item.as_dict()) + "\n" for item in made))
+    write(out / "evaluation.json", json.dumps(facts))
+    write(out / "items.jsonl", "".join(json.dumps(item.as_dict()) + "\n" for item in made))
+    asked = product(judges, systems, made, range(samples))
     add_judgements(
         out,
         (
             judgement(item, system, judge, sample, score(item.id, system, judge, sample), date)
-            for judge in judges
-            for system in systems
-            for item in made
-            for sample in range(samples)
+            for judge, system, item, sample in asked
         ),
     )
     return out
@@ -140,65 +138,53 @@ def judgement(
     item: BenchmarkItem, system: str, judge: str, sample: int, score: Score | str, date: str = DATE, **more: Any
 ) -> Judgement:
     hashes = [sha256(text.encode()).hexdigest() for text in (item.id, f"{item.id} {system}", item.request)]
-    there = isinstance(score, Score)
-    words = f"Fulfilment {score.fulfilment}, quality {score.quality}." if there else ""
-    one = Judgement(
-        item.id,
-        system,
-        judge,
-        sample,
-        *hashes,
-        rubric_sha256=RUBRIC,
-        score=score if there else None,
-        unscored="" if there else str(score),
-        reply=words,
-        seconds=0.2,
-        date=date,
-    )
-    return replace(one, **more)
+    if isinstance(score, Score):
+        more = {"score": score, "reply": f"Fulfilment {score.fulfilment}, quality {score.quality}."} | more
+    else:
+        more = {"score": None, "unscored": score} | more
+    own: dict[str, Any] = dict(zip(("source_sha256", "edited_sha256", "request_sha256"), hashes, strict=True))
+    own |= {"rubric_sha256": RUBRIC, "seconds": 0.2, "date": date}
+    return Judgement(item.id, system, judge, sample, **own | more)
 
 
+RL = "openai:http://127.0.0.1:8000/v1#rl"
 PAPER_LIKE: dict[str, tuple[dict[str, Any], float]] = {
-    "Step1X-Edit": (settings(ORIGINAL, "folder:step1x"), 0.5),
     "SeedEdit": (settings(ORIGINAL, "folder:seededit"), 0.8),
     "FLUX.1-Kontext-dev": (settings(ORIGINAL), 0.45),
-    "ImageEdit-R1 without RL, FLUX.1-Kontext-dev": (settings(decomposer="openai:http://127.0.0.1:8001/v1#base"), 0.55),
-    "ImageEdit-R1, FLUX.1-Kontext-dev": (settings(decomposer="openai:http://127.0.0.1:8000/v1#rl"), 0.9),
-    "ImageEdit-R1, FLUX.1-Kontext-dev, multi-turn": (
-        settings(decomposer="openai:http://127.0.0.1:8000/v1#rl", mode="multi-turn"),
-        0.7,
-    ),
-    "Nano Banana": (settings(ORIGINAL, "nano-banana"), 0.7),
-    "ImageEdit-R1, Nano Banana": (
-        settings(editor="nano-banana", decomposer="openai:http://127.0.0.1:8000/v1#rl"),
-        0.85,
-    ),
+    "ImageEdit-R1 without RL": (settings(decomposer="openai:http://127.0.0.1:8001/v1#base"), 0.55),
+    "ImageEdit-R1": (settings(decomposer=RL), 0.9),
+    "ImageEdit-R1, multi-turn": (settings(decomposer=RL, mode="multi-turn"), 0.7),
 }
 """Settings, and the share of sub-requests that the system carries out."""
 COMPARISONS = """\
 With and without RL:
-  without RL: ImageEdit-R1 without RL, FLUX.1-Kontext-dev
-  with RL: ImageEdit-R1, FLUX.1-Kontext-dev
+  without RL: ImageEdit-R1 without RL
+  with RL: ImageEdit-R1
 Training rows:
-  0: ImageEdit-R1 without RL, FLUX.1-Kontext-dev
-  500: ImageEdit-R1, FLUX.1-Kontext-dev, multi-turn
-  4000: ["ImageEdit-R1, FLUX.1-Kontext-dev", "ImageEdit-R1, Nano Banana"]
+  0: ImageEdit-R1 without RL
+  4000: [ImageEdit-R1, "ImageEdit-R1, multi-turn"]
 """
 
 
 def realistic(out: Path, benchmark: str, count: int, side: int = 320) -> Path:
     """PAPER_LIKE systems on real photographs; some edits fail, some judgements are refused."""
-    made = items(count, each=2)
-    done: dict[tuple[str, str], float] = {}
+    made, done = items(count, each=2), {}
+    chain = ImageEditR1(None, None, _editor)
     for number, item in enumerate(made):
         photo = real_photo(PHOTOS[number % len(PHOTOS)])
         photo.thumbnail((side, side))
-        (out / "inputs").mkdir(parents=True, exist_ok=True)
-        photo.save(out / item.image)
+        write(out / item.image, png_bytes(photo))
+        wanted = REQUESTS[number % len(REQUESTS)][3]
         for name, (_, skill) in PAPER_LIKE.items():
-            share = _edited(out / "systems" / Item(name).name, item, name, photo, skill, f"{benchmark}{number}{name}")
-            if share is not None:
-                done[item.id, name] = share
+            luck = random.Random(f"{benchmark}{number}{name}")
+            carried_out = tuple(one for one in wanted if luck.random() < skill) or ("Leave photo as it is",)
+            job = Item(item.id, str(out / item.image), item.request)
+            with BatchFolder(out / "systems" / Item(name).name).opened({"name": name}) as store:
+                if luck.random() < 0.1:
+                    store.keep_error(job, "edit", "the editor gave up")
+                    continue
+                store.keep_result(job, chain.edit(photo, Plan(item.request, carried_out), mode="multi-turn"))
+                done[item.id, name] = skill
 
     def score(item: str, system: str, judge: str, sample: int) -> Score | str:
         luck = random.Random(f"{benchmark}{item}{system}{judge}{sample}")
@@ -206,28 +192,10 @@ def realistic(out: Path, benchmark: str, count: int, side: int = 320) -> Path:
             return "missing image: the editor gave up"
         if luck.random() < 0.02:
             return "refusal: I can't help with that"
-        best = round(4 * done[item, system] - (luck.random() < 0.3))
-        return Score(max(0, best), luck.choice((2, 3, 3)), luck.choice((1, 2, 3) if judge == GPT else (2, 3)))
+        return Score(round(4 * done[item, system]), luck.choice((2, 3, 3)), luck.choice((1, 2, 3)))
 
-    return write_evaluation(
-        out, benchmark, {name: one for name, (one, _) in PAPER_LIKE.items()}, [GPT, GEMINI], made, score
-    )
-
-
-def _edited(folder: Path, item: BenchmarkItem, name: str, photo: Image.Image, skill: float, seed: str) -> float | None:
-    """Edits as well as the system can and keeps it as a batch does; the share carried out, None where it failed."""
-    luck = random.Random(seed)
-    wanted = next(row[3] for row in REQUESTS if row[0] == item.request)
-    carried_out = tuple(one for one in wanted if luck.random() < skill)
-    with BatchFolder(folder).opened({"name": name}) as store:
-        job = Item(item.id, str(folder.parent.parent / item.image), item.request)
-        if luck.random() < 0.03:
-            store.keep_error(job, "edit", "the editor gave up")
-            return None
-        chain = ImageEditR1(None, None, _editor)
-        result = chain.edit(photo, Plan(item.request, carried_out or ("Leave photo as it is",)), mode="multi-turn")
-        store.keep_result(job, result)
-    return len(carried_out) / len(wanted)
+    systems = {name: own for name, (own, _) in PAPER_LIKE.items()}
+    return write_evaluation(out, benchmark, systems, [GPT, GEMINI], made, score)
 
 
 def _editor(image: Image.Image, instruction: str, seed: int) -> Image.Image:

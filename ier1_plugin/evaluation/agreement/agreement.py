@@ -12,7 +12,7 @@ Undefined is None: constant ratings, one human, fewer than three items.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -127,10 +127,11 @@ def estimates(measures: Callable[[Table], Measures], table: Table, resampling: R
     )
     entries = {}
     for (name, (value, count)), estimate in zip(measures(table).items(), found, strict=True):
-        numbers = {"value": value, "low": estimate.low, "high": estimate.high}
         if name == GROUPS:
             # a count, not an estimate
-            numbers |= {"low": np.nan, "high": np.nan}
+            entries[name] = {"value": value, "low": None, "high": None, "n": count}
+            continue
+        numbers = {"value": value, "low": estimate.low, "high": estimate.high}
         entries[name] = {key: None if np.isnan(number) else float(number) for key, number in numbers.items()}
         entries[name]["n"] = count
     return entries
@@ -144,7 +145,7 @@ def judge_measures(table: Table, judge: str) -> Measures:
         "mean": mean(scores),
         "mean_difference": mean(scores - people, MIN_ITEMS),
         **correlations([(scores, people)]),
-        "cohen_kappa_quadratic": weighted_kappa([(scores, human) for human in humans]),
+        "cohen_kappa_quadratic": mean_over_pairs([(scores, human) for human in humans], weighted_kappa),
         **correlations_by_group([(scores, people)], table.groups),
     }
 
@@ -157,7 +158,7 @@ def human_measures(table: Table) -> Measures:
         "mean": mean(mean_rating(humans)),
         "krippendorff_alpha": krippendorff_alpha(humans),
         "fleiss_kappa": fleiss_kappa(humans),
-        "cohen_kappa_quadratic": weighted_kappa(list(combinations(humans, 2))),
+        "cohen_kappa_quadratic": mean_over_pairs([*combinations(humans, 2)], weighted_kappa),
         **correlations(each_and_others, "ceiling_"),
         **correlations_by_group(each_and_others, table.groups, "ceiling_"),
     }
@@ -175,6 +176,14 @@ def mean(scores: Floats, least: int = 1) -> tuple[float, int]:
     return (float(rated.mean()) if len(rated) >= least else np.nan), len(rated)
 
 
+def mean_over_pairs(pairs: Sequence[Pair], statistic: Callable[[Floats, Floats], Any]) -> tuple[Any, int]:
+    """(mean of a statistic over the pairs with MIN_ITEMS items in common or more, items that any pair has in common)"""
+    shared = [~np.isnan(x + y) for x, y in pairs]
+    enough = [(x[both], y[both]) for (x, y), both in zip(pairs, shared, strict=True) if both.sum() >= MIN_ITEMS]
+    items = int(np.any(shared, axis=0).sum()) if shared else 0
+    return np.mean([statistic(x, y) for x, y in enough], axis=0) if enough else np.nan, items
+
+
 def correlate(x: Floats, y: Floats) -> Floats:
     """CORRELATIONS of x and y, which have no NaN."""
     from scipy.stats import kendalltau, rankdata
@@ -189,15 +198,8 @@ def correlate(x: Floats, y: Floats) -> Floats:
 
 
 def correlations(pairs: Sequence[Pair], prefix: str = "") -> Measures:
-    """The mean over `pairs` that have MIN_ITEMS items in common or more."""
-    shared = [~np.isnan(x + y) for x, y in pairs]
-    enough = [number for number, both in enumerate(shared) if both.sum() >= MIN_ITEMS]
-    values = np.full(len(CORRELATIONS), np.nan)
-    if enough:
-        values = np.mean(
-            [correlate(*(scores[shared[number]] for scores in pairs[number])) for number in enough], axis=0
-        )
-    items = _in_any(shared)
+    values, items = mean_over_pairs(pairs, correlate)
+    values = np.broadcast_to(values, len(CORRELATIONS)).tolist()
     return {f"{prefix}{kind}": (value, items) for kind, value in zip(CORRELATIONS, values, strict=True)}
 
 
@@ -213,35 +215,30 @@ def correlations_by_group(pairs: Sequence[Pair], groups: NDArray[np.int64], pref
         z = []
         for group in np.unique(groups[groups >= 0]):
             part = (groups == group) & ~np.isnan(x + y)
-            found, items = correlate(x[part], y[part]), part.sum()
-            if not np.isnan(found).any():
+            within, items = correlate(x[part], y[part]), part.sum()
+            if not np.isnan(within).any():
                 highest = 1 - 2 / (items * (items - 1))
-                z.append(np.arctanh(np.clip(found, -highest, highest)))
+                z.append(np.arctanh(np.clip(within, -highest, highest)))
                 counted |= part
         if z:
             averages.append(np.tanh(np.mean(z, axis=0)))
-    values = np.mean(averages, axis=0) if averages else np.full(len(CORRELATIONS), np.nan)
+    values = np.mean(averages, axis=0).tolist() if averages else [np.nan] * len(CORRELATIONS)
     items = int(counted.sum())
-    names = [f"{prefix}{kind}_by_group" for kind in CORRELATIONS]
-    result: Measures = {name: (float(value), items) for name, value in zip(names, values, strict=True)}
+    result: Measures = {
+        f"{prefix}{kind}_by_group": (value, items) for kind, value in zip(CORRELATIONS, values, strict=True)
+    }
     return result | {GROUPS: (len(np.unique(groups[counted])), items)}
 
 
-def weighted_kappa(pairs: Sequence[Pair]) -> tuple[float, int]:
-    """Cohen's kappa with quadratic weights, the mean over `pairs` that have MIN_ITEMS items in common or more.
+def weighted_kappa(x: Floats, y: Floats) -> float:
+    """Cohen's kappa with quadratic weights of x and y, which have no NaN.
 
     The weights are the squared distances of the scores, so that kappa is the concordance correlation (Fleiss and Cohen,
     1973) and needs no categories.
     """
-    kappas, shared = [], []
-    for x, y in pairs:
-        both = ~np.isnan(x + y)
-        if both.sum() >= MIN_ITEMS:
-            a, b = x[both], y[both]
-            shared.append(both)
-            disagreement = np.mean((a - b) ** 2) / (a.var() + b.var() + (a.mean() - b.mean()) ** 2 or np.nan)
-            kappas.append(1 - disagreement if np.ptp(a) and np.ptp(b) else np.nan)
-    return (float(np.mean(kappas)) if kappas else np.nan), _in_any(shared)
+    if not np.ptp(x) or not np.ptp(y):
+        return np.nan
+    return 1 - float(np.mean((x - y) ** 2) / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
 
 
 def krippendorff_alpha(humans: Floats) -> tuple[float, int]:
@@ -270,12 +267,8 @@ def fleiss_kappa(humans: Floats) -> tuple[float, int]:
     return float(inter_rater.fleiss_kappa(counts)), data.shape[1]
 
 
-def _in_any(shared: Sequence[NDArray[np.bool_]]) -> int:
-    """The items that any of the pairs has in common."""
-    return int(np.any(shared, axis=0).sum()) if len(shared) else 0
-
-
 MEASURES = {
+    "mean": "mean rating",
     "pearson": "Pearson",
     "spearman": "Spearman",
     "kendall": "Kendall's tau-b",
@@ -286,7 +279,15 @@ MEASURES = {
     "pearson_by_group": "Pearson by group",
     "spearman_by_group": "Spearman by group",
     "kendall_by_group": "Kendall's tau-b by group",
+    GROUPS: "groups that count",
 }
+NOTES = """\
+Judges are compared with the mean of the humans. The correlations of the humans are the ceiling: each human
+against the mean of the others, averaged. Cohen's kappa is the mean over pairs of raters."""
+NOTES_BY_GROUP = f"""\
+By group: the correlation within each group, averaged by Fisher's z. Groups of constant ratings, or of
+fewer than {MIN_ITEMS} items, do not count. In a group of n items |r| is at most 1 - 2/(n(n-1)), as
+the z of 1 is infinite."""
 
 
 def agreement_text(
@@ -296,60 +297,46 @@ def agreement_text(
 
     fulfilment: 100 items, 3 humans
 
-      mean rating     value              items
-      judge:gpt-4o    3.43 [3.22, 3.62]  100
-
       measure         judge:gpt-4o       humans
+      mean rating     3.43 [3.22, 3.62]  2.84 [2.70, 2.97]
       Spearman        0.66 [0.52, 0.77]  0.74 [0.63, 0.82]
+      items           100                100
+
+      mean rating of rater-1: 2.80 (100 items)
     """
     lines = []
     for table in tables:
         raters = result[table.dimension]
-        means = [["mean rating", "value", "items"]]
-        for rater in table.scores:
-            entry = raters.get(rater) or estimates(
-                lambda drawn, rater=rater: {"mean": mean(drawn.scores[rater])}, table, resampling
-            )
-            means.append([rater, _cell(entry["mean"]), str(entry["mean"]["n"])])
-        means.append(["mean of humans", _cell(raters[HUMANS]["mean"]), str(raters[HUMANS]["mean"]["n"])])
-        measures = [["measure", *raters]]
-        grouped = (table.groups >= 0).any()
+        rows = [["measure", *raters]]
+        grouped = bool((table.groups >= 0).any())
         for name, label in MEASURES.items():
-            entries = [
-                found.get(f"ceiling_{name}", found.get(name)) if rater == HUMANS else found.get(name)
-                for rater, found in raters.items()
-            ]
-            if any(entries) and (grouped or not name.endswith("_by_group")):
-                measures.append([label, *(_cell(entry) if entry else "" for entry in entries)])
-        if grouped:
-            measures.append(["groups that count", *(f"{found[GROUPS]['value']:.0f}" for found in raters.values())])
-        correlated = [found.get("pearson") or found["ceiling_pearson"] for found in raters.values()]
-        measures.append(["items", *(str(entry["n"]) for entry in correlated)])
+            entries = [raters[rater].get(name) or raters[rater].get(f"ceiling_{name}") for rater in raters]
+            if any(entries) and (grouped or not name.endswith(("_by_group", GROUPS))):
+                rows.append([label, *(_cell(entry) if entry else "" for entry in entries)])
+        correlated = [entries.get("pearson") or entries["ceiling_pearson"] for entries in raters.values()]
+        rows.append(["items", *(str(entry["n"]) for entry in correlated)])
         lines += [f"{table.dimension}: {len(table.groups):,} items, {len(table.humans)} humans", ""]
-        lines += [*_aligned(means), "", *_aligned(measures), ""]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            lines.append("  " + "  ".join(cells).rstrip())
+        lines.append("")
+        for rater, scores in table.scores.items():
+            value, count = mean(scores)
+            lines.append(f"  mean rating of {rater}: {value:.2f} ({count:,} items)")
+        lines.append("")
     units = "whole groups" if resampling.whole_groups else "items"
-    lines += [
-        f"[ ]: 95 % bootstrap intervals, {resampling.number:,} resamples of {units}, seed {resampling.seed}.",
-        "Judges are compared with the mean of the humans. The correlations of the humans are the ceiling: each human",
-        "against the mean of the others, averaged. Cohen's kappa is the mean over pairs of raters.",
-    ]
+    lines.append(f"[ ]: 95 % bootstrap intervals, {resampling.number:,} resamples of {units}, seed {resampling.seed}.")
+    lines.append(NOTES)
     if any((table.groups >= 0).any() for table in tables):
-        lines += [
-            "By group: the correlation within each group, averaged by Fisher's z. Groups of constant ratings, or of",
-            f"fewer than {MIN_ITEMS} items, do not count. In a group of n items |r| is at most 1 - 2/(n(n-1)), as",
-            "the z of 1 is infinite.",
-        ]
+        lines.append(NOTES_BY_GROUP)
     return "\n".join(lines)
 
 
 def _cell(entry: Entry) -> str:
     if entry["value"] is None:
         return "undefined"
+    if isinstance(entry["value"], int):
+        return str(entry["value"])
     bounds = "undefined" if entry["low"] is None else f"{entry['low']:.2f}, {entry['high']:.2f}"
     return f"{entry['value']:.2f} [{bounds}]"
-
-
-def _aligned(rows: list[list[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

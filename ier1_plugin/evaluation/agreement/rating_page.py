@@ -178,10 +178,8 @@ def read_rating(body: bytes) -> tuple[Score, float, str]:
         values = json.loads(body)
         score, seconds = values["score"], float(values.get("seconds", 0))
         if set(score) != set(DIMENSIONS) or any(type(number) is not int for number in score.values()):
-            raise InvalidRating(f"wanted a whole number for each of {', '.join(DIMENSIONS)}")
+            raise ValueError(f"wanted a whole number for each of {', '.join(DIMENSIONS)}")
         kept = min(max(seconds, 0.0), MAX_SECONDS) if math.isfinite(seconds) else 0.0
         return Score(**score), kept, str(values.get("edited") or "")
-    except InvalidRating:
-        raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidRating(f"no rating: {error}") from None

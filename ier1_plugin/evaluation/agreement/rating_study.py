@@ -36,7 +36,7 @@ from ier1_plugin.evaluation.judges.prompt import JudgePrompt
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError, Score
 from ier1_plugin.evaluation.scores import read_scores
 from ier1_plugin.pipeline.batch_folder import BatchFolder
-from ier1_plugin.runs.folder import changes, locked, write
+from ier1_plugin.runs.folder import changes, locked, read_settings, write
 from ier1_plugin.runs.store import Store
 from ier1_plugin.task.images import ImageError, read_file
 
@@ -74,54 +74,39 @@ class Rubric:
 def read_rubric(file: Path | None = None) -> Rubric:
     """The rubric of the judges' own prompt, or of another one. EvaluationError: it isn't in the form of RUBRIC_FORM."""
     prompt = JudgePrompt.read(file)
-    where = f"rubric {file}" if file else "the rubric"
     # raters see each request beside its images
-    paragraphs = [part.strip() for part in prompt.template.render(request="").split("\n\n") if part.strip()]
+    text = "\n".join(line.strip() for line in prompt.template.render(request="").splitlines())
     scales: dict[str, Scale] = {}
-    after = 0
-    for number, paragraph in enumerate(paragraphs):
-        head, *lines = [line.strip() for line in paragraph.splitlines()]
-        title = re.fullmatch(r"(\w+), 0 to (\d+): (.+)", head)
-        if not title or title[1] not in DIMENSIONS:
-            continue
-        if title[1] in scales:
-            raise EvaluationError(f"{where} has the scale {title[1]} twice")
-        levels = [level for line in lines if (level := re.fullmatch(r"- (\d+): (.+)", line))]
-        scales[title[1]] = Scale(
-            title[1], int(title[2]), title[3], tuple((int(level[1]), level[2]) for level in levels)
-        )
-        after = number + 1
+    advice = ""
+    for found in re.finditer(r"^(\w+), 0 to (\d+): (.+)((?:\n- \d+: .+)+)", text, re.MULTILINE):
+        name, levels = found[1], re.findall(r"- (\d+): (.+)", found[4])
+        scales[name] = Scale(name, int(found[2]), found[3], tuple((int(score), words) for score, words in levels))
+        advice = text[found.end() :].strip().partition("\n\n")[0]
     for name, highest in DIMENSIONS.items():
         if name not in scales or [score for score, _ in scales[name].levels] != list(range(highest, -1, -1)):
+            where = f"rubric {file}" if file else "the rubric"
             raise EvaluationError(f"{where} does not show {name} from {highest} to 0; wanted {RUBRIC_FORM}")
-    advice = paragraphs[after] if after < len(paragraphs) else ""
     return Rubric(
         tuple(scales[name] for name in DIMENSIONS), "" if advice.startswith("Answer") else advice, prompt.sha256
     )
 
 
-def other_rubrics(shown_sha256: str, folder: Path) -> list[str]:
-    """A line for each judge of an evaluation whose rubric is not the one that raters see."""
-    return [
+def other_rubrics(shown_sha256: str, folder: Path, required: bool = False) -> list[str]:
+    """A note on each judge of an evaluation whose rubric is not the one that raters see.
+
+    EvaluationError: it is `required` that one judge has that rubric, and none has.
+    """
+    # the hash of `pixel` is that of its definition
+    judges = [one for one in read_run(folder).get("judges", []) if one.get("rubric_sha256") and one["name"] != PIXEL]
+    notes = [
         f"{judge['name']} judged {folder} by rubric {judge.get('rubric') or 'FILE'} "
         f"({judge['rubric_sha256'][:SHOWN]}), but raters see another one ({shown_sha256[:SHOWN]})"
-        for judge in _judges(folder)
+        for judge in judges
         if judge["rubric_sha256"] != shown_sha256
     ]
-
-
-def check_judges(shown_sha256: str, folder: Path) -> list[str]:
-    """Returns `other_rubrics`. EvaluationError: no judge of the evaluation has the rubric that raters would see."""
-    notes = other_rubrics(shown_sha256, folder)
-    if notes and len(notes) == len(_judges(folder)):
+    if required and notes and len(notes) == len(judges):
         raise EvaluationError(f"{notes[0]}; pass that rubric with --rubric FILE")
     return notes
-
-
-def _judges(folder: Path) -> list[dict[str, Any]]:
-    """The judges with a rubric; the hash of `pixel` is that of its definition."""
-    judges = read_run(folder).get("judges", [])
-    return [judge for judge in judges if judge.get("rubric_sha256") and judge["name"] != PIXEL]
 
 
 @dataclass(frozen=True)
@@ -238,30 +223,25 @@ class Study:
         with locked(place):
             if file.exists():
                 values = _read_values(folder)
+                now = {"sample": sample, "seed": seed, "systems": list(systems) or None}
+                now |= {"rubric": rubric_sha256[:SHOWN] or None}
+                now = {name: value for name, value in now.items() if value is not None}
+                before = values | {"rubric": str(values.get("rubric_sha256"))[:SHOWN]}
+                if changed := changes({name: before.get(name) for name in now}, now):
+                    raise EvaluationError(
+                        f"{place} was begun with other settings ({', '.join(changed)}); leave them out to resume (but "
+                        f"pass the rubric that raters saw with --rubric FILE), or move that folder away to start over"
+                    )
             else:
                 seed, sample = seed or SEED, sample or SAMPLE
                 values = {"seed": seed, "sample": sample, "systems": list(systems), "rubric_sha256": rubric_sha256}
                 values |= {"pairs": [asdict(pair) for pair in sample_pairs(pairs, sample, seed)], "raters": []}
-            given = {"sample": sample, "seed": seed, "systems": list(systems) or None}
-            given = {name: value for name, value in given.items() if value is not None}
-            if changed := changes({name: values.get(name) for name in given}, given):
-                raise EvaluationError(
-                    f"{place} was begun with other settings ({', '.join(changed)}); leave them out to resume, or move "
-                    f"that folder away to start over"
-                )
-            before = values.get("rubric_sha256") or ""
-            if rubric_sha256 and before and before != rubric_sha256:
-                raise EvaluationError(
-                    f"{place} was begun with another rubric ({before[:SHOWN]}, now {rubric_sha256[:SHOWN]}); pass the "
-                    f"one that raters saw with --rubric FILE, or move that folder away to start over"
-                )
             known = len(values["raters"])
             wanted = raters or known or RATERS
             if wanted < known:
                 raise EvaluationError(f"{place} has {known} raters already; --raters {wanted} would drop some")
             for number in range(known + 1, wanted + 1):
                 values["raters"].append(asdict(Rater(f"rater-{number}", secrets.token_urlsafe(24))))
-            values["rubric_sha256"] = before or rubric_sha256
             study = cls.read(folder, values)
             write(file, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
             with Store(place / RATINGS) as store:
@@ -361,19 +341,17 @@ def export_ratings(study: Study, group_by: str = "system") -> tuple[list[Rating]
         scores = zip((*DIMENSIONS, TOTAL), (*parts, sum(parts)), strict=True)
         return [Rating(f"{pair.item}/{pair.system}", rater, dimension, score, group) for dimension, score in scores]
 
-    ratings: list[Rating] = []
-    notes: list[str] = []
-    given = changed = 0
-    for rater in study.raters:
-        for pair in study.pairs:
-            one = study.ratings[rater.name].get((pair.item, pair.system))
-            given += bool(one)
-            if one and study.counts(pair, one):
-                ratings += rows(pair, rater.name, [getattr(one.score, name) for name in DIMENSIONS])
-            elif one:
-                changed += 1
-    if changed:
-        notes.append(f"{changed} of {given} ratings are left out, as their edits have been redone since")
+    rated = [
+        (pair, rater.name, rating)
+        for rater in study.raters
+        for pair in study.pairs
+        if (rating := study.ratings[rater.name].get((pair.item, pair.system)))
+    ]
+    current = [(pair, rater, rating.score) for pair, rater, rating in rated if study.counts(pair, rating)]
+    ratings = [row for pair, rater, score in current for row in rows(pair, rater, [*asdict(score).values()])]
+    notes = []
+    if changed := len(rated) - len(current):
+        notes.append(f"{changed} of {len(rated)} ratings are left out, as their edits have been redone since")
     if not ratings:
         reason = f": {notes[0]}" if notes else " yet"
         raise EvaluationError(f"no ratings in {study.folder}{reason}; `ier1 annotate {study.folder}` collects them")
@@ -383,8 +361,7 @@ def export_ratings(study: Study, group_by: str = "system") -> tuple[list[Rating]
         notes += other_rubrics(study.rubric_sha256, study.folder)
     judged = read_scores([study.folder])
     (benchmark,) = judged.items
-    scored = judged.by_item[[*DIMENSIONS]].dropna()
-    parts = dict(zip(scored.index, scored.to_numpy().tolist(), strict=True))
+    parts = judged.by_item[[*DIMENSIONS]].dropna().T.to_dict("list")
     for judge in judged.judges:
         for pair in study.pairs:
             if (key := (benchmark, pair.item, pair.system, judge)) in parts:
@@ -396,11 +373,8 @@ def _read_values(folder: Path) -> dict[str, Any]:
     file = folder / FOLDER / STUDY
     if not file.is_file():
         raise EvaluationError(f"no ratings in {folder}; `ier1 annotate {folder}` collects them")
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"{file} is damaged: {error}") from None
-    if not isinstance(values, dict) or not isinstance(values.get("raters"), list):
+    values = read_settings(file)
+    if not isinstance(values.get("raters"), list):
         raise EvaluationError(f"{file} is damaged: it has no raters")
     return values
 

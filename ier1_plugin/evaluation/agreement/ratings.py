@@ -15,7 +15,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -24,10 +24,9 @@ from ier1_plugin.runs.folder import write
 
 JUDGE = "judge:"
 NEARLY_JUDGE = re.compile(r"judge\s*:\s*", re.IGNORECASE)
-MAX_SHOWN = 60
+SHOWN = 60
 # no scale goes so far, and the squares of such numbers overflow
 HIGHEST = 1e9
-OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Rating:
 
 COLUMNS = tuple(field.name for field in fields(Rating))
 REQUIRED = COLUMNS[:-1]
-WANTED = f"wanted {','.join(REQUIRED)}[,group]"
+WANTED = f"wanted the columns {','.join(REQUIRED)}[,group], separated by commas"
 
 
 def read_ratings(file: Path) -> list[Rating]:
@@ -60,28 +59,37 @@ def read_ratings(file: Path) -> list[Rating]:
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise EvaluationError(f"{file} is not UTF-8 text; save it as CSV in UTF-8") from None
-    if not text.strip():
-        raise EvaluationError(f"{file} is empty; {WANTED} and a line for each rating")
     ratings: list[Rating] = []
     first_lines: dict[tuple[str, str, str], int] = {}
     groups: dict[str, tuple[str, int]] = {}
-    for line, rating in _parse(file, text):
-        key = rating.item, rating.rater, rating.dimension
-        first = first_lines.setdefault(key, line)
-        if first != line:
-            what = f"{rating.rater!r} rated {rating.dimension} of {rating.item!r}"
-            raise EvaluationError(f"{file}, line {line}: {what} already in line {first}; wanted once")
-        group, first = groups.setdefault(rating.item, (rating.group, line))
-        if group != rating.group:
-            raise EvaluationError(
-                f"{file}, line {line}: {rating.item!r} is of group {rating.group!r}, but of {group!r} in line {first}"
-            )
-        ratings.append(rating)
-    if not ratings:
-        raise EvaluationError(f"{file} has a header and no ratings")
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        names = [name.strip() for name in next(rows, ())]
+        if sorted(names) not in (sorted(REQUIRED), sorted(COLUMNS)):
+            raise EvaluationError(f"{file} begins with {','.join(names)[:SHOWN]!r}; {WANTED}")
+        for row in rows:
+            if not any(cell.strip() for cell in row):
+                continue
+            line, where = rows.line_num, f"{file}, line {rows.line_num}"
+            if len(row) != len(names):
+                raise EvaluationError(f"{where}: {len(row)} cells; wanted {len(names)}, as in the header")
+            one = _rating(where, {name: cell.strip() for name, cell in zip(names, row, strict=True)})
+            first = first_lines.setdefault((one.item, one.rater, one.dimension), line)
+            if first != line:
+                raise EvaluationError(
+                    f"{where}: {one.rater!r} rated {one.dimension} of {one.item!r} already in line {first}; wanted once"
+                )
+            group, first = groups.setdefault(one.item, (one.group, line))
+            if group != one.group:
+                raise EvaluationError(
+                    f"{where}: {one.item!r} is of group {one.group!r}, but of {group!r} in line {first}"
+                )
+            ratings.append(one)
+    except csv.Error as error:
+        raise EvaluationError(f"{file}, line {rows.line_num}: not CSV: {error}") from None
     raters = sorted({rating.rater for rating in ratings})
     if len(raters) < 2:
-        raise EvaluationError(f"{file} has one rater, {raters[0]!r}; agreement needs two or more")
+        raise EvaluationError(f"{file} has ratings by {', '.join(raters) or 'nobody'}; wanted two raters or more")
     return ratings
 
 
@@ -96,30 +104,6 @@ def write_ratings(file: Path, ratings: Iterable[Rating]) -> None:
     write(file, text.getvalue())
 
 
-def _parse(file: Path, text: str) -> Iterator[tuple[int, Rating]]:
-    """(number of the line, rating)"""
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(rows)
-        names = [name.strip() for name in header]
-        if sorted(names) not in (sorted(REQUIRED), sorted(COLUMNS)):
-            for mark, name in OTHER_DELIMITERS.items():
-                if set(REQUIRED) <= {part.strip() for part in ",".join(header).split(mark)}:
-                    raise EvaluationError(f"{file} separates its columns by {name}; {WANTED}, with commas")
-            raise EvaluationError(f"{file} begins with {_short(','.join(header))}; {WANTED}")
-        for row in rows:
-            if not any(cell.strip() for cell in row):
-                continue
-            if len(row) != len(names):
-                raise EvaluationError(
-                    f"{file}, line {rows.line_num}: {len(row)} cells; wanted {len(names)}, as in the header"
-                )
-            cells = {name: cell.strip() for name, cell in zip(names, row, strict=True)}
-            yield rows.line_num, _rating(f"{file}, line {rows.line_num}", cells)
-    except csv.Error as error:
-        raise EvaluationError(f"{file}, line {rows.line_num}: not CSV: {error}") from None
-
-
 def _rating(where: str, cells: dict[str, str]) -> Rating:
     empty = next((name for name in REQUIRED if not cells[name]), None)
     if empty:
@@ -129,16 +113,12 @@ def _rating(where: str, cells: dict[str, str]) -> Rating:
     meant = NEARLY_JUDGE.match(rater)
     if meant and (meant[0] != JUDGE or rater == JUDGE):
         name = rater[meant.end() :] or "NAME"
-        raise EvaluationError(f"{where}: rater is {_short(rater)}; a judge is written {JUDGE}{name}")
+        raise EvaluationError(f"{where}: rater is {rater[:SHOWN]!r}; a judge is written {JUDGE}{name}")
     try:
         score = float(cells["score"])
     except ValueError:
         score = math.nan
     # float() takes 1_0 for ten
     if not abs(score) <= HIGHEST or "_" in cells["score"]:
-        raise EvaluationError(f"{where}: score is {_short(cells['score'])}; wanted a number such as 2 or 0.5")
+        raise EvaluationError(f"{where}: score is {cells['score'][:SHOWN]!r}; wanted a number such as 2 or 0.5")
     return Rating(cells["item"], rater, cells["dimension"], score, cells.get("group", ""))
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…")

@@ -17,16 +17,14 @@ from typing import Any
 
 import pandas as pd
 
+from ier1_plugin.evaluation.agreement.agreement import CORRELATIONS, HUMANS, MEASURES
+from ier1_plugin.evaluation.agreement.ratings import JUDGE
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError
-from ier1_plugin.evaluation.report.tables import UNDEFINED, Cell, Table, bounds, grid, short_names
+from ier1_plugin.evaluation.report.tables import UNDEFINED, Cell, Table, bounds, grid, number, short_names
 from ier1_plugin.evaluation.scores import Frame
 from ier1_plugin.runs.errors import one_line
 
-HUMANS, JUDGE = "humans", "judge:"
-CORRELATIONS = {"pearson": "Pearson", "spearman": "Spearman", "kendall": "Kendall's tau-b"}
-CEILINGS = {f"ceiling_{name}": label for name, label in CORRELATIONS.items()}
-CEILINGS["krippendorff_alpha"] = "Krippendorff's alpha, ordinal"
-MEASURES = {"mean", *CORRELATIONS, *CEILINGS}
+CEILINGS = (*(f"ceiling_{name}" for name in CORRELATIONS), "krippendorff_alpha")
 CAPTION = (
     "[95 % bootstrap interval]; n: items. Judges are correlated with the mean human rating of an item. The ceiling is "
     "each human against the mean of the others, averaged: no judge can be expected to come closer."
@@ -42,7 +40,7 @@ def read_agreement(file: Path) -> Frame:
             for dimension, raters in dimensions.items()
             for rater, entries in {HUMANS: raters[HUMANS], **raters}.items()
             for measure, entry in entries.items()
-            if measure in MEASURES
+            if measure in ("mean", *CORRELATIONS, *CEILINGS)
         ]
         frame: Frame = pd.DataFrame(rows)[["dimension", "rater", "measure", "value", "low", "high", "n"]]
         frame = frame.astype({"value": float, "low": float, "high": float, "n": int})
@@ -64,9 +62,9 @@ def agreement_table(measures: Frame) -> Table:
     lines |= {("Mean rating", name): (f"{JUDGE}{judge}", "mean") for judge, name in judges.items()}
     for judge, name in judges.items():
         group = f"Correlation of {name} with people"
-        lines |= {(group, label): (f"{JUDGE}{judge}", measure) for measure, label in CORRELATIONS.items()}
-    ceiling = "Humans with one another: the ceiling"
-    lines |= {(ceiling, label): (HUMANS, measure) for measure, label in CEILINGS.items()}
+        lines |= {(group, MEASURES[measure]): (f"{JUDGE}{judge}", measure) for measure in CORRELATIONS}
+    group = "Humans with one another: the ceiling"
+    lines |= {(group, MEASURES[measure.removeprefix("ceiling_")]): (HUMANS, measure) for measure in CEILINGS}
     entries = measures.set_index(["rater", "measure", "dimension"]).to_dict("index")
     cells: dict[tuple[str, str], list[Cell]] = {key: [] for key in lines}
     for key, of in lines.items():
@@ -75,12 +73,7 @@ def agreement_table(measures: Frame) -> Table:
             if entry is None or not math.isfinite(entry["value"]):
                 cells[key].append(Cell((UNDEFINED,)))
             else:
-                interval = bounds(entry["low"], entry["high"], _two)
-                cells[key].append(Cell((_two(entry["value"]), interval, f"n = {entry['n']:,}")))
+                interval = bounds(entry["low"], entry["high"])
+                cells[key].append(Cell((number(entry["value"]), interval, f"n = {entry['n']:,}")))
     heads = [(name.capitalize(), f"0–{DIMENSIONS[name]}" if name in DIMENSIONS else "") for name in dimensions]
     return Table("Agreement of the judges with people", grid(heads, cells, ("", "Rater or measure")), CAPTION)
-
-
-def _two(value: float) -> str:
-    text = f"{value:.2f}"
-    return "0.00" if text == "-0.00" else text.replace("-", "−")

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -108,34 +108,22 @@ def _are_equal(one: SystemResult, other: SystemResult, keys: Sequence[str]) -> b
 
 
 def turn_comparison(systems: Systems, requested: Sequence[Comparison] = ()) -> Comparison | None:
-    """Systems that exist in both modes, except those whose modes `requested` compares; None without any."""
-    compared: set[str] = set()
-    for comparison in requested:
-        for pair in combinations(comparison.rows, 2):
-            first, second = ([systems[name] for name in row.systems] for row in pair)
-            same = sorted(map(_but_for_turns, first)) == sorted(map(_but_for_turns, second))
-            if same and {*map(_mode, first)} != {*map(_mode, second)}:
-                compared |= {*map(_but_for_turns, first)}
+    """Systems that exist in both modes, except those in two rows of one of `requested`; None without any."""
+    pairs_of_rows = [pair for comparison in requested for pair in permutations(comparison.rows, 2)]
+    compared = {pair for one, other in pairs_of_rows for pair in product(one.systems, other.systems)}
     by_settings: dict[str, dict[str, str]] = defaultdict(dict)
     for system in systems.values():
         if system.settings.get("method") == CHAIN:
-            by_settings[_but_for_turns(system)].setdefault(_mode(system), system.name)
+            same = {key: value for key, value in system.settings.items() if key not in NOT_IN_TURNS}
+            mode = str(system.settings.get("mode", SINGLE_TURN))
+            by_settings[repr(sorted(same.items(), key=str))].setdefault(mode, system.name)
     rows: list[Row] = []
-    for settings, modes in by_settings.items():
-        if settings not in compared and all(mode in modes for mode in MODES):
+    for modes in by_settings.values():
+        if {*MODES} <= {*modes} and (modes[SINGLE_TURN], modes[MULTI_TURN]) not in compared:
             first, group = len(rows), modes[SINGLE_TURN]
             rows.append(Row(SINGLE_TURN, (modes[SINGLE_TURN],), group))
             rows.append(Row(MULTI_TURN, (modes[MULTI_TURN],), group, first))
     return Comparison("Single-turn and multi-turn", tuple(rows)) if rows else None
-
-
-def _but_for_turns(system: SystemResult) -> str:
-    same = {key: value for key, value in system.settings.items() if key not in NOT_IN_TURNS}
-    return repr(sorted(same.items(), key=str))
-
-
-def _mode(system: SystemResult) -> str:
-    return str(system.settings.get("mode", SINGLE_TURN))
 
 
 def read_comparisons(file: Path, systems: Systems) -> list[Comparison]:

@@ -213,10 +213,9 @@ def _mean(cell: Frame, kind: str, best: bool) -> Cell:
     marks = "warn" if cell["coverage"] < FULL_COVERAGE else ""
     if not math.isfinite(cell[f"mean{kind}"]):
         return Cell((UNDEFINED, "", coverage), marks)
-    printed = [f"{cell[f'mean{kind}']:.2f}", bounds(cell[f"low{kind}"], cell[f"high{kind}"], "{:.2f}".format), coverage]
-    return Cell(
-        (*printed, "" if kind else _runs(cell["runs"], "{:.2f}".format)), f"best {marks}".strip() if best else marks
-    )
+    interval = bounds(cell[f"low{kind}"], cell[f"high{kind}"])
+    runs = "" if kind else _runs(cell["runs"], number)
+    return Cell((number(cell[f"mean{kind}"]), interval, coverage, runs), f"best {marks}".strip() if best else marks)
 
 
 def _gain(cell: Frame, kind: str) -> Cell:
@@ -230,10 +229,6 @@ def _gain(cell: Frame, kind: str) -> Cell:
     return Cell(
         (signed(gain), bounds(low, high, signed), tested, runs), "up" if low > 0 else "down" if high < 0 else ""
     )
-
-
-def bounds(low: float, high: float, form: Callable[[float], str]) -> str:
-    return f"[{form(low)}, {form(high)}]" if math.isfinite(low) else f"[{UNDEFINED}]"
 
 
 def _runs(values: Sequence[float], form: Callable[[float], str]) -> str:
@@ -255,10 +250,19 @@ def p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def number(value: float, sign: str = "") -> str:
+    """ "1.02", "−0.18", and "0.00" for what rounds to nothing."""
+    text = f"{value:{sign}.2f}"
+    return "0.00" if text.strip("+-") == "0.00" else text.replace("-", "−")
+
+
+def bounds(low: float, high: float, form: Callable[[float], str] = number) -> str:
+    return f"[{form(low)}, {form(high)}]" if math.isfinite(low) else f"[{UNDEFINED}]"
+
+
 def signed(value: float) -> str:
-    """ "+1.02", "−0.18", and "0.00" for what rounds to nothing."""
-    text = f"{value:+.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else text.replace("-", "−")
+    """ "+1.02" """
+    return number(value, "+")
 
 
 def markdown(table: Table) -> str:
