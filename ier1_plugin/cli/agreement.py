@@ -78,7 +78,16 @@ def annotate(
     """Collect ratings of edits from people, blind, on a web page; judges' scores join them in the export."""
     with one_line_errors():
         if export:
-            _export(folder, export, group_by)
+            from ier1_plugin.evaluation.agreement.rating_study import Study, export_ratings
+            from ier1_plugin.evaluation.agreement.ratings import write_ratings
+
+            _check_file(export, "--export")
+            ratings, notes = export_ratings(Study.read(folder), group_by)
+            write_ratings(export, ratings)
+            for note in notes:
+                typer.echo(note, err=True)
+            raters_in_it = ", ".join(dict.fromkeys(rating.rater for rating in ratings))
+            typer.echo(f"{export}: {len(ratings):,} ratings by {raters_in_it}. Next: ier1 agreement {export}")
             return
         _check_installed("the rating page", "starlette", "uvicorn")
         from ier1_plugin.evaluation.agreement.rating_page import serve
@@ -105,19 +114,6 @@ def annotate(
                 serve(study, scales, host, port, on_start)
             done = ", ".join(f"{rater.name} {len(study.ratings[rater.name])}" for rater in study.raters)
             typer.echo(f"\nRated of {count}: {done}. `ier1 annotate {folder} --export ratings.csv` writes them.")
-
-
-def _export(folder: Path, out: Path, group_by: str) -> None:
-    from ier1_plugin.evaluation.agreement.rating_study import Study, export_ratings
-    from ier1_plugin.evaluation.agreement.ratings import write_ratings
-
-    _check_file(out, "--export")
-    ratings, notes = export_ratings(Study.read(folder), group_by)
-    write_ratings(out, ratings)
-    for note in notes:
-        typer.echo(note, err=True)
-    raters = ", ".join(dict.fromkeys(rating.rater for rating in ratings))
-    typer.echo(f"{out}: {len(ratings):,} ratings by {raters}. Next: ier1 agreement {out}")
 
 
 def _check_file(out: Path | None, flag: str) -> None:

@@ -18,7 +18,7 @@ import typer
 
 from ier1_plugin.pipeline.system import PRESET, SYSTEM, System, find_settings
 from ier1_plugin.runs.errors import UserError
-from ier1_plugin.runs.settings import HELP, PARSE, SHORT, SettingsError, read_yaml
+from ier1_plugin.runs.settings import HELP, PARSE, SHORT, SettingsError, parse_settings, read_yaml
 
 CONFIG, GIVEN = "config", "given"
 PRESET_HELP = "settings of an editor, such as step-cache: a name of `ier1 models`, or a YAML file"
@@ -32,10 +32,10 @@ def option(help: str, *names: str, **more: Any) -> Any:
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Puts `--config` and an option for each field of a dataclass in place of the command's parameter of that type.
 
-    The dataclass is System or one like it: `of(values, origin)` builds it, and each field has its help in its metadata.
-    A System may also start from a `--system` and a `--preset`. An option on the command line wins over all files, of
-    these `--preset` over `--config` and that over `--system`. A command with a parameter `given` gets the names of the
-    settings that were given in any of them.
+    The dataclass is System or one like it, whose fields have their help in their metadata. A System may also start from
+    a `--system` and a `--preset`. An option on the command line wins over all files, of these `--preset` over
+    `--config` and that over `--system`. A command with a parameter `given` gets the names of the settings that were
+    given in any of them.
     """
     own = inspect.signature(command, eval_str=True)
     parameter = next(one for one in own.parameters.values() if is_dataclass(one.annotation))
@@ -59,7 +59,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
                     values[known.name] = known.metadata[PARSE](value) if PARSE in known.metadata else value
                 except ValueError as error:
                     raise SettingsError(f"--{known.name.replace('_', '-')} {error}") from None
-            options[parameter.name] = kind.of(values, " and ".join(named.values()) or "the command line")
+            options[parameter.name] = parse_settings(kind, values, " and ".join(named.values()) or "the command line")
             if GIVEN in own.parameters:
                 options[GIVEN] = frozenset(values)
             command(**options)

@@ -7,18 +7,17 @@ sample: 100
 system: [flux-kontext, flux-kontext-original]
 judge: [openai:gpt-4o-2024-11-20]
 
-evaluate(EvaluationConfig.of(read_yaml("psr.yaml")), print)      # or: ier1 evaluate --config psr.yaml
+config = parse_settings(EvaluationConfig, read_yaml("psr.yaml"), "psr.yaml")
+evaluate(config, print)      # or: ier1 evaluate --config psr.yaml
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from ier1_plugin.evaluation.records import EvaluationError
-from ier1_plugin.runs.settings import HELP, PARSE, SHORT, parse_settings
+from ier1_plugin.runs.settings import HELP, PARSE, SHORT
 
 # what decompositions are scored with
 DECOMPOSITION = ("out", "decomposition", "rows", "sample", "seed", "jobs")
@@ -84,11 +83,6 @@ class EvaluationConfig:
         },
     )
     rows: Path | None = field(default=None, metadata={HELP: "parquet file with gold decompositions"})
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any], origin: str = "the settings") -> EvaluationConfig:
-        """From the keys and values of a YAML file or of the command line. SettingsError: a wrong key or value."""
-        return parse_settings(cls, values, origin)
 
     def __post_init__(self) -> None:
         for name, (least, most) in LIMITS.items():

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -103,12 +103,7 @@ class System:
     @classmethod
     def read(cls, file: str | Path, **changes: Any) -> System:
         """The system of a name or a YAML file, with `changes`. SettingsError: no such file, an unknown key or value."""
-        return cls.of(read_yaml(find_system(file)) | changes, str(file))
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any], origin: str = "the settings") -> System:
-        """From the keys and values of a YAML file or of the command line."""
-        return parse_settings(cls, values, origin)
+        return parse_settings(cls, read_yaml(find_system(file)) | changes, str(file))
 
     def __post_init__(self) -> None:
         for name, known in (("mode", MODES), ("method", METHODS)):

@@ -72,9 +72,6 @@ class Store:
         rows = self._execute("SELECT record FROM records WHERE key = ? ORDER BY id", key)
         return [json.loads(record) for (record,) in rows]
 
-    def __len__(self) -> int:
-        return self._execute("SELECT COUNT(*) FROM records")[0][0]
-
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every key and record, oldest first. Memory holds a page of them at a time."""
         return self._pages("id > ? ORDER BY id", 0)

@@ -12,7 +12,8 @@ from PIL import Image
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.editors.canvas import KONTEXT_SIZES, kontext, megapixel
 from ier1_plugin.editors.local.loading import Options, build, load
-from ier1_plugin.pipeline.system import PRESET, System, read_yaml, shipped
+from ier1_plugin.pipeline.system import PRESET, System, shipped
+from ier1_plugin.runs.settings import parse_settings, read_yaml
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("pipelines")]
 pytest.importorskip("diffusers", reason="diffusers is not installed")
@@ -270,7 +271,7 @@ def preset(name):
 @pytest.mark.parametrize("name", shipped(PRESET))
 def test_every_preset_names_an_editor_that_takes_its_settings(name, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    system = System.of(preset(name))
+    system = parse_settings(System, preset(name), name)
     assert system.make_editor().name == system.editor
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from ier1_plugin.editors import EDITORS
 from ier1_plugin.pipeline.system import PRESET, SYSTEM, SettingsError, System, find_settings, read_yaml, shipped
+from ier1_plugin.runs.settings import parse_settings
 
 
 def test_the_systems_of_the_papers_table_1_are_shipped_each_in_its_row():
@@ -38,7 +39,7 @@ def test_every_system_names_itself_agents_and_an_editor_that_exist(name: str):
 @pytest.mark.parametrize("name", shipped(PRESET))
 def test_every_preset_is_settings_of_an_editor_and_says_what_it_does_in_its_first_line(name: str):
     file = shipped(PRESET)[name]
-    assert System.of(read_yaml(file)).editor in EDITORS
+    assert parse_settings(System, read_yaml(file), name).editor in EDITORS
     assert file.read_text(encoding="utf-8").startswith("# ")
 
 
