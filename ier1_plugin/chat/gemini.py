@@ -129,14 +129,16 @@ class GeminiChat(Chat):
         ending = _name(getattr(candidate, "finish_reason", None))
         usage = response.usage_metadata
         written = [getattr(usage, name, None) for name in ("candidates_token_count", "thoughts_token_count")]
+        text = "".join(part.text for part in parts if part.text and not part.thought)
         return Completion(
-            text=clean_text("".join(part.text for part in parts if part.text and not part.thought)),
+            text=clean_text(text),
             refusal="" if ending in (*DONE, CUT_OFF) else ending,
             cut_off=ending == CUT_OFF,
             model=response.model_version or "",
             prompt_tokens=getattr(usage, "prompt_token_count", None),
             # thoughts are paid for like words
             completion_tokens=sum(count or 0 for count in written) if any(written) else None,
+            only_thoughts=bool(parts) and not text.strip(),
         )
 
     def close(self) -> None:

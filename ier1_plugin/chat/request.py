@@ -70,6 +70,20 @@ class Completion:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     """Reasoning counts."""
+    only_thoughts: bool = False
+    """True where the server gave reasoning and no text beside it."""
+
+    def flaw(self, max_tokens: int) -> str:
+        """Why the text may hold no answer, "" if nothing is known. `max_tokens`: those of the request."""
+        if self.refusal:
+            return f"declined: {self.refusal}"
+        if self.cut_off:
+            return f"cut off at {max_tokens:,} tokens; raise max_tokens"
+        if self.only_thoughts:
+            return (
+                "the server sent all of the reply as reasoning and no text; serve the model without a reasoning parser"
+            )
+        return ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

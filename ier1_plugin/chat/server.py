@@ -167,6 +167,8 @@ class OpenAIChat(Chat):
                 status = values["error"].get("code")
                 known = type(status) is int and 400 <= status < 600
                 raise failure(where, status if known else 502, reply, {}, "OPENAI_API_KEY", self._key)
+            if values["choices"][0].get("finish_reason") == "error":
+                raise TransientError(f"{where}: the server broke off the reply")
             return read_completion(values)
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, ChatError):
@@ -194,17 +196,28 @@ def refused_parameter(body: str, sent: Mapping[str, Any]) -> str:
 def read_completion(reply: dict[str, Any]) -> Completion:
     """The completion in a server's reply; a malformed reply raises KeyError, TypeError and the like."""
     choice = reply["choices"][0]
-    message = choice.get("message") or {}
-    filtered = "content filter" if choice.get("finish_reason") == "content_filter" else ""
+    message, ending = choice.get("message") or {}, choice.get("finish_reason")
+    filtered = "content filter" if ending == "content_filter" else ""
+    text = text_of(message.get("content"))
+    thoughts = message.get("reasoning_content") or message.get("reasoning") or message.get("content")
     usage = reply.get("usage") or {}
     tokens = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
     return Completion(
-        text=clean_text(message.get("content")),
+        text=clean_text(text),
         refusal=clean_text(message.get("refusal") or filtered),
-        cut_off=choice.get("finish_reason") == "length",
+        cut_off=ending == "length",
+        only_thoughts=bool(thoughts) and not text.strip(),
         model=clean_text(reply.get("model")),
         **{name: count if type(count) is int else None for name, count in tokens.items()},
     )
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content: a string, or a list of parts, of which those of reasoning are left out."""
+    if not isinstance(content, list):
+        return str(content or "")
+    parts = [{"text": part} if isinstance(part, str) else part for part in content]
+    return "".join(part.get("text") or "" for part in parts if part.get("type", "text") in ("text", "output_text"))
 
 
 def clean_text(text: Any) -> str:

@@ -83,7 +83,7 @@ def decomposition_request(image: Image.Image, request: str, chat: Chat, constrai
         turns[0]["content"][-1]["text"] += f"\n\n{render('constrain')}"
         components = {tag: _ACTIONS if name == "actions" else _STRINGS for name, tag in COMPONENT_TAGS.items()}
         schema = _object({THINK: {"type": "string"}, **components})
-    return ChatRequest(turns, (prepare(image, *chat.budget),), schema=schema)
+    return ChatRequest(turns, (prepare(image, *chat.budget),), max_tokens=chat.max_tokens, schema=schema)
 
 
 def sequence(
@@ -118,7 +118,8 @@ def sequence(
             raise ValueError(f"{len(sub_requests)} sub-requests; wanted 1 to {MAX_SUB_REQUESTS}")
         return sub_requests
 
-    question = ChatRequest(turns, images, schema=_object({"sub_requests": _STRINGS}) if constrain else None)
+    schema = _object({"sub_requests": _STRINGS}) if constrain else None
+    question = ChatRequest(turns, images, max_tokens=chat.max_tokens, schema=schema)
     return _ask(chat, question, read, "order of the edits", "that of the rule", rule(decomposition))
 
 
@@ -161,7 +162,7 @@ def _ask(
             value = read(replies[-1])
             break
         except ValueError as error:
-            reason = str(error)
+            reason = completion.flaw(request.max_tokens) or str(error)
     else:
         note = f"no readable {what} in {len(replies)} replies ({reason}); in its place: {instead}"
     return Answer(value, AgentTrace(chat.name, tuple(replies), note, round(time.perf_counter() - start, 3)))

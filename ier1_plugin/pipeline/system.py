@@ -83,6 +83,7 @@ class System:
     min_pixels: int | None = _option(None, "fewest pixels of the image that the agents see (default: 3136)")
     max_pixels: int | None = _option(None, "most pixels of the image that the agents see (default: 1003520)")
     timeout: float = _option(120.0, "seconds that a request to an agent may take (default: 120)")
+    max_tokens: int | None = _option(None, "tokens of an agent's reply; models that think need more (default: 2048)")
     editor: str = _option("", "an editor; `ier1 models` lists them")
     steps: int | None = _option(None, "denoising steps (default: the choice of the editor's authors)")
     guidance: float | None = _option(None, "guidance scale (default: the choice of the editor's authors)")
@@ -114,6 +115,8 @@ class System:
                 raise SettingsError(f"the sequencer can't be shown {sight!r}; known: {', '.join(SEQUENCER_INPUTS)}")
         if type(self.seed) is not int or not 0 <= self.seed < 2**31:
             raise SettingsError(f"seed is {self.seed!r}; wanted a whole number from 0 to {2**31 - 1}")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise SettingsError(f"max_tokens is {self.max_tokens}; wanted 1 or more")
         if not 0 < self.timeout <= MAX_TIMEOUT:
             raise SettingsError(f"timeout is {self.timeout}; wanted a number of seconds from 0 to {MAX_TIMEOUT:.0f}")
 
@@ -172,13 +175,14 @@ class System:
         return make_editor(self.editor, on_warning, **given | self.editor_settings)
 
     def _chat(self, spec: str, on_warning: Callable[[str], None]) -> Chat:
-        from ier1_plugin.chat import BUDGET, make_chat
+        from ier1_plugin.chat import BUDGET, MAX_TOKENS, make_chat
 
         low, high = self.min_pixels or BUDGET[0], self.max_pixels or BUDGET[1]
         if not 0 < low <= high:
             raise SettingsError(f"min_pixels is {low} and max_pixels {high}; wanted 0 < min_pixels <= max_pixels")
         budget = (low, high) if self.min_pixels or self.max_pixels else None
-        return make_chat(spec, timeout=self.timeout, on_warning=on_warning, budget=budget)
+        limits: dict[str, Any] = {"timeout": self.timeout, "max_tokens": self.max_tokens or MAX_TOKENS}
+        return make_chat(spec, budget=budget, on_warning=on_warning, **limits)
 
 
 def run_settings(system: System, fingerprint: Callable[[Path], str] = fingerprint) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -87,6 +88,14 @@ def test_the_request_goes_over_the_wire_as_it_was_trained(serve: Serve):
         (body_of({"content": ""}, "content_filter"), Completion("", refusal="content filter")),
         (body_of({"content": "[1, 2"}, "length"), Completion("[1, 2", cut_off=True)),
         (body_of({"content": "a\ud800b"}), Completion("a?b")),
+        (body_of({"content": [{"type": "text", "text": "a"}, {"type": "output_text", "text": "b"}]}), Completion("ab")),
+        (body_of({"content": [{"type": "thinking", "thinking": [{"text": "no"}]}, "yes"]}), Completion("yes")),
+        (body_of({"content": [{"type": "thinking", "thinking": "no"}]}), Completion("", only_thoughts=True)),
+        *(
+            (body_of({"content": content, name: "Hm."}), Completion(content or "", only_thoughts=not content))
+            for content in ("yes", None, "")
+            for name in ("reasoning_content", "reasoning")
+        ),
         (
             body_of({"content": "yes"}, model="m-2024", usage={"prompt_tokens": 812, "completion_tokens": 31}),
             Completion("yes", model="m-2024", prompt_tokens=812, completion_tokens=31),
@@ -98,6 +107,19 @@ def test_the_request_goes_over_the_wire_as_it_was_trained(serve: Serve):
 def test_a_completion_says_how_it_ended_and_what_it_took(serve: Serve, answer: Answer, wanted: Completion):
     found = serve(answer)[1](ask())
     assert found == wanted == Completion.from_dict(json.loads(json.dumps(found.as_dict())) | {"other": 1})
+
+
+@pytest.mark.parametrize(
+    ("completion", "words"),
+    [
+        (Completion("", refusal="I won't."), "declined: I won't."),
+        (Completion("", cut_off=True, only_thoughts=True), r"cut off at 2,048 tokens; raise max_tokens"),
+        (Completion("", only_thoughts=True), "as reasoning"),
+        (Completion("odd"), "^$"),
+    ],
+)
+def test_a_reply_without_an_answer_says_why(completion: Completion, words: str):
+    assert re.search(words, completion.flaw(2048))
 
 
 def test_the_key_comes_from_the_environment_and_stays_out_of_messages_replies_and_logs(
@@ -120,12 +142,22 @@ def test_the_key_comes_from_the_environment_and_stays_out_of_messages_replies_an
 
 
 def test_a_failing_server_is_asked_again_and_a_long_wait_is_reported(serve: Serve):
-    damaged = ('{"choices": []}', '{"choices": {}}', "[]", "1", '{"choices": ["text"]}', "<html>bad gateway</html>")
+    error_in_200 = '{"error": {"message": "Provider returned error", "code": 502}}'
+    damaged = (
+        error_in_200,
+        '{"choices": [{"finish_reason": "error"}]}',
+        '{"choices": []}',
+        '{"choices": {}}',
+        "[]",
+        "1",
+        '{"choices": ["text"]}',
+        "<html>bad gateway</html>",
+    )
     warnings: list[str] = []
     troubles = [error(500), error(429, Retry_After="1"), *map(raw, damaged)]
-    server, chat = serve(*troubles, "done", attempts=9, backoff=0.001, on_warning=warnings.append)
+    server, chat = serve(*troubles, "done", attempts=11, backoff=0.001, on_warning=warnings.append)
     assert chat(ask()).text == "done"
-    assert len(server.bodies) == 9
+    assert len(server.bodies) == 11
     (line,) = warnings
     assert server.url in line
     assert "HTTP 429" in line
@@ -154,6 +186,7 @@ def test_a_server_that_is_down_slow_or_no_model_is_one_line_after_bounded_attemp
         (error(400, "maximum context length is 4096 tokens, max_tokens is 2048"), RequestRejected, "context length"),
         (error(400, "the images are too odd"), RequestRejected, "too odd"),
         (error(413), RequestRejected, "too large"),
+        (raw('{"error": {"message": "odd one", "code": 400}}'), RequestRejected, "odd one"),
         (error(400, "flagged", code="content_filter"), RequestRejected, "flagged"),
         (error(403, "Your input was flagged for violence."), RequestRejected, "flagged"),
         (error(400, "filtered due to Azure's content management policy"), RequestRejected, "policy"),
