@@ -178,7 +178,7 @@ def test_words_inside_the_png_make_no_other_image_of_it(folder):
 
 def test_raters_see_the_judge_s_own_words():
     rubric, prompt = read_rubric(), prompts.render("judge", request="")
-    assert [(scale.name, scale.highest) for scale in rubric.scales] == list(DIMENSIONS.items())
+    assert [(scale.name, scale.levels[0][0]) for scale in rubric.scales] == list(DIMENSIONS.items())
     for scale in rubric.scales:
         assert scale.question in prompt
         assert all(f"- {score}: {words}" in prompt for score, words in scale.levels)

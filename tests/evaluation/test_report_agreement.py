@@ -109,7 +109,6 @@ BROKEN = {
     "empty": ("{}", NOT_WRITTEN),
     "a score file": ('{"quality": 3}', NOT_WRITTEN),
     "no humans": ('{"quality": {"judge:x": {}}}', f"{NOT_WRITTEN}: 'humans'"),
-    "a stranger": (f'{{"quality": {{"humans": {{}}, "x": {{"mean": {ENTRY}}}}}}}', "'x' among its raters"),
     "a bare number": ('{"quality": {"humans": {"mean": 2.5}}}', NOT_WRITTEN),
     "text for a number": (f'{{"quality": {{"humans": {{"mean": {ENTRY.replace("0.5", chr(34) * 2)}}}}}}}', NOT_WRITTEN),
     "no n": ('{"quality": {"humans": {"mean": {"value": 1, "low": 1, "high": 1, "n": null}}}}', NOT_WRITTEN),

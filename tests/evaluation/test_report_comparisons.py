@@ -155,7 +155,7 @@ BAD_COMPARISONS = {
     "unknown system": ("T:\n  a: FLUX\n  b: Nobody\n", "'T' names Nobody at 'b'; the systems are: Step1X-Edit; FLUX"),
     "a title twice": ("T:\n  a: FLUX\n  b: Chain\nT:\n  c: FLUX\n  d: Chain\n", "in line 4: found duplicate key T"),
     "a label twice": ("T:\n  a: FLUX\n  a: Chain\n  b: Chain\n", "in line 3: found duplicate key a"),
-    "labels that are printed alike": ("T:\n  500: FLUX\n  '500': Chain\n", "'T': the label '500' is there twice"),
+    "labels that are printed alike": ("T:\n  500: FLUX\n  '500': Chain\n", "'T' has two labels that are printed alike"),
     "a list in itself": ("T: &x [*x]\n", "is not YAML that can be used: maximum recursion depth"),
     "no label": ("T:\n  ~: FLUX\n  b: Chain\n", "is not YAML that can be used: Incompatible key type 'NoneType'"),
     "text": ("nothing", "'nothing' compares nothing"),

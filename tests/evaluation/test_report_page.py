@@ -206,8 +206,9 @@ def test_the_page_says_how_it_was_measured_with_the_facts_of_every_folder_and_ju
     text = text_of(one, other, "--out", one / "report", "--paper", "--comparisons", one / "comparisons.yaml")
     for part in (
         "9 items in 9 clusters",
-        "sampled 8 (one), 9 (more)",
-        "samples 1 (one), 2 (more)",
+        "one: origin tests, revision 1, seed 0, sampled 8",
+        "more: origin tests, revision 1, seed 0, sampled 9",
+        "samples 1; more: sanity not tried",
         "judged 2026-11-24",
         "sanity not tried",
         f"rubric sha256 {RUBRIC[:12]}",

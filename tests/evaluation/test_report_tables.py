@@ -16,8 +16,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
-from fakes.evaluation_folders import GEMINI, GPT, items, settings, write_evaluation
+from fakes.evaluation_folders import GEMINI, GPT, items, write_evaluation
 from fakes.known_scores import BENCHMARKS, JUDGES, SYSTEMS, cell, folders_of, totals
 
 from ier1_plugin.evaluation.records import Score
@@ -247,15 +246,15 @@ def test_latex_is_escaped_and_balanced_and_numbers_its_tables_itself():
         assert word in text
 
 
-AWKWARD = {
-    "flux_kontext 100 % & #1 ~^\\ {x} $y$": settings("original"),
-    f"A system whose name is as long as {'names become, ' * 4} <b>": settings(decomposer="openai:http://x/v1#a"),
-    "ImageEdit−R1 ± “naïve” – it's | `best'…": settings(decomposer="openai:http://x/v1#b"),
-}
+AWKWARD = (
+    "flux_kontext 100 % & #1 ~^\\ {x} $y$",
+    f"A system whose name is as long as {'names become, ' * 4} <b>",
+    "ImageEdit−R1 ± “naïve” – it's | `best'…",
+)
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs,graphicx}
 \begin{document}
-\input{tables}
+%s
 \end{document}
 """
 
@@ -263,18 +262,10 @@ DOCUMENT = r"""\documentclass{article}
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
 def test_pdflatex_takes_it_as_it_is_whatever_systems_are_called(tmp_path: Path):
-    """Much is missing, and a row has several runs."""
-
-    def score(item: str, system: str, judge: str, sample: int) -> Score | str:
-        number = int(item[-3:])
-        return "refusal: no" if number % 5 == 0 else Score(number % 5, number % 4, len(system) % 4)
-
-    at = write_evaluation(tmp_path / "psr_100%", "psr_100%", AWKWARD, [GPT, GEMINI], items(12), score)
-    first, second, third = AWKWARD
-    compared = {"50 % of_the & rows": {"before": first, "after": [second, third]}}
-    (tmp_path / "comparisons.yaml").write_text(yaml.safe_dump(compared, allow_unicode=True, sort_keys=False))
-    write_report([at], tmp_path, tmp_path / "comparisons.yaml", paper=True, examples=0)
-    (tmp_path / "report.tex").write_text(DOCUMENT)
+    cells = grid(
+        [(name, "50 % of_it") for name in AWKWARD], {(name, name): [Cell((name, name))] * 3 for name in AWKWARD}
+    )
+    (tmp_path / "report.tex").write_text(DOCUMENT % latex(Table(AWKWARD[0], cells, AWKWARD[2]), "t"))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120, check=False

@@ -17,12 +17,11 @@ are compared with:
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 from pathlib import Path
-from typing import Any
 
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.evaluation.scores import SystemResult
@@ -131,12 +130,12 @@ def read_comparisons(file: Path, systems: Systems) -> list[Comparison]:
     values = load_yaml(file)
     if not isinstance(values, dict) or not values:
         raise EvaluationError(f"{file} holds no comparison; wanted TITLE: and below it lines LABEL: SYSTEM")
-    _check_names(f"{file}: the title", values)
     comparisons = []
     for title, labels in values.items():
         if not isinstance(labels, dict) or len(labels) < 2:
             raise EvaluationError(f"{file}: {title!r} compares nothing; wanted two or more lines LABEL: SYSTEM")
-        _check_names(f"{file}: {title!r}: the label", labels)
+        if len({*map(str, labels)}) < len(labels):
+            raise EvaluationError(f"{file}: {title!r} has two labels that are printed alike; wanted different ones")
         rows: list[Row] = []
         for label, named in labels.items():
             names = tuple(map(str, named)) if isinstance(named, list) else (str(named),)
@@ -149,10 +148,3 @@ def read_comparisons(file: Path, systems: Systems) -> list[Comparison]:
             rows.append(Row(str(label), names, reference=0 if rows else None))
         comparisons.append(Comparison(str(title), tuple(rows)))
     return comparisons
-
-
-def _check_names(what: str, names: Mapping[Any, Any]) -> None:
-    """EvaluationError: two of them are printed alike, as 500 and "500" are."""
-    twice = [name for name, times in Counter(map(str, names)).items() if times > 1]
-    if twice:
-        raise EvaluationError(f"{what} {twice[0]!r} is there twice; wanted different ones")

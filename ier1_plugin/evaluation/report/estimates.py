@@ -9,6 +9,7 @@ without a score as 0. What is undefined is NaN here and n/a in print; it never b
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -54,23 +55,27 @@ def main_columns(scores: Scores, rows: Sequence[Row]) -> list[Column]:
 def slices(scores: Scores, benchmark: str, judge: str) -> dict[str, list[Column]]:
     """The columns of its breakdowns: by part of the score, by difficulty, by action with the most frequent first."""
     items = scores.items[benchmark]
-    levels = sorted(
-        {item.difficulty for item in items.values()} - {""},
-        key=lambda level: (LEVELS.index(level) if level in LEVELS else len(LEVELS), level),
-    )
-    by_level = {level: tuple(id for id, item in items.items() if item.difficulty == level) for level in levels}
-    actions = sorted({action for item in items.values() for action in item.actions})
-    by_action = {action: tuple(id for id, item in items.items() if action in item.actions) for action in actions}
-    by_action = dict(sorted(by_action.items(), key=lambda action: -len(action[1])))
+    by_level, by_action = defaultdict(list), defaultdict(list)
+    for id, item in items.items():
+        if item.difficulty:
+            by_level[item.difficulty].append(id)
+        for action in item.actions:
+            by_action[action].append(id)
+    levels = sorted(by_level, key=lambda level: (LEVELS.index(level) if level in LEVELS else len(LEVELS), level))
+    actions = sorted(by_action, key=lambda action: (-len(by_action[action]), action))
+
+    def columns(groups: dict[str, list[str]], names: list[str]) -> list[Column]:
+        return [Column(benchmark, judge, n, f"{len(groups[n]):,} items", items=tuple(groups[n])) for n in names]
+
     kinds = {
         "part of the score": [
             Column(benchmark, judge, f"{part} (0–{highest})", f"{len(items):,} items", part)
             for part, highest in DIMENSIONS.items()
-        ]
+        ],
+        "difficulty": columns(by_level, levels),
+        "action": columns(by_action, actions),
     }
-    for kind, groups in (("difficulty", by_level), ("action", by_action)):
-        kinds[kind] = [Column(benchmark, judge, name, f"{len(of):,} items", items=of) for name, of in groups.items()]
-    return {kind: columns for kind, columns in kinds.items() if columns}
+    return {kind: own for kind, own in kinds.items() if own}
 
 
 def estimates(

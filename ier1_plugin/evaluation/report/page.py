@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -184,8 +184,7 @@ def thumbnails(files: Counter[Path]) -> dict[Path, dict[str, Any]]:
 def judge_lines(judge: JudgeInfo) -> list[str]:
     """When it judged, which model answered, whether its sanity was checked, and its settings."""
     days = dict.fromkeys(date[:10] for date in (judge.first, judge.last) if date)
-    counts = judge.models.items()
-    models = ", ".join(model if len(judge.models) == 1 else f"{model} ({count:,})" for model, count in counts)
+    models = ", ".join(f"{model} ({count:,})" for model, count in judge.models.items())
     return [
         *([f"judged {' to '.join(days)}"] if days else []),
         *([f"answered as {models}"] if models else []),
@@ -194,23 +193,22 @@ def judge_lines(judge: JudgeInfo) -> list[str]:
 
 
 def fact_lines(by_folder: Facts) -> list[str]:
-    """A line for each fact that one of the folders has; by folder where they differ.
+    """The facts, for each folder apart where there are several.
 
     fact_lines({"psr": {"seed": 0, "sampled": 328}, "psr-more": {"seed": 0, "sampled": 100}})
-    -> ["seed 0", "sampled 328 (psr), 100 (psr-more)"]
+    -> ["psr: seed 0, sampled 328", "psr-more: seed 0, sampled 100"]
     """
     lines = []
-    # the judgements' own dates say more; the name stands before the facts
-    for key in dict.fromkeys(key for facts in by_folder.values() for key in facts if key not in ("name", "date")):
-        folders: dict[str, list[str]] = defaultdict(list)
-        for folder, facts in by_folder.items():
-            value = facts.get(key)
-            text = "" if value in (None, "", {}, []) else str(value)
-            folders[text[:HASH] if key.endswith("sha256") else text].append(folder)
-        if len(folders) == 1:
-            text = next(iter(folders))
-        else:
-            text = ", ".join(f"{value or 'none'} ({', '.join(where)})" for value, where in folders.items())
-        if any(folders):
-            lines.append(f"{key.replace('_', ' ')} {text}")
+    for folder, facts in by_folder.items():
+        # the judgements' own dates say more; the name stands before the facts
+        known = {
+            key: value
+            for key, value in facts.items()
+            if key not in ("name", "date") and value not in (None, "", {}, [])
+        }
+        words = ", ".join(
+            f"{key.replace('_', ' ')} {str(value)[:HASH] if key.endswith('sha256') else value}"
+            for key, value in known.items()
+        )
+        lines.append(f"{folder}: {words}" if len(by_folder) > 1 else words)
     return lines
