@@ -19,10 +19,24 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ier1_plugin import prompts
 from ier1_plugin.runs.folder import write
+from ier1_plugin.runs.hardware import has_gpu
 from ier1_plugin.training.run_config import RUN_CONFIG
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ROOT = PACKAGE.parent
+PATHS = (
+    "data.train_files",
+    "data.val_files",
+    "data.image_dir",
+    "data.format_prompt",
+    "data.override_chat_template",
+    "worker.actor.model.model_path",
+    "worker.actor.model.tokenizer_path",
+    "worker.critic.model.model_path",
+    "worker.reward.reward_function",
+    "trainer.save_checkpoint_path",
+    "trainer.load_checkpoint_path",
+)
 
 
 def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> int:
@@ -43,7 +57,8 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
             problems += _arm_stand_ins(raw, check)
         config, more = configuration.typed(raw)
         problems += more
-    for line in preflight.lines(config, cpu) if config is not None else ():
+    elsewhere = check and not cpu and not has_gpu()
+    for line in preflight.lines(config, cpu, elsewhere) if config is not None else ():
         if isinstance(line, preflight.Note):
             print(f"note: {line}")
         else:
@@ -77,6 +92,10 @@ def make_absolute(raw: Any) -> None:
 
     A file that isn't there is left for the preflight to name.
     """
+    for key in PATHS:
+        # the shell leaves a ~ behind = alone
+        if (value := _text(raw, key)).startswith("~"):
+            OmegaConf.update(raw, key, os.path.expanduser(value))
     here, project = (Path(),), (Path(), ROOT, PACKAGE)
     for key, mark, folders in (
         ("data.train_files", "@", here),
@@ -86,8 +105,9 @@ def make_absolute(raw: Any) -> None:
     ):
         value = _text(raw, key)
         path = value.split(mark, 1)[0]
-        file = next((folder / path for folder in folders if path and (folder / path).is_file()), None)
-        if file is not None:
+        file = next((folder / path for folder in folders if path and (folder / path).exists()), None)
+        # EasyR1 would take what follows an @ in a folder's name for a split
+        if file is not None and not (mark == "@" and "@" in str(file.absolute())):
             OmegaConf.update(raw, key, f"{file.absolute()}{value.removeprefix(path)}")
 
 
@@ -106,6 +126,7 @@ def launch(raw: Any, config: Any, cpu: bool) -> int:
 
     # beside the checkpoints, which hold no pixel budget, so that merging finds it
     folder = places.checkpoint_folder(config)
+    places.keep_step_config(folder)
     write(folder / RUN_CONFIG, as_yaml(config, easyr1_version=__version__))
     print(f"checkpoints go to {folder}", flush=True)
     try:
@@ -118,6 +139,8 @@ def launch(raw: Any, config: Any, cpu: bool) -> int:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue from the last checkpoint", file=sys.stderr)
         return 130
+    finally:
+        places.keep_step_config(folder)
     return 0
 
 

@@ -69,7 +69,7 @@ def merge(
         out = checkpoint.run / ("decomposer" if checkpoint.step is None else f"decomposer-step-{checkpoint.step}")
     if out.exists():
         raise CheckpointError(f"{out} exists; remove it, or name another folder with --out")
-    config = read_run_config(checkpoint.run, config_file)
+    config = read_run_config(checkpoint.actor.parent, config_file)
     prompt = find_prompt(config, prompt)
     low, high = find_budget(config, min_pixels, max_pixels)
     side, own_limits = _processor_facts(checkpoint.huggingface / "preprocessor_config.json")

@@ -1,6 +1,6 @@
 """What is recorded of a training run, beside and inside its checkpoints.
 
-    config = read_run_config(run)              EasyR1's config as nested dicts
+    config = read_run_config(run / "global_step_80")      EasyR1's config as nested dicts
     find_budget(config, None, None)            -> (3136, 1003520)
     find_prompt(config, None)                  -> Path(".../ier1_plugin/prompts/decompose.jinja")
     read_rollout(actor / "huggingface")        -> "vllm", or "cpu-standin"
@@ -17,7 +17,7 @@ from typing import Any
 from ier1_plugin import prompts
 from ier1_plugin.training.checkpoint import CheckpointError, read_json
 
-# in `trainer.save_checkpoint_path`: the launcher's, then that of EasyR1's file logger
+# the launcher's, in `trainer.save_checkpoint_path` and in each of its steps, then that of EasyR1's file logger
 RUN_CONFIG = "ier1_config.yaml"
 RUN_CONFIGS = (RUN_CONFIG, "experiment_config.json")
 VLLM, CPU_STANDIN = "vllm", "cpu-standin"
@@ -27,9 +27,14 @@ ROLLOUT_MARK = "rollout.json"
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
-def read_run_config(run: Path, file: Path | None = None) -> dict[str, Any]:
-    """The run's EasyR1 config as nested dicts: from `file`, else from what lies in the run's folder, else {}."""
-    files = [file] if file else [run / name for name in RUN_CONFIGS if (run / name).is_file()]
+def read_run_config(step: Path, file: Path | None = None) -> dict[str, Any]:
+    """The EasyR1 config that a step was trained with, as nested dicts; {} if there is none.
+
+    From `file`, else from the folder of the step (`global_step_80`), else from the run's folder that it lies in.
+    """
+    folders = [step, step.parent] if step.name.startswith("global_step_") else [step]
+    places = [folder / name for folder in folders for name in RUN_CONFIGS]
+    files = [file] if file else [place for place in places if place.is_file()]
     if not files:
         return {}
     from omegaconf import OmegaConf

@@ -62,9 +62,9 @@ def run(*arguments: str) -> Run:
     return Run(config, "--cpu" in arguments, env)
 
 
-def png(width: int = 84, height: int = 56) -> bytes:
+def png(width: int = 84, height: int = 56, kind: str = "PNG") -> bytes:
     buffer = BytesIO()
-    Image.new("RGB", (width, height), "teal").save(buffer, "PNG")
+    Image.new("RGB", (width, height), "teal").save(buffer, kind)
     return buffer.getvalue()
 
 

@@ -84,6 +84,22 @@ def test_files_become_absolute_and_those_of_the_project_are_found_from_any_folde
     assert given(reward).worker.reward.reward_function == f"{tmp_path}/{REWARD}"
 
 
+def test_a_home_folder_is_put_in_for_its_sign_and_an_at_keeps_a_path_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "me@corp"
+    folder.mkdir()
+    (folder / "train.parquet").touch()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run.yaml").write_text("trainer: {save_checkpoint_path: ~/runs, load_checkpoint_path: null}")
+    keys = "data.val_files", "data.image_dir", "worker.actor.model.model_path", "worker.reward.reward_function"
+    raw = given("config=~/run.yaml", "data.train_files=train.parquet@train[:4]", *(f"{key}=~/a" for key in keys))
+    assert raw.data.train_files == "train.parquet@train[:4]"
+    assert [OmegaConf.select(raw, key) for key in keys] == [f"{tmp_path}/a"] * 4
+    assert raw.trainer.save_checkpoint_path == f"{tmp_path}/runs"
+
+
 def test_where_a_wheel_is_installed_the_packaged_reward_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     site = tmp_path / "site-packages"
     monkeypatch.chdir(tmp_path)
@@ -136,12 +152,16 @@ def test_check_lists_every_problem_one_a_line_and_starts_nothing(
 
 @pytest.mark.slow
 @needs_no_gpu
-def test_without_the_flag_the_stand_ins_are_never_imported(run_folder: Path):
+def test_a_config_for_gpus_is_checked_where_there_is_none_without_the_stand_ins(run_folder: Path):
+    tiny_models.write_rows(run_folder / "train.parquet", 128)
     code = (
         "import sys; from ier1_plugin.training import easyr1; code = easyr1.train(sys.argv[1:], check=True);"
         "print([name for name in sys.modules if name.startswith('ier1_plugin.training.cpu')], code)"
     )
-    assert python("-c", code, "config=run.yaml", *FILES, cwd=run_folder).stdout.endswith("[] 1\n")
+    done = python("-c", code, PAPER, "data.train_files=train.parquet", *FILES[1:], cwd=run_folder)
+    assert done.stdout.endswith("preflight: no problems\n[] 0\n"), done.stderr
+    assert "data.train_files: 128 rows checked, longest prompt" in done.stdout
+    assert "not checked here, without a GPU: vllm; flash-attn; GPUs and CPUs" in done.stdout
 
 
 @pytest.mark.slow
@@ -173,7 +193,12 @@ def easyr1_main(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(run_folder)
     monkeypatch.setattr(sys, "argv", ["pytest"])
     monkeypatch.delenv("TENSORBOARD_DIR", raising=False)
-    monkeypatch.setattr(main, "main", lambda: seen.append(OmegaConf.load(sys.argv[1].removeprefix("config="))))
+
+    def train_a_step() -> None:
+        seen.append(OmegaConf.load(sys.argv[1].removeprefix("config=")))
+        (run_folder / "checkpoints" / "global_step_1").mkdir()
+
+    monkeypatch.setattr(main, "main", train_a_step)
     yield seen
     os.environ.pop("TENSORBOARD_DIR", None)
 
@@ -198,6 +223,7 @@ def test_easyr1s_main_gets_the_settings_as_they_were_given_and_no_more(easyr1_ma
     # EasyR1's defaults stay EasyR1's
     assert "seed" not in passed.data
     assert os.environ["TENSORBOARD_DIR"] == f"{run_folder}/tensorboard_log"
+    assert [file.name for file in (run_folder / "checkpoints").rglob("*.yaml")] == ["ier1_config.yaml"] * 2
 
 
 @pytest.mark.slow

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import verl
 from fakes import tiny_models
 from fakes.preflight_runs import GOLD, checkpoint, many, of_rows, one, png, row, run, typed, write
 from omegaconf import OmegaConf
 from PIL import Image
+from pyarrow import parquet
 
 from ier1_plugin.runs.errors import UserError
+from ier1_plugin.training import preflight
+from ier1_plugin.training.easyr1 import as_yaml
 from ier1_plugin.training.preflight import configuration, host, places, problems, reward, rows, settings
 from ier1_plugin.training.preflight.rows import PromptLength
 from ier1_plugin.training.preflight.run import JOB_CONFIG, Note, Run
+from ier1_plugin.training.run_config import find_budget, read_run_config
 
 MICRO = "worker.actor.micro_batch_size_per_device_for"
 MODEL = "worker.actor.model.model_path"
@@ -77,6 +84,9 @@ def test_what_can_not_be_read_is_one_line(
     [
         (settings.positive, "data.rollout_batch_size=0", "data.rollout_batch_size=0"),
         (settings.positive, "data.val_batch_size=0", "val_batch_size=0"),
+        (settings.positive, "worker.actor.ppo_epochs=0", "worker.actor.ppo_epochs=0"),
+        (settings.positive, "trainer.max_steps=0", "trainer.max_steps=0: would train nothing"),
+        (settings.positive, "trainer.max_steps=-1", "trainer.max_steps=-1: would train nothing"),
         (settings.batches, "data.rollout_batch_size=6", "data.rollout_batch_size = 6 is not a multiple of worker"),
         (settings.batches, f"{MICRO}_experience=3", "worker.rollout.n = 16 is not a multiple of worker.actor.micro"),
         (settings.batches, f"{MICRO}_update=3", "GPU = 16 is not a multiple of"),
@@ -107,6 +117,10 @@ def test_what_can_not_be_read_is_one_line(
         (settings.sampling, "worker.rollout.n=1", "grpo"),
         (settings.sampling, "worker.rollout.temperature=0.0", "training has to sample"),
         (settings.sampling, "worker.rollout.val_override_config.temperature=0.6", Note("0.6")),
+        (settings.sampling, "worker.rollout.val_override_config.temprature=0.6", "nearest: temperature"),
+        (settings.shares, "worker.rollout.top_p=0.0", "worker.rollout.top_p=0.0: wanted more than 0"),
+        (settings.shares, "worker.rollout.gpu_memory_utilization=1.5", "at most 1"),
+        (settings.filtering, "algorithm.online_filtering=true algorithm.filter_low=1.0", "wanted low < high"),
         (settings.lengths, "worker.rollout.max_num_batched_tokens=600", "max_num_batched_tokens"),
         (settings.lengths, "worker.rollout.max_model_len=600", "max_model_len"),
         (settings.pixels, "data.min_pixels=60000", "min_pixels <= max_pixels"),
@@ -131,6 +145,11 @@ def test_what_can_not_be_read_is_one_line(
         (reward.prompt, "data.format_prompt=null", "no such file"),
         (reward.reward_function, f"{REWARD}=nowhere.py:f", "no file nowhere.py"),
         (reward.reward_function, f"{REWARD}=null", "is not set"),
+        (
+            reward.reward_function,
+            "algorithm.online_filtering=true algorithm.filter_key=accuracy",
+            "but overall, format",
+        ),
         (reward.reward_function, f"{REWARD}_kwargs.goal_wieght=0.0", "nearest: goal_weight"),
         (reward.reward_function, f"{REWARD}_kwargs.goal_weight=-1.0", "a trial call fails: ValueError: "),
         (reward.reward_function, f"{REWARD}_kwargs.goal_match=fuzzy", "goal_match='fuzzy'"),
@@ -151,6 +170,9 @@ ENV_VARS = '{"runtime_env":{"env_vars":{"NCCL_DEBUG":"INFO","RAY_OVERRIDE_JOB_RU
     [
         *((check, "") for check in (settings.positive, settings.names, settings.batches, settings.sampling)),
         *((check, "") for check in (settings.lengths, settings.pixels, places.tensorboard, reward.reward_function)),
+        (reward.reward_function, "algorithm.online_filtering=true algorithm.filter_key=goal"),
+        (settings.filtering, "algorithm.online_filtering=true"),
+        (settings.shares, ""),
         # a size below one is not divided by
         (settings.batches, "data.rollout_batch_size=0"),
         (places.saving, f"{IN_JOB} {SAVE}=/tmp"),
@@ -202,6 +224,32 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
+    ("name", "arguments", "login"),
+    [
+        ("wandb", "", None),
+        ("wandb", "WANDB_API_KEY=abc", True),
+        ("wandb", "WANDB_MODE=offline", True),
+        ("wandb", "WANDB_MODE=online", None),
+        ("wandb", "", "machine api.wandb.ai login user password abc"),
+        ("wandb", "WANDB_BASE_URL=https://wandb.example.org", "machine wandb.example.org login user password abc"),
+        ("swanlab", "", None),
+        ("swanlab", "SWANLAB_MODE=local", True),
+        # workers of a cluster have an environment of their own
+        ("wandb", "RAY_ADDRESS=10.0.0.1:6379", True),
+    ],
+)
+def test_a_logger_without_a_login_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: str, login: str | bool | None
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(host, "LOGGER_PACKAGES", {})
+    # of another machine
+    (tmp_path / ".netrc").write_text(login if isinstance(login, str) else "machine git login user password abc")
+    lines = list(host.loggers(run(f"trainer.logger=[{name}]", f"HOME={tmp_path}", *arguments.split())))
+    assert lines == [] if login else f"set {name.upper()}_API_KEY" in one(lines)
+
+
+@pytest.mark.parametrize(
     ("gpus", "cpus", "told"), [(2, 64, "there are 2 GPUs"), (4, 6, "needs 7 logical CPUs and would wait for ever")]
 )
 def test_too_few_gpus_or_cpus_are_named(monkeypatch: pytest.MonkeyPatch, gpus: int, cpus: int, told: str):
@@ -221,6 +269,9 @@ def test_the_cluster_that_ray_start_left_on_this_machine_is_the_one_that_is_aske
 def test_a_model_that_can_not_be_had_or_trained_is_named(tmp_path: Path, model: Path):
     assert list(host.model(run(f"{MODEL}={model}"))) == []
     assert "no config.json" in one(host.model(run(f"{MODEL}={tmp_path}")))
+    override = f"{MODEL.replace('model_path', 'override_config')}"
+    assert list(host.model(run(f"{MODEL}={model}", f"{override}.attention_dropout=0.1"))) == []
+    assert "has no such key" in one(host.model(run(f"{MODEL}={model}", f"{override}.atention_dropout=0.1")))
     for kind in ("llava", "qwen3_vl"):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "config.json").write_text(json.dumps({"model_type": kind}))
@@ -256,6 +307,78 @@ def test_what_a_run_would_go_on_from_is_named(tmp_path: Path, saved: dict[str, A
     line = one(places.resuming(run(f"{SAVE}={tmp_path}")))
     assert told.format(tmp_path) in line
     assert type(line) is type(told)
+
+
+@pytest.mark.parametrize(
+    ("tracker", "settings"),
+    [('{"last_global_step": 90}', ""), (None, ""), ('{"last_global_step": 80}', "trainer.find_last_checkpoint=false")],
+)
+def test_a_run_does_not_start_from_zero_among_the_steps_of_another(tmp_path: Path, tracker: str | None, settings: str):
+    for step in (8, 80):
+        checkpoint(tmp_path, step)
+    (tmp_path / "checkpoint_tracker.json").unlink()
+    if tracker:
+        (tmp_path / "checkpoint_tracker.json").write_text(tracker)
+    line = one(places.resuming(run(f"{SAVE}={tmp_path}", *settings.split())))
+    assert "holds global_step_8, global_step_80" in line
+    assert f"trainer.load_checkpoint_path={tmp_path}/global_step_80 to go on" in line
+
+
+def left_by(folder: Path, *settings: str) -> None:
+    """What an earlier run with these settings leaves of its config."""
+    (folder / "ier1_config.yaml").write_text(as_yaml(run(*settings).config))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ("", None),
+        ("trainer.max_steps=9 trainer.logger=[console]", None),
+        ("data.max_pixels=3136", "data.max_pixels is 3136, and was 50176"),
+        ("data.train_files=/b.parquet", "data.train_files is /b.parquet, and was /a.parquet"),
+        (f"{MODEL}=/other", f"{MODEL} is /other, and was None"),
+        (f"{REWARD}_kwargs.goal_weight=0.0", "kwargs is {'goal_weight': 0.0}, and was {}"),
+        ("data.format_prompt=/own.jinja", "data.format_prompt is /own.jinja"),
+        ("data.seed=7 algorithm.kl_coef=0.5", Note("data.seed is 7, and was 1")),
+    ],
+)
+def test_a_run_continues_only_its_own_steps(tmp_path: Path, changes: str, told: str | None):
+    checkpoint(tmp_path)
+    here = f"{SAVE}={tmp_path}", "data.train_files=/a.parquet"
+    left_by(tmp_path, *here)
+    lines = list(places.same_run(run(*here, *changes.split())))
+    if told is None:
+        assert lines == []
+    else:
+        assert told in one(lines)
+        assert type(lines[0]) is type(told)
+    # named on purpose, from another folder
+    load = f"trainer.load_checkpoint_path={tmp_path}/global_step_3"
+    lines = places.same_run(run(*here, *changes.split(), f"{SAVE}={tmp_path}/other", load))
+    assert [type(line) for line in lines] == ([Note] if told else [])
+
+
+def test_a_job_finds_its_prompt_and_reward_at_another_place_each_time(tmp_path: Path):
+    checkpoint(tmp_path)
+    package = "/tmp/ray/session/working_dir_files/_ray_pkg_{}/prompt.jinja"
+    left_by(
+        tmp_path, f"{SAVE}={tmp_path}", f"data.format_prompt={package.format('a')}", f"{REWARD}=/old/reward_fns/r.py:f"
+    )
+    now = f"data.format_prompt={package.format('b')}", f"{REWARD}=/new/reward_fns/r.py:f"
+    assert list(places.same_run(run(f"{SAVE}={tmp_path}", *now))) == []
+
+
+def test_each_step_keeps_the_config_that_it_was_trained_with(tmp_path: Path):
+    checkpoint(tmp_path, 3)
+    left_by(tmp_path, "data.max_pixels=50176")
+    places.keep_step_config(tmp_path)
+    checkpoint(tmp_path, 4)
+    left_by(tmp_path, "data.max_pixels=3136")
+    places.keep_step_config(tmp_path)
+    budgets = [find_budget(read_run_config(tmp_path / f"global_step_{step}"), None, None) for step in (3, 4)]
+    assert budgets == [(784, 50176), (784, 3136)]
+    # and is what a continued run is compared with
+    assert list(places.same_run(run(f"{SAVE}={tmp_path}", "data.max_pixels=3136"))) == []
 
 
 def test_logs_of_an_earlier_part_are_kept_under_the_next_number(tmp_path: Path):
@@ -339,6 +462,40 @@ def test_a_run_without_a_problem_has_none(tmp_path: Path, model: Path):
     assert problems(good.config, cpu=True) == []
 
 
+def test_a_check_that_fails_is_one_line_and_hides_no_other(monkeypatch: pytest.MonkeyPatch):
+    def fails(_: Run) -> list[str]:
+        raise RuntimeError("first\nsecond")
+
+    monkeypatch.setattr(preflight, "CHECKS", (fails, settings.pixels))
+    failed, other = problems(run("data.min_pixels=0").config)
+    assert "fails failed: RuntimeError: first second" in failed
+    assert "data.min_pixels=0" in other
+
+
+def test_where_the_run_will_not_start_one_note_names_what_was_not_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(host.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(host, "model_config", lambda path: (None, "unreachable"))
+    monkeypatch.setattr(rows, "model_config", host.model_config)
+    path = write(tmp_path / "rows.parquet", many(8))
+    files = f"data.train_files={path}", f"data.val_files={path}"
+    far = run(
+        *files, f"{MODEL}=Qwen/Qwen2.5-VL-7B-Instruct", f"{SAVE}={path}/run", "trainer.logger=[tensorboard,wandb]"
+    )
+    *counts, note = preflight.lines(far.config, elsewhere=True)
+    assert [type(line) for line in (*counts, note)] == [Note] * 3
+    for part in (
+        "vllm; flash-attn",
+        "tensorboard's package",
+        "wandb's package and login",
+        "GPUs",
+        "rows.parquet/run",
+        "lengths",
+    ):
+        assert part in note, note
+
+
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
@@ -351,6 +508,11 @@ def test_a_run_without_a_problem_has_none(tmp_path: Path, model: Path):
         ({"answer": GOLD.to_json().replace("Delete", "Erase")}, "(r3): Erase"),
         ({"problem": "remove the lamp"}, "another number of <image> than of images"),
         ({"problem": "<image><image>remove"}, "2 for 1"),
+        ({"problem": "<image>put an <|image_pad|> here"}, "'put an ‹|image_pad|› here'"),
+        ({"problem": "<image>done<|im_end|>"}, "have control tokens"),
+        ({"problem": "<image>set <action>[]</action>"}, "have control tokens"),
+        ({"images": [{"bytes": png()[:-20], "path": None}]}, "have images"),
+        ({"images": [{"bytes": png(kind="JPEG")[:-200], "path": None}]}, "runcated"),
         ({"images": [{"bytes": b"no image", "path": None}]}, "have images that can't be used"),
         ({"images": [{"bytes": None, "path": "a.png"}]}, "no bytes and no path in it"),
         ({"images": [{"bytes": png(20, 20), "path": None}]}, "which EasyR1 would enlarge"),
@@ -400,19 +562,59 @@ def test_rows_that_training_could_not_take_are_named(
         ("rows.csv", "not a parquet or jsonl file"),
         ("train.parquet@test", "split 'test' can't be taken ("),
         ("train.parquet@train[:9]", "split 'train[:9]' can't be taken: there are only 4 rows"),
-        ("train.parquet@a@b", "more than one @"),
+        ("train.parquet@a@b", "what follows an @"),
+        ("me@corp/train.parquet", "what follows an @"),
+        ("train.parquet@", "split '' can't be taken ("),
+        ("surrogate.jsonl", "can't be read as json ("),
+        ("mixed", "is a folder"),
     ],
 )
 def test_a_data_file_that_easyr1_can_not_read_is_named(tmp_path: Path, name: str, told: str):
     write(tmp_path / "train.parquet", many(4))
     write(tmp_path / "empty.parquet", [row()], rows=0)
-    for file, text in (("bad.parquet", "PAR1 and then nothing"), ("bad.jsonl", '{"a": 1}\n{broken')):
+    texts = {"bad.parquet": "PAR1 and then", "bad.jsonl": '{"a": 1}\n{broken', "surrogate.jsonl": '{"a": "\\ud83d"}'}
+    texts |= dict.fromkeys(("empty.jsonl", "rows.csv", "me@corp/train.parquet", "mixed/a.jsonl", "mixed/b.json"), "")
+    for file, text in texts.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text)
-    for file in ("empty.jsonl", "rows.csv"):
-        (tmp_path / file).touch()
     with pytest.raises(UserError) as caught:
         rows.open_rows(f"{tmp_path}/{name}", ("problem",))
     assert told in str(caught.value)
+
+
+def test_a_column_that_datasets_can_not_read_and_text_that_is_not_utf_8_are_named(tmp_path: Path):
+    table = pa.Table.from_pylist(many(4))
+    bad = pa.StringArray.from_buffers(4, *pa.array([b"caf\xe9"] * 4, pa.binary()).buffers()[1:])
+    for column, told in (
+        (pa.array([[("a", "b")]] * 4, pa.map_(pa.string(), pa.string())), "('meta')"),
+        # also in a column that only EasyR1 reads
+        (bad, "4 of 4 rows have no text as prompt or answer"),
+    ):
+        path = tmp_path / f"{column.type.id}.parquet"
+        parquet.write_table(table.append_column("meta", column), path)
+        lines = rows.data(run(f"data.train_files={path}", f"data.val_files={path}"))
+        assert told in next(line for line in lines if not isinstance(line, Note))
+
+
+TEXT = "".join(json.dumps({"problem": f"remove {number}"}) + "\n" for number in range(4))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("blank_last_line.jsonl", TEXT + "\n\n"),
+        ("bom.jsonl", "\ufeff" + TEXT),
+        ("array.json", f"[{','.join(TEXT.splitlines())}]"),
+        ("windows.jsonl", TEXT.replace("\n", "\r\n")),
+        ("folder/one.jsonl", TEXT),
+    ],
+)
+def test_what_easyr1_reads_is_read(tmp_path: Path, name: str, text: str):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(text.encode())
+    read = rows.open_rows(str(file.parent if "/" in name else file), ("problem",))
+    assert read["problem"] == [f"remove {number}" for number in range(4)]
 
 
 def test_a_prefix_of_the_rows_is_checked_as_easyr1_would_take_it(tmp_path: Path):
@@ -445,6 +647,16 @@ def test_a_hub_dataset_is_a_note():
 def test_a_relative_file_in_a_job_is_told_where_it_would_be_looked_for():
     inside = run(IN_JOB, "data.train_files=rl/train.parquet", "data.val_files=rl/val.parquet")
     assert all("in a Ray job give an absolute path" in line for line in rows.data(inside) if not isinstance(line, Note))
+
+
+def test_a_chat_template_that_opens_think_itself_is_named(tmp_path: Path, model: Path):
+    template = (model / "chat_template.jinja").read_text()
+    for number, (turn, wrong) in enumerate((("<think>\n", 1), ("<think>Okay, ", 1), ("<think>\n\n</think>\n\n", 0))):
+        folder = shutil.copytree(model, tmp_path / f"{number}")
+        opened = template.replace("<|im_start|>assistant\n", f"<|im_start|>assistant\n{turn}")
+        (folder / "chat_template.jinja").write_text(opened)
+        lines = of_rows(tmp_path, many(4), f"{MODEL}={folder}")
+        assert ["opens <think>" in line for line in lines] == [True] * wrong, turn
 
 
 LONG = "<image>" + "remove the lamp and " * 200
@@ -482,8 +694,9 @@ def test_the_fast_length_is_the_length_of_what_easyr1_gives_the_model(
 
     def tokens(problem: str, sizes: list[tuple[int, int]]) -> int:
         """Counted the long way: EasyR1's resizing of real pixels, the processor's own tokens."""
-        text = length.render(problem).removeprefix("<image>")
-        turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+        words = zip(itertools.repeat({"type": "image"}), length.render(problem).split("<image>")[1:])
+        content = [part for image, text in words for part in (image, {"type": "text", "text": text})]
+        turns = [{"role": "user", "content": content}]
         prompt = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         images = [process_image(Image.new("RGB", size), 784, 50176) for size in sizes]
         return len(processor(images, [prompt], add_special_tokens=False, return_tensors="pt")["input_ids"][0])
@@ -491,5 +704,7 @@ def test_the_fast_length_is_the_length_of_what_easyr1_gives_the_model(
     requests = ["remove the lamp", "red.", "add text: 'Hi!'\n\nplease", "‹image› 50%", "é́ 🙂🙂 ", "", "a  b\n", "?!"]
     sizes = [(84, 56), (400, 300), (20, 31), (1000, 40)]
     records = [(f"<image>{request}", [size]) for request in requests for size in sizes]
-    assert length.fast(records) == [tokens(*record) for record in records]
-    assert length.fast(records) == [length.exact(*record) for record in records]
+    # another image may stand anywhere; only its number counts
+    records += [(f"<image>make it like {two}", [size, size]) for two in ("<image>", "<image> now") for size in sizes]
+    for record in records:
+        assert length.fast(*record) == length.exact(*record) == tokens(*record), record

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ier1_plugin.runs.errors import one_line
 from ier1_plugin.training.preflight import host, places, reward, rows, settings
-from ier1_plugin.training.preflight.run import Check, Note, Run
+from ier1_plugin.training.preflight.run import Check, Note, Run, Unchecked
 
 CHECKS: tuple[Check, ...] = (
     host.stand_ins,
@@ -24,11 +25,14 @@ CHECKS: tuple[Check, ...] = (
     settings.names,
     settings.batches,
     settings.sampling,
+    settings.shares,
+    settings.filtering,
     settings.lengths,
     settings.pixels,
     settings.prompt_filter,
     places.saving,
     places.resuming,
+    places.same_run,
     places.tensorboard,
     places.job,
     reward.prompt,
@@ -38,13 +42,25 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def lines(config: Any, cpu: bool = False) -> list[str]:
+def lines(config: Any, cpu: bool = False, elsewhere: bool = False) -> list[str]:
     """All that the checks have to say about a run, problems and `Note`s, without repetitions.
 
-    `config`: EasyR1's config before `deep_post_init` (`configuration.typed`); `cpu`: with the CPU stand-ins.
+    `config`: EasyR1's config before `deep_post_init` (`configuration.typed`); `cpu`: with the CPU stand-ins;
+    `elsewhere`: the run will start on another machine, one with GPUs.
     """
-    run = Run(config, cpu)
-    return list(dict.fromkeys(line for check in CHECKS for line in check(run)))
+    run = Run(config, cpu, elsewhere=elsewhere)
+    found: dict[str, None] = {}
+    for check in CHECKS:
+        try:
+            found |= dict.fromkeys(check(run))
+        except Exception as error:  # what nobody foresaw must not hide what the other checks found
+            name = f"{check.__module__.rpartition('.')[2]}.{check.__name__}"
+            found[f"the check {name} failed: {type(error).__name__}: {one_line(error)}; please report it"] = None
+    unchecked = [line for line in found if isinstance(line, Unchecked)]
+    said = [line for line in found if not isinstance(line, Unchecked)]
+    if unchecked:
+        said.append(Note(f"not checked here, without a GPU: {'; '.join(unchecked)}; check again where the run starts"))
+    return said
 
 
 def problems(config: Any, cpu: bool = False) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
@@ -41,7 +42,8 @@ def read(overrides: Sequence[str], defaults: dict[str, Any]) -> tuple[Any, list[
         if not equals:
             problems.append(f"{text!r}: wanted key=value")
         elif key == "config":
-            file = value
+            # the shell leaves a ~ behind = alone
+            file = os.path.expanduser(value)
         else:
             try:
                 OmegaConf.from_dotlist([text])

@@ -9,21 +9,27 @@ import functools
 import importlib.util
 import json
 import logging
+import netrc
 import os
 import socket
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ier1_plugin.runs.errors import one_line
 from ier1_plugin.task.decomposer import HUB_ID
-from ier1_plugin.training.preflight.run import Run
+from ier1_plugin.training.preflight.run import Run, Unchecked
 from ier1_plugin.training.preflight.settings import get
 
 SOURCE = "EasyR1's current source (https://github.com/hiyouga/EasyR1), not the 0.3.2 of PyPI"
 # logger name -> package that it needs; EasyR1 imports them only if they are there and fails when it starts to log
 LOGGER_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "swanlab": "swanlab", "mlflow": "mlflow"}
+# loggers that need a login, and where it is kept below the home folder (netrc files)
+LOGINS = {"wandb": (".netrc", "_netrc"), "swanlab": (".swanlab/.netrc",)}
+# the value of WANDB_MODE and SWANLAB_MODE that needs it, which is the default
+ONLINE = {"wandb": "online", "swanlab": "cloud"}
 # EasyR1 runs a driver, and each reward manager and its runner in processes of their own
 RUNNER_CPUS = 1
 REWARD_MANAGERS = 2
@@ -57,14 +63,17 @@ def engines(run: Run) -> Iterator[str]:
     """The two packages that need a GPU; the stand-ins take their place."""
     packages = {"vllm": "generates", "flash_attn": "computes attention"} if not run.cpu else {}
     for package, use in packages.items():
-        if importlib.util.find_spec(package) is None:
+        if importlib.util.find_spec(package) is None and run.elsewhere:
+            yield Unchecked(package.replace("_", "-"))
+        elif importlib.util.find_spec(package) is None:
             cure = "install it, or train a tiny model without a GPU with --cpu"
             yield f"{package.replace('_', '-')} is not installed: EasyR1 {use} with it; {cure}"
 
 
 def lora(run: Run) -> Iterator[str]:
     if (get(run.config, "worker.actor.model.lora.rank") or 0) > 0:
-        yield from _version("peft", "<0.21", "from 0.21 on EasyR1 silently trains no LoRA weights")
+        lines = _version("peft", "<0.21", "from 0.21 on EasyR1 silently trains no LoRA weights")
+        yield from [Unchecked("peft's version")] if run.elsewhere else lines
 
 
 def stand_ins(run: Run) -> Iterator[str]:
@@ -78,16 +87,45 @@ def loggers(run: Run) -> Iterator[str]:
     from verl.utils.logger.logger import LOGGERS
 
     for name in run.config.trainer.logger:
+        package = LOGGER_PACKAGES.get(name, "sys")
         if name not in LOGGERS:
             more = f"; `file` needs {SOURCE}" if name == "file" else ""
             yield f"trainer.logger: this EasyR1 has no logger {name!r}, but {', '.join(LOGGERS)}{more}"
-        elif name in LOGGER_PACKAGES and importlib.util.find_spec(LOGGER_PACKAGES[name]) is None:
-            yield f"trainer.logger: {name} needs a package: pip install {LOGGER_PACKAGES[name]}, or take {name} out"
+        elif run.elsewhere and name in LOGINS:
+            yield Unchecked(f"{name}'s package and login")
+        elif importlib.util.find_spec(package) is None and run.elsewhere:
+            yield Unchecked(f"{name}'s package")
+        elif importlib.util.find_spec(package) is None:
+            yield f"trainer.logger: {name} needs a package: pip install {package}, or take {name} out"
+        # a cluster's workers have an environment of their own
+        elif name in LOGINS and not run.in_job and run.address is None and not _logged_in(run, name):
+            login = f"set {name.upper()}_API_KEY, run `{name} login`, or set {name.upper()}_MODE=offline"
+            yield f"trainer.logger: {name} has no login, and fails once the models are loaded; {login}"
+
+
+def _logged_in(run: Run, name: str) -> bool:
+    """True if the logger finds a key, or needs none in its mode."""
+    if run.env.get(f"{name.upper()}_API_KEY") or run.env.get(f"{name.upper()}_MODE", ONLINE[name]) != ONLINE[name]:
+        return True
+    if name == "wandb" and Path("wandb", "settings").is_file():
+        return True  # written by `wandb offline` and by a login for this folder alone
+    home = Path(run.env.get("HOME") or Path.home())
+    address = run.env.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    for file in [Path(run.env["NETRC"])] if "NETRC" in run.env else [home / place for place in LOGINS[name]]:
+        try:
+            hosts = netrc.netrc(file).hosts
+        except (OSError, netrc.NetrcParseError):
+            continue
+        # the file of swanlab holds nothing else
+        if name != "wandb" or urlsplit(address).hostname in hosts:
+            return True
+    return False
 
 
 def gpus(run: Run) -> Iterator[str]:
     """Enough GPUs, and enough logical CPUs: with too few of them Ray waits for ever."""
-    if run.cpu and run.address is None:
+    if run.address is None and (run.cpu or run.elsewhere):
+        yield from [Unchecked("GPUs and CPUs")] if run.elsewhere else ()
         return
     try:
         gpu_count, cpu_count, where = _resources(run.address)
@@ -144,11 +182,15 @@ def model(run: Run) -> Iterator[str]:
         return
     config, problem = model_config(path)
     if config is None:
-        yield f"{key}: {problem}"
+        yield Unchecked(f"the model {path}") if run.elsewhere and not Path(path).is_dir() else f"{key}: {problem}"
         return
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
     from verl.models.monkey_patch import SUPPORTED_MODEL_TYPE
 
     kind = str(config.get("model_type"))
+    for name in run.config.worker.actor.model.override_config if kind in CONFIG_MAPPING else ():
+        if not hasattr(CONFIG_MAPPING[kind](), name):
+            yield f"worker.actor.model.override_config.{name}: a {kind} has no such key, and transformers ignores it"
     patched = run.config.worker.actor.padding_free or kind.endswith(("_vl", "_vl_moe"))
     if patched and kind not in SUPPORTED_MODEL_TYPE:
         more = f"; it needs {SOURCE}" if kind in ("qwen3_vl", "qwen3_vl_moe") else ""

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from ier1_plugin.training.checkpoint import TRACKER
-from ier1_plugin.training.preflight.run import JOB_CONFIG, PACKAGE_CACHE, Note, Run
+from ier1_plugin.training.preflight.run import JOB_CONFIG, PACKAGE_CACHE, Note, Run, Unchecked
+from ier1_plugin.training.run_config import RUN_CONFIG, look_up, read_run_config
 
 # what EasyR1's main sets for its workers (verl/trainer/main.py, both versions)
 EASYR1_ENV_VARS = (
@@ -25,6 +30,33 @@ EASYR1_ENV_VARS = (
     "CUDA_DEVICE_MAX_CONNECTIONS",
     "VLLM_ALLREDUCE_USE_SYMM_MEM",
 )
+# a step trained with other values of these is a step of another run
+IDENTITY = (
+    "worker.actor.model.model_path",
+    "worker.actor.model.lora",
+    "data.min_pixels",
+    "data.max_pixels",
+    "data.format_prompt",
+    "data.override_chat_template",
+    "data.train_files",
+    "worker.reward.reward_function",
+    "worker.reward.reward_function_kwargs",
+)
+# may change on the way, and are worth knowing of
+CHANGES = (
+    "algorithm",
+    "data.seed",
+    "data.val_files",
+    "data.rollout_batch_size",
+    "data.max_prompt_length",
+    "data.max_response_length",
+    "worker.actor.global_batch_size",
+    "worker.actor.optim",
+    "worker.rollout.n",
+    "worker.rollout.temperature",
+)
+# this project's own files, wherever it is installed, and those of a job in Ray's copy of its working directory
+MOVED = re.compile(r"^/.*/(?=(?:ier1_plugin|reward_fns)/)|^/.*/_ray_pkg_[^/]+/")
 # what EasyR1's file logger opens for writing at every start (verl/utils/logger/logger.py, FileLogger)
 FILE_LOGS = ("experiment_log.jsonl", "generations.log", "experiment_config.json")
 
@@ -66,6 +98,14 @@ def keep_earlier_logs(config: Any) -> list[Path]:
     return [log.rename(log.with_name(f"{log.stem}.part{number}{log.suffix}")) for log in logs]
 
 
+def keep_step_config(folder: Path) -> None:
+    """Leaves a run's config in those of its steps that have none, before the config of a later run takes its place."""
+    file = folder / RUN_CONFIG
+    for step in folder.glob("global_step_*/") if file.is_file() else ():
+        if not (step / RUN_CONFIG).exists():
+            shutil.copy(file, step)
+
+
 def saving(run: Run) -> Iterator[str]:
     path = run.config.trainer.save_checkpoint_path
     folder, key = checkpoint_folder(run.config), f"trainer.save_checkpoint_path={path}"
@@ -77,7 +117,8 @@ def saving(run: Run) -> Iterator[str]:
         return
     parent = next(path for path in (folder, *folder.parents) if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        yield f"{key}: {parent} is not a folder that can be written; choose another place"
+        problem = f"{key}: {parent} is not a folder that can be written; choose another place"
+        yield Unchecked(f"the folder {folder}") if run.elsewhere else problem
 
 
 def resuming(run: Run) -> Iterator[str]:
@@ -89,13 +130,20 @@ def resuming(run: Run) -> Iterator[str]:
     if loaded and not Path(loaded).name.startswith("global_step_"):
         yield f"trainer.load_checkpoint_path={loaded} must be one of the global_step_* folders in it"
         return
+    place = checkpoint_folder(run.config)
     try:
         folder = resumed_checkpoint(run.config)
-    except (ValueError, KeyError) as error:
-        tracker = checkpoint_folder(run.config) / TRACKER
-        yield f"{tracker} can't be read ({error!r}); repair it or set trainer.find_last_checkpoint=false"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield f"{place / TRACKER} can't be read ({error!r}); repair it or set trainer.find_last_checkpoint=false"
         return
     if folder is None:
+        steps = sorted((path.name for path in place.glob("global_step_*/")), key=lambda name: (len(name), name))
+        if steps:
+            yield (
+                f"{place} holds {', '.join(steps)}, and the run would start at step 0 among them: {TRACKER} names "
+                f"none of them, or trainer.find_last_checkpoint is false; set trainer.load_checkpoint_path="
+                f"{place / steps[-1]} to go on, or another trainer.save_checkpoint_path for a fresh start"
+            )
         return
     for kind in ("model", "optim", "extra_state"):
         for rank in range(run.ranks):
@@ -108,6 +156,29 @@ def resuming(run: Run) -> Iterator[str]:
                 )
                 return
     yield Note(f"continues from {folder}")
+
+
+def same_run(run: Run) -> Iterator[str]:
+    """A run that continues must be the one that lies there, whose steps would pass for its own from then on."""
+    folder = resumed_checkpoint(run.config)
+    if folder is None or not (earlier := read_run_config(folder)):
+        return
+    now: Any = OmegaConf.to_container(run.config)
+    own = folder.parent == checkpoint_folder(run.config)
+    changed = {}
+    for key in (*IDENTITY, *CHANGES):
+        old, new = look_up(earlier, key), look_up(now, key)
+        # one of EasyR1's two versions has no such section
+        if not (isinstance(new, dict) and old is None) and MOVED.sub("", str(old)) != MOVED.sub("", str(new)):
+            changed[key] = f"{key} is {new}, and was {old}"
+    for key in IDENTITY if own else ():
+        if key in changed:
+            yield (
+                f"{folder.name} is of another run: {changed.pop(key)}; give the old value, or another "
+                f"trainer.save_checkpoint_path, with trainer.load_checkpoint_path={folder} to go on from there"
+            )
+    if changed:
+        yield Note(f"since {folder.name} has changed: {'; '.join(changed.values())}")
 
 
 def tensorboard(run: Run) -> Iterator[str]:

@@ -117,6 +117,8 @@ def _try(run: Run, function: Callable[..., Any], reward_type: str) -> Iterator[s
         yield f"{KEY}: wanted a list with one score for each response, got {scores!r:.200}"
     elif not all(map(_is_score, scores)) or set(scores[0]) != set(scores[1]):
         yield f"{KEY}: wanted dicts with `overall` and the same finite numbers each time, got {scores!r:.200}"
+    elif run.config.algorithm.online_filtering and (name := run.config.algorithm.filter_key) not in scores[0]:
+        yield f"algorithm.filter_key={name}: the reward function gives no such score, but {', '.join(scores[0])}"
 
 
 def _is_score(score: Any) -> bool:

@@ -23,6 +23,12 @@ class Note(str):
     __slots__ = ()
 
 
+class Unchecked(str):
+    """What can't be looked at where the run will not start, as words for the one note about all of it."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Run:
     """One training run that is about to start."""
@@ -32,6 +38,8 @@ class Run:
     cpu: bool = False
     """True if the CPU stand-ins take the place of vLLM, flash-attn and CUDA."""
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    elsewhere: bool = False
+    """True on a machine without a GPU, where a run for GPUs is only checked."""
 
     @property
     def ranks(self) -> int:

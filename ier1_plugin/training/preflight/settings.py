@@ -8,6 +8,7 @@ most of which raise only after the models are loaded.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from functools import reduce
 from typing import Any
@@ -27,6 +28,7 @@ POSITIVE = (
     "worker.actor.micro_batch_size_per_device_for_update",
     "worker.actor.micro_batch_size_per_device_for_experience",
     "worker.actor.ulysses_size",
+    "worker.actor.ppo_epochs",
 )
 # names that EasyR1 looks up while it runs; `loss_type` it does not even look up: an unknown one trains default PPO
 NAMES: dict[str, tuple[str, ...]] = {
@@ -38,6 +40,13 @@ NAMES: dict[str, tuple[str, ...]] = {
     "worker.actor.optim.lr_scheduler_type": ("constant", "cosine"),
     "worker.rollout.dtype": ("bf16", "bfloat16", "fp16", "float16", "fp32", "float32"),
 }
+# what EasyR1 sets of vLLM's SamplingParams for validation; another name it ignores
+SAMPLING = """
+n temperature top_p top_k min_p seed presence_penalty frequency_penalty repetition_penalty stop stop_token_ids bad_words
+include_stop_str_in_output ignore_eos max_tokens min_tokens logprobs prompt_logprobs detokenize skip_special_tokens
+spaces_between_special_tokens truncate_prompt_tokens logit_bias allowed_token_ids extra_args guided_decoding
+structured_outputs output_kind logits_processors best_of
+"""
 GROUP_ESTIMATORS = ("grpo", "grpo_passk", "rloo")
 # a number and what it is called
 Quantity = tuple[str, int]
@@ -55,6 +64,9 @@ def positive(run: Run) -> Iterator[str]:
     size = run.config.data.val_batch_size
     if size < 1 and size != -1:
         yield f"data.val_batch_size={size}: wanted at least 1, or -1 for all rows at once"
+    steps = run.config.trainer.max_steps
+    if steps is not None and steps < 1:
+        yield f"trainer.max_steps={steps}: would train nothing; wanted at least 1, or null for trainer.total_epochs"
 
 
 def names(run: Run) -> Iterator[str]:
@@ -129,12 +141,29 @@ def sampling(run: Run) -> Iterator[str]:
             "worker.rollout.val_override_config names no n: validation then draws worker.rollout.n answers a row and "
             "EasyR1 fails to match them to the rows; set worker.rollout.val_override_config.n=1"
         )
+    for name in validation:
+        if name not in (known := SAMPLING.split()):
+            near = difflib.get_close_matches(name, known, n=1) or ["none"]
+            yield f"worker.rollout.val_override_config.{name}: vLLM has no such setting; nearest: {near[0]}"
     temperature = validation.get("temperature", rollout.temperature)
     if temperature != rollout.temperature:
         yield Note(
             f"validation samples at temperature {temperature}, training at {rollout.temperature}: their rewards are "
             "not the same quantity"
         )
+
+
+def shares(run: Run) -> Iterator[str]:
+    for key in ("worker.rollout.top_p", "worker.rollout.gpu_memory_utilization"):
+        if not 0 < get(run.config, key) <= 1:
+            yield f"{key}={get(run.config, key)}: wanted more than 0 and at most 1"
+
+
+def filtering(run: Run) -> Iterator[str]:
+    algorithm = run.config.algorithm
+    if algorithm.online_filtering and algorithm.filter_low >= algorithm.filter_high:
+        low, high = algorithm.filter_low, algorithm.filter_high
+        yield f"algorithm.filter_low={low} algorithm.filter_high={high}: no group lies between them; wanted low < high"
 
 
 def lengths(run: Run) -> Iterator[str]:
