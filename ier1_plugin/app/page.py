@@ -186,7 +186,21 @@ def _served(updates: Iterator[Update], on: dict[str, Any], folder: Path) -> Iter
     try:
         for update in updates:
             with TemporaryDirectory(dir=folder) as results:
-                new = {on[name]: value for name, value in _values(update, Path(results)).items()}
+                values = {name: value for name, value in update.items() if name in ("pair", "steps", "plan")}
+                if "status" in update:
+                    values["status"] = status_html(update["status"])
+                if "parts" in update:
+                    values["parts"] = parts_html(update["parts"])
+                if "sub_requests" in update:
+                    values["sub_requests"] = "\n".join(update["sub_requests"])
+                if "result" in update:
+                    image, trace = Path(results, "edited.png"), Path(results, "trace.json")
+                    save_image(image, update["result"].image, update["result"].trace.to_json())
+                    write(trace, update["result"].trace.to_json() + "\n")
+                    values |= {"image_file": str(image), "trace_file": str(trace)}
+                elif "steps" in update:
+                    values |= {"image_file": None, "trace_file": None}
+                new = {on[name]: value for name, value in values.items()}
                 shown |= new
                 # a program gets the last values only
                 yield shown if "result" in update else new
@@ -194,22 +208,3 @@ def _served(updates: Iterator[Update], on: dict[str, Any], folder: Path) -> Iter
         reason = " ".join(str(error).split())
         yield {on["status"]: status_html(f"Not done: {reason}", failed=True)}
         raise gr.Error(html.escape(reason, quote=False), visible=False, print_exception=False) from None
-
-
-def _values(update: Update, folder: Path) -> dict[str, Any]:
-    """The values of the blocks; `folder` is for files to download."""
-    values = {name: value for name, value in update.items() if name in ("pair", "steps", "plan")}
-    if "status" in update:
-        values["status"] = status_html(update["status"])
-    if "parts" in update:
-        values["parts"] = parts_html(update["parts"])
-    if "sub_requests" in update:
-        values["sub_requests"] = "\n".join(update["sub_requests"])
-    if "result" in update:
-        result, image, trace = update["result"], folder / "edited.png", folder / "trace.json"
-        save_image(image, result.image, result.trace.to_json())
-        write(trace, result.trace.to_json() + "\n")
-        values |= {"image_file": str(image), "trace_file": str(trace)}
-    elif "steps" in update:
-        values |= {"image_file": None, "trace_file": None}
-    return values

@@ -71,7 +71,12 @@ class Session:
                 yield {"status": ORDERING, "parts": event}
             elif isinstance(event, Plan):
                 status = _with_notes("The plan is ready: change it, or press Edit.", notes)
-                yield {"status": status, **_shown(event), "plan": event}
+                yield {
+                    "status": status,
+                    "parts": event.decomposition,
+                    "sub_requests": event.sub_requests,
+                    "plan": event,
+                }
                 # what would follow is the edit
                 return
 
@@ -99,7 +104,8 @@ class Session:
                 yield {"status": ORDERING, "parts": event}
             elif isinstance(event, Plan):
                 # `plan` stays what the agents said, so that a second press can tell it from what is written
-                yield {"status": editing, **_shown(event)} | ({} if on_page else {"plan": event})
+                shown = {"status": editing, "parts": event.decomposition, "sub_requests": event.sub_requests}
+                yield shown if on_page else shown | {"plan": event}
             elif isinstance(event, Step):
                 assert event.image
                 steps = [*steps, (preview(event.image), f"{len(steps)}. {event.instruction}")]
@@ -165,10 +171,6 @@ def _plan_on_page(request: str, written: str, plan: Plan | None) -> Plan | None:
         )
     words = checked_request(request) if request.strip() else "; ".join(lines)
     return replace(plan, sub_requests=lines) if plan and plan.request == words else Plan(words, lines)
-
-
-def _shown(plan: Plan) -> Update:
-    return {"parts": plan.decomposition, "sub_requests": plan.sub_requests}
 
 
 def _with_notes(status: str, notes: list[str]) -> str:

@@ -116,7 +116,7 @@ def batch(
 ) -> None:
     """Edit many images. The same command continues where it was interrupted."""
     from ier1_plugin.data.items import count_items, read_items
-    from ier1_plugin.pipeline.batch import batch_of, run
+    from ier1_plugin.pipeline.batch import batch_of, in_threads, run
     from ier1_plugin.pipeline.batch_folder import RESULTS
     from ier1_plugin.pipeline.batch_ray import OnRay
 
@@ -134,7 +134,7 @@ def batch(
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
     try:
-        counts = run(work, OnRay(ray_address, ray_gpus).start if ray else None)
+        counts = run(work, OnRay(ray_address, ray_gpus).start if ray else in_threads)
     except KeyboardInterrupt:
         log("what is done is kept; run the same command again to continue")
         raise

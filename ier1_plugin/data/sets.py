@@ -15,11 +15,10 @@ downloading all of them, so `split` may end with *, and `pick_splits` chooses `s
 sample represents these, and the whole set only as far as its splits are alike. `split_in` finds the split that an
 item's id names.
 
-Columns as the sets' cards and their own evaluation scripts name them, November 2026. RealEdit's are verified for local
-files only, in both forms that its repository (AyanaBharadwaj/RealEdit) reads and writes: inference.py reads
-input_image_name and instruction; data_curation/downloading/create_dataset.py writes orig_img, instruction and
-edit_images, the human edits with | between their paths. Its test set has 9,337 requests with one verified edit each.
-The card of the hub copy could not be read; where its columns are others, the error names those that there are.
+Columns as the sets' cards and their own evaluation scripts name them, November 2026. RealEdit's are those of local
+files, as its repository (AyanaBharadwaj/RealEdit) reads them (inference.py: input_image_name, instruction) and writes
+them (create_dataset.py: orig_img, instruction, and edit_images with | between the paths of the human edits). The card
+of its hub copy could not be read; where the columns are others, the error names those that there are.
 """
 
 from __future__ import annotations

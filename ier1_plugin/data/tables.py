@@ -16,7 +16,7 @@ import binascii
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -72,10 +72,13 @@ def read(source: str, split: str | None, columns: Sequence[str] = ()) -> Iterato
         return
     folder = path if path.is_dir() else path.parent
     for file in _files(path, split):
-        yield from READERS[file.suffix](file, folder, columns)
+        if file.suffix in LINES:
+            yield from LINES[file.suffix](file, folder)
+        else:
+            yield from _lines(TABLES[file.suffix](file, columns), folder, file.stem, str(file))
 
 
-def read_jsonl(file: Path, folder: Path, _: Sequence[str] = ()) -> Iterator[Line | Rejected]:
+def read_jsonl(file: Path, folder: Path) -> Iterator[Line | Rejected]:
     """The lines of a JSONL file, blank ones left out."""
     with file.open("rb") as lines:
         number = 0
@@ -166,15 +169,15 @@ def hub_columns(name: str, split: str) -> list[str]:
 
 
 def _files(path: Path, split: str | None) -> list[Path]:
-    """The data files that `path` stands for: those of the kind that comes first in READERS, narrowed to a split."""
+    """The data files that `path` stands for: those of the kind that comes first in ENDINGS, narrowed to a split."""
     if path.is_file():
-        if path.suffix not in READERS:
-            raise TableError(f"{path}: wanted a file that ends with {', '.join(READERS)}")
+        if path.suffix not in ENDINGS:
+            raise TableError(f"{path}: wanted a file that ends with {', '.join(ENDINGS)}")
         return [path]
-    all_files = (sorted(file for file in path.rglob(f"*{suffix}") if file.is_file()) for suffix in READERS)
+    all_files = (sorted(file for file in path.rglob(f"*{suffix}") if file.is_file()) for suffix in ENDINGS)
     files = next(filter(None, all_files), [])
     if not files:
-        raise TableError(f"{path} holds no file that ends with {', '.join(READERS)}")
+        raise TableError(f"{path} holds no file that ends with {', '.join(ENDINGS)}")
     if split is None:
         return files
     # files of a split are named as on the hub: train-00000-of-00002.parquet, train.jsonl, train/data.arrow
@@ -189,7 +192,7 @@ def _broken(file: Path, problem: str, number: int, text: str) -> Rejected:
     return Rejected(f"{file.stem}-{number}", f"broken line: {problem}", {"line": number, "text": text})
 
 
-def _csv(file: Path, folder: Path, _: Sequence[str]) -> Iterator[Line | Rejected]:
+def _csv(file: Path, folder: Path) -> Iterator[Line | Rejected]:
     with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
         rows = csv.DictReader(lines)
         number = 0
@@ -209,36 +212,30 @@ def _csv(file: Path, folder: Path, _: Sequence[str]) -> Iterator[Line | Rejected
                 yield Line(number, row, folder, file.stem, fixed=True)
 
 
-def _parquet(file: Path, folder: Path, columns: Sequence[str]) -> Iterator[Line]:
+def _parquet(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    def rows() -> Iterator[dict[str, Any]]:
-        # page by page: whole row groups, as `datasets` reads them, may be gigabytes
-        with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as table:
-            wanted = [name for name in columns if name in table.schema_arrow.names]
-            for batch in table.iter_batches(BATCH, columns=wanted or None):
-                yield from batch.to_pylist()
-
-    yield from _lines(rows(), folder, file.stem, str(file))
+    # page by page: whole row groups, as `datasets` reads them, may be gigabytes
+    with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as table:
+        wanted = [name for name in columns if name in table.schema_arrow.names]
+        for batch in table.iter_batches(BATCH, columns=wanted or None):
+            yield from batch.to_pylist()
 
 
-def _arrow(file: Path, folder: Path, columns: Sequence[str]) -> Iterator[Line]:
+def _arrow(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
 
-    def rows() -> Iterator[dict[str, Any]]:
-        with pa.memory_map(str(file)) as mapped:
-            try:
-                table = pa.ipc.open_stream(mapped)
-            except pa.ArrowInvalid:
-                reader = pa.ipc.open_file(mapped)
-                table = (reader.get_batch(number) for number in range(reader.num_record_batches))
-            for batch in table:
-                wanted = [name for name in columns if name in batch.schema.names]
-                chosen = batch.select(wanted) if wanted else batch
-                for start in range(0, chosen.num_rows, BATCH):
-                    yield from chosen.slice(start, BATCH).to_pylist()
-
-    yield from _lines(rows(), folder, file.stem, str(file))
+    with pa.memory_map(str(file)) as mapped:
+        try:
+            table = pa.ipc.open_stream(mapped)
+        except pa.ArrowInvalid:
+            reader = pa.ipc.open_file(mapped)
+            table = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        for batch in table:
+            wanted = [name for name in columns if name in batch.schema.names]
+            chosen = batch.select(wanted) if wanted else batch
+            for start in range(0, chosen.num_rows, BATCH):
+                yield from chosen.slice(start, BATCH).to_pylist()
 
 
 def _hub(name: str, split: str | None, columns: Sequence[str]) -> Iterator[Line]:
@@ -278,9 +275,7 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-READERS: dict[str, Callable[[Path, Path, Sequence[str]], Iterator[Line | Rejected]]] = {
-    ".parquet": _parquet,
-    ".arrow": _arrow,
-    ".jsonl": read_jsonl,
-    ".csv": _csv,
-}
+# by the ending of the file: a text whose lines may be broken one by one, or a table of typed columns
+LINES = {".jsonl": read_jsonl, ".csv": _csv}
+TABLES = {".parquet": _parquet, ".arrow": _arrow}
+ENDINGS = (*TABLES, *LINES)

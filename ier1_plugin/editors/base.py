@@ -15,9 +15,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -29,6 +29,8 @@ Edit = Callable[[Image.Image, str, int], Image.Image]
 
 OnWarning = Callable[[str], None]
 """Gets a line about something that went wrong without stopping the work."""
+
+Options = TypeVar("Options")
 
 # what pip calls modules that have another name than their package
 _PACKAGES = {"google.genai": "google-genai"}
@@ -42,16 +44,6 @@ class EditError(UserError):
     """An edit that failed, or an editor that is not available; the message says why in one line."""
 
 
-def as_it_is(size: Size) -> Size:
-    """The canvas of editors that work at any size."""
-    return size
-
-
-def one_each(sub_requests: Sequence[str]) -> list[str]:
-    """The turns of editors that take one sub-request after another."""
-    return list(sub_requests)
-
-
 def ignore_warning(line: str) -> None:
     """For callers that have nobody to warn."""
 
@@ -63,13 +55,13 @@ class Editor:
     name: str
     """Its name in traces, such as "flux-kontext"."""
     edit: Edit
-    canvas: Callable[[Size], Size] = as_it_is
+    canvas: Callable[[Size], Size] = lambda size: size
     """Size of the original image -> the one size for all turns of its chain. EditError: it has none for this size."""
     preserves_size: bool = True
     """False: the size of the result is part of the edit (a crop, a finished image) and must be left alone."""
     local: bool = True
     """True: it computes in this process, one edit at a time, and repeats exactly for a seed. False: a server does."""
-    turns: Callable[[Sequence[str]], list[str]] = one_each
+    turns: Callable[[Sequence[str]], list[str]] = list
     """Sub-requests -> the instructions of a multi-turn chain."""
     for_item: Callable[[str], Edit] | None = None
     """Set if the result depends on which item of a batch it is: its id -> the edit for it."""
@@ -92,8 +84,10 @@ def on_canvas(edit: Edit, canvas: Callable[[Size], Size]) -> Edit:
     """
 
     def edited(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        if not instruction.strip():
+            raise EditError("the instruction is empty; say what to change")
         size = canvas(image.size)
-        result = edit(fitted(image, size), checked_instruction(instruction), seed)
+        result = edit(fitted(image, size), instruction.strip(), seed)
         return fitted(result, image.size if result.size == size else result.size)
 
     return edited
@@ -157,19 +151,19 @@ def need(name: str, *modules: str) -> None:
         raise EditError(f"{name} needs {missing.replace(' ', ', ')}: pip install {missing}")
 
 
-def checked_instruction(instruction: str) -> str:
-    """The instruction, stripped; EditError if it is empty."""
-    if not instruction.strip():
-        raise EditError("the instruction is empty; say what to change")
-    return instruction.strip()
-
-
 def number(value: Any, name: str, low: float, high: float, whole: bool = False) -> Any:
     """`value` if it is a number from `low` to `high`; otherwise an EditError that names the setting."""
     kinds = int if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         raise EditError(f"{name} is {value!r}; wanted a {'whole ' if whole else ''}number from {low} to {high}")
     return value
+
+
+def options_of(kind: type[Options], name: str, settings: Mapping[str, Any], *others: str) -> Options:
+    """A dataclass of options from the settings of the editor `name`, which has `others` too. EditError: an unknown
+    one, a wrong value."""
+    known_keys(settings, (*(known.name for known in fields(kind)), *others), f"the editor {name}")  # pyright: ignore
+    return kind(**settings)
 
 
 def known_keys(given: Mapping[str, Any], known: Iterable[str], what: str) -> None:

@@ -11,9 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from ier1_plugin.editors.base import Edit, EditError, Editor, join
-from ier1_plugin.task.images import ImageError, open_image
-
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
+from ier1_plugin.task.images import SUFFIXES, ImageError, open_image
 
 
 def finished_editor(directory: str) -> Editor:

@@ -21,7 +21,8 @@ from ier1_plugin.runs.settings import HELP, PARSE, SHORT
 
 # what decompositions are scored with
 DECOMPOSITION = ("out", "decomposition", "rows", "sample", "seed", "jobs")
-LIMITS = {"sample": (1, None), "samples": (1, None), "max_side": (32, None), "jobs": (1, 1024)}
+# JPEG holds no longer side (ITU-T T.81 has 16 bits for it)
+LIMITS = {"sample": (1, None), "samples": (1, None), "max_side": (32, 65535), "jobs": (1, 1024)}
 
 
 def _pairs(text: str) -> dict[str, str]:
@@ -88,11 +89,8 @@ class EvaluationConfig:
         for name, (least, most) in LIMITS.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= (most or value):
-                raise EvaluationError(
-                    f"{name} is {value}; wanted {least} to {most}"
-                    if most
-                    else f"{name} is {value}; wanted {least} or more"
-                )
+                wanted = f"{least} to {most}" if most else f"{least} or more"
+                raise EvaluationError(f"{name} is {value}; wanted {wanted}")
 
     def check(self) -> None:
         """EvaluationError: there is nothing to do, or some of the settings contradict each other."""

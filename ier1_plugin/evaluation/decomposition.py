@@ -32,9 +32,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ier1_plugin.data.tables import read
 from ier1_plugin.evaluation.benchmarks.sample import sampled
 from ier1_plugin.evaluation.records import EvaluationError
-from ier1_plugin.evaluation.responses import Answers, ask_models, parquet_rows, read_responses
+from ier1_plugin.evaluation.responses import Answers, ask_models, read_responses
 from ier1_plugin.evaluation.statistics import Estimate, Resamples, means, ratios
 from ier1_plugin.runs.fingerprint import sha256_of
 from ier1_plugin.runs.folder import freeze_settings, locked, write
@@ -154,7 +155,8 @@ def read_gold_rows(file: Path) -> dict[str, GoldRow]:
     if not file.is_file():
         raise EvaluationError(f"--rows: there is no file {file}; wanted a parquet file of data_prep")
     rows: dict[str, GoldRow] = {}
-    for row in parquet_rows(file, ("id", "answer", "images")):
+    for line in read(str(file), None, ("id", "answer", "images")):
+        row = line.row
         if not {"id", "answer"} <= set(row):
             raise EvaluationError(f"--rows: {file} lacks the columns id and answer (found: {', '.join(row) or 'none'})")
         if row["id"] in rows:

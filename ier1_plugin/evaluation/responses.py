@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from ier1_plugin.chat import BUDGET, RequestRejected, TransientError, make_chat
 from ier1_plugin.chat.local import check_weights, decomposer_facts
+from ier1_plugin.data.tables import Rejected, read, read_jsonl
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.pipeline.agents import decomposition_request
 from ier1_plugin.prompts import path as prompt_path
@@ -33,7 +34,7 @@ from ier1_plugin.task.images import ImageError, open_image
 from ier1_plugin.task.rows import IMAGE_PLACEHOLDER
 
 STORE, LINES = "responses.sqlite", "responses.jsonl"
-WANTED = '{"id": "...", "response": "..."}'
+WANTED, SHOWN = '{"id": "...", "response": "..."}', 80
 # what one row can do wrong; anything else would befall the others too
 ROW_ERRORS = (ImageError, RequestRejected, TransientError)
 
@@ -77,7 +78,8 @@ def ask_models(
                 except ROW_ERRORS as error:
                     return row["id"], one_line(error)
 
-            rows = (row for row in parquet_rows(rows_file, ("id", "problem", "images")) if row["id"] in missing)
+            lines = read(str(rows_file), None, ("id", "problem", "images"))
+            rows = (line.row for line in lines if line.row["id"] in missing)
             with closing(as_completed(rows, ask, jobs, chat.close, on_warning)) as results:
                 for id, answer in progress(results, chat.name, len(missing)):
                     found[id] = answer
@@ -111,40 +113,21 @@ def read_responses(file: Path) -> Answers:
     """A file of responses, one per line in the form of WANTED; a list of "responses" may take the place of "response".
     EvaluationError: it can't be read, a line has another form, or two lines have the same id.
     """
-    try:
-        # not splitlines, which would cut a response at the line separators that JSON lets stand
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from None
     answers: Answers = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-            id, responses = values["id"], values["responses"] if "responses" in values else [values["response"]]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            id, responses = None, []
-        if not isinstance(id, str) or not responses or not all(isinstance(text, str) for text in responses):
-            raise EvaluationError(f"{file}, line {number}: wanted {WANTED}, got {line[:80]!r}")
-        if id in answers:
-            raise EvaluationError(f"{file}, line {number}: a second response to {id!r}; leave one of the two")
-        answers[id] = responses
-    return answers
-
-
-def parquet_rows(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a parquet file with those of the columns that it has. EvaluationError: it can't be read."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
     try:
-        table = parquet.ParquetFile(file)
-        there = [name for name in columns if name in table.schema_arrow.names]
-        for batch in table.iter_batches(batch_size=16, columns=there):
-            yield from batch.to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise EvaluationError(f"--rows: {file} can't be read: {one_line(error)}") from None
+        for line in read_jsonl(file, file.parent):
+            where = f"{file}, line {line.row['line'] if isinstance(line, Rejected) else line.number}"
+            id = line.row.get("id")
+            responses: Any = line.row.get("responses") or [line.row.get("response")]
+            texts = isinstance(responses, list) and all(isinstance(text, str) for text in responses)
+            if not isinstance(id, str) or not texts:
+                raise EvaluationError(f"{where}: wanted {WANTED}, got {str(line.row)[:SHOWN]!r}")
+            if id in answers:
+                raise EvaluationError(f"{where}: a second response to {id!r}; leave one of the two")
+            answers[id] = responses
+    except OSError as error:
+        raise EvaluationError(f"{file} can't be read: {error.strerror}") from None
+    return answers
 
 
 def _revision(model_id: str) -> str | None:

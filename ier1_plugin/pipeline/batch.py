@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ier1_plugin.chat import ChatError, RequestRejected, TransientError
 from ier1_plugin.data.items import Item
@@ -84,14 +84,8 @@ class Outcome:
     """True: the image or the request is bad, which says nothing about model and editor."""
 
 
-class Runner(Protocol):
-    """Carries out a phase somewhere: here in threads, or on a Ray cluster."""
-
-    def __call__(self, phase: str, items: Iterator[Item]) -> Generator[Outcome, None, None]:
-        """The outcomes in any order; closing the generator ends the work."""
-        ...
-
-    def close(self) -> None: ...
+RunPhase = Callable[[str, Iterator[Item]], Generator[Outcome, None, None]]
+"""(PLAN, EDIT or both, items) -> their outcomes in any order; closing the generator ends the work."""
 
 
 def batch_of(
@@ -130,24 +124,35 @@ def batch_of(
     )
 
 
-def run(batch: Batch, start: Callable[[Batch], Runner] | None = None) -> dict[Status, int]:
-    """Processes the remaining items and returns how many are edited, failed, and still open. `start`: None for threads
-    of this process. RunError, ChatError, EditError or OSError: it can't continue; finished items are kept, as after
-    Ctrl-C.
+@contextmanager
+def in_threads(batch: Batch) -> Iterator[RunPhase]:
+    """Work in this process. EditError: the editor is not available, which is checked before anything is planned."""
+    with closing(as_editor(batch.make_editor())) as editor:
+
+        def run_phase(phase: str, items: Iterator[Item]) -> Generator[Outcome, None, None]:
+            worker = Worker(batch, phase, editor if phase != PLAN else None)
+            return as_completed(items, worker, batch.jobs, worker.close, log)
+
+        yield run_phase
+
+
+def run(batch: Batch, where: Callable[[Batch], AbstractContextManager[RunPhase]] = in_threads) -> dict[Status, int]:
+    """Processes the remaining items and returns how many are edited, failed, and still open. RunError, ChatError,
+    EditError or OSError: it can't continue; finished items are kept, as after Ctrl-C.
     """
     with batch.folder.opened(batch.settings):
         if batch.retry_failed:
             batch.folder.forget_errors()
         try:
-            with closing((start or Threads)(batch)) as runner:
+            with where(batch) as run_phase:
                 for phase in (PLAN + EDIT,) if batch.overlap or batch.method == ORIGINAL else (PLAN, EDIT):
-                    _run_phase(batch, phase, runner)
+                    _follow(batch, phase, run_phase)
         finally:
             counts = batch.folder.write_results(batch.items())
     return counts
 
 
-def _run_phase(batch: Batch, phase: str, runner: Runner) -> None:
+def _follow(batch: Batch, phase: str, run_phase: RunPhase) -> None:
     """Runs a phase to its end. RunError: too many failures in a row."""
     failed = in_a_row = 0
     under_way: set[str] = set()
@@ -162,7 +167,7 @@ def _run_phase(batch: Batch, phase: str, runner: Runner) -> None:
                 under_way.add(item.name)
                 yield item
 
-    with bar, closing(runner(phase, open_items())) as outcomes:
+    with bar, closing(run_phase(phase, open_items())) as outcomes:
         for outcome in outcomes:
             under_way.discard(outcome.name)
             if outcome.hopeless:
@@ -176,22 +181,6 @@ def _run_phase(batch: Batch, phase: str, runner: Runner) -> None:
                     f"{in_a_row} images in a row failed, the last one so: {outcome.error}; "
                     "fix that and continue with --retry-failed"
                 )
-
-
-class Threads:
-    """The Runner for one machine."""
-
-    def __init__(self, batch: Batch) -> None:
-        """EditError: the editor is not available here, which is checked before anything is planned."""
-        self._batch = batch
-        self._editor = as_editor(batch.make_editor())
-
-    def __call__(self, phase: str, items: Iterator[Item]) -> Generator[Outcome, None, None]:
-        worker = Worker(self._batch, phase, self._editor if phase != PLAN else None)
-        return as_completed(items, worker, self._batch.jobs, worker.close, log)
-
-    def close(self) -> None:
-        self._editor.close()
 
 
 class Worker:

@@ -11,12 +11,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ier1_plugin.data.items import Item, item_of
 from ier1_plugin.editors.base import Editor
-from ier1_plugin.pipeline.batch import PLAN, Batch, Outcome, Worker
+from ier1_plugin.pipeline.batch import PLAN, Batch, Outcome, RunPhase, Worker
 from ier1_plugin.pipeline.chain import as_editor
 from ier1_plugin.runs.errors import one_line
 from ier1_plugin.runs.folder import PART, RunError
@@ -34,7 +37,9 @@ class OnRay:
     gpus: float | None = None
     """GPUs for each actor; None: 1 where the cluster has any, else none."""
 
-    def start(self, batch: Batch) -> RayRunner:
+    @contextmanager
+    def start(self, batch: Batch) -> Iterator[RunPhase]:
+        """Connects to the cluster, or starts one that ends with the batch. RunError: there is none."""
         try:
             import ray
         except ImportError:
@@ -48,42 +53,38 @@ class OnRay:
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise RunError(f"no Ray cluster at {self.address or 'this machine'}: {reason}") from None
-        return RayRunner(batch, self.gpus, own)
+        todo = batch.folder.out / f".todo.jsonl{PART}"
+        try:
+            yield partial(self._run_phase, batch, todo)
+        finally:
+            todo.unlink(missing_ok=True)
+            if own:
+                ray.shutdown()
 
-
-class RayRunner:
-    """The Runner for a cluster. `own`: it was started for this batch and ends with it."""
-
-    def __init__(self, batch: Batch, gpus: float | None, own: bool) -> None:
-        self._batch = batch
-        self._gpus = gpus
-        self._own = own
-        self._todo = batch.folder.out / f".todo.jsonl{PART}"
-
-    def __call__(self, phase: str, items: Iterator[Item]) -> Generator[Outcome, None, None]:
+    def _run_phase(self, batch: Batch, todo: Path, phase: str, items: Iterator[Item]) -> Generator[Outcome, None, None]:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
         count = 0
-        with self._todo.open("w", encoding="utf-8") as lines:
+        with todo.open("w", encoding="utf-8") as lines:
             for item in items:
                 lines.write(json.dumps(item.as_dict()) + "\n")
                 count += 1
         if not count:
             return
         available = ray.cluster_resources().get("GPU", 0.0)
-        gpus = self._gpus if self._gpus is not None else float(available >= 1)
+        gpus = self.gpus if self.gpus is not None else float(available >= 1)
         if gpus > available:
             raise RunError(f"an editor wants {gpus:g} GPU and the cluster has {available:g}; see --ray-gpus")
-        actors = int(available // gpus) if gpus else self._batch.jobs
+        actors = int(available // gpus) if gpus else batch.jobs
         # there is a bar already
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         ray.data.DataContext.get_current().enable_progress_bars = False
         # as text: a JSON reader would take a request that looks like a date for one
-        rows = ray.data.read_text(str(self._todo)).repartition(min(count, BLOCKS_PER_ACTOR * actors, MAX_BLOCKS))
+        rows = ray.data.read_text(str(todo)).repartition(min(count, BLOCKS_PER_ACTOR * actors, MAX_BLOCKS))
         outcomes = rows.map_batches(
             _Actor,
-            fn_constructor_args=(self._batch, phase),
+            fn_constructor_args=(batch, phase),
             compute=ray.data.ActorPoolStrategy(size=min(actors, count)),
             num_gpus=gpus,
             # actors that held the last CPU would wait for ever for the task that reads their input
@@ -101,13 +102,6 @@ class RayRunner:
             raise RunError(f"{type(cause).__name__}: {one_line(cause)}") from error
         except RayError as error:
             raise RunError(f"Ray gave up: {one_line(error)}") from error
-
-    def close(self) -> None:
-        import ray
-
-        self._todo.unlink(missing_ok=True)
-        if self._own:
-            ray.shutdown()
 
 
 class _Actor:

@@ -17,16 +17,14 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ier1_plugin.editors.base import Edit, EditError, Editor, join
 from ier1_plugin.pipeline.agents import Answer
 from ier1_plugin.runs.errors import one_line
-from ier1_plugin.task.images import fitted, open_image
+from ier1_plugin.task.images import Photo, fitted, open_image
 from ier1_plugin.task.rows import neutralise
 from ier1_plugin.task.schema import (
     CHAIN,
@@ -48,7 +46,6 @@ MAX_REQUEST_CHARACTERS = 8_000
 """As in the training data: people write a few hundred characters, and the prompt has to fit the context."""
 
 _LOG = logging.getLogger(__name__)
-Photo = Image.Image | str | Path | bytes
 Decomposer = Callable[[Image.Image, str], Decomposition | Answer[Decomposition | None] | None]
 """(photo, request) -> its decomposition; None for none."""
 Sequencer = Callable[[Decomposition, Image.Image, str], Sequence[str] | Answer[tuple[str, ...]]]
@@ -110,7 +107,7 @@ class ImageEditR1:
 
     def plan(self, image: Photo, request: str, method: str = CHAIN) -> Plan:
         """The plan for `request`. With ORIGINAL the request is passed on verbatim."""
-        *_, plan = self._plan(upright(image), request, method)
+        *_, plan = self._plan(open_image(image), request, method)
         assert isinstance(plan, Plan)
         return plan
 
@@ -131,7 +128,7 @@ class ImageEditR1:
         """
         if mode not in MODES:
             raise PlanError(f"no mode {mode!r}; known: {', '.join(MODES)}")
-        photo = upright(image)
+        photo = open_image(image)
         if isinstance(request, Plan):
             plan = request
             yield plan
@@ -151,8 +148,8 @@ class ImageEditR1:
             edited = edit(current.copy(), instruction, seed + turn)
             if not isinstance(edited, Image.Image):
                 raise EditError(f"the editor {editor.name} returned {one_line(repr(edited))}; wanted an image")
-            edited, seconds = upright(edited), _since(begun)
-            current = edited
+            current = edited = open_image(edited)
+            seconds = _since(begun)
             if editor.preserves_size and edited.size != canvas:
                 came, wanted = (f"{width} x {height}" for width, height in (edited.size, canvas))
                 notes.append(f"step {turn + 1} came back as {came}, not {wanted}: resized")
@@ -222,19 +219,6 @@ def checked_request(request: str) -> str:
     if len(words) > MAX_REQUEST_CHARACTERS:
         raise PlanError(f"the request has {len(words):,} characters; at most {MAX_REQUEST_CHARACTERS:,} are taken")
     return words
-
-
-def upright(image: Photo) -> Image.Image:
-    """An upright RGB image from a file, encoded bytes or Pillow's own, which is left as it is. ImageError: damaged."""
-    if not isinstance(image, Image.Image):
-        return open_image(image)
-    turned = ImageOps.exif_transpose(image)
-    if turned.mode == "RGB":
-        return turned
-    # the one way from other modes to RGB takes encoded images; TIFF holds them all
-    buffer = BytesIO()
-    turned.save(buffer, "TIFF")
-    return open_image(buffer.getvalue())
 
 
 def sha256(image: Image.Image) -> str:

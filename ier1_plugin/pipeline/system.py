@@ -56,8 +56,8 @@ def _json(text: str) -> Any:
         raise ValueError(f"is not JSON ({error}): {text}") from None
 
 
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
 
 
 def _option(default: Any, help: str) -> Any:
@@ -77,7 +77,7 @@ class System:
         "was trained from, or, behind a server, the decomposer itself",
     )
     sequencer_sees: tuple[str, ...] = field(
-        default=(), metadata={HELP: "image,request: what the sequencer sees besides the decomposition", PARSE: _names}
+        default=(), metadata={HELP: "image,request: what the sequencer sees besides the decomposition", PARSE: _words}
     )
     constrain: bool = _option(False, "hold an untrained model to the form of its answer by a JSON schema")
     min_pixels: int | None = _option(None, "fewest pixels of the image that the agents see (default: 3136)")
@@ -104,7 +104,7 @@ class System:
     @classmethod
     def read(cls, file: str | Path, **changes: Any) -> System:
         """The system of a name or a YAML file, with `changes`. SettingsError: no such file, an unknown key or value."""
-        return parse_settings(cls, read_yaml(find_system(file)) | changes, str(file))
+        return parse_settings(cls, read_yaml(find_settings(SYSTEM, file)) | changes, str(file))
 
     def __post_init__(self) -> None:
         for name, known in (("mode", MODES), ("method", METHODS)):
@@ -214,6 +214,3 @@ def find_settings(kind: str, name: str | Path) -> Path:
     if kind not in FOLDERS or file.suffix or file.parent != Path() or file.exists():
         return file
     raise SettingsError(f"there is no {kind} {str(name)!r}; name a YAML file, or one of {', '.join(known)}")
-
-
-find_system = partial(find_settings, SYSTEM)

@@ -30,17 +30,21 @@ MAX_ASPECT_RATIO = 200
 
 Size = tuple[int, int]
 """Width and height in pixels."""
+Photo = Image.Image | str | Path | bytes
 
 
 class ImageError(UserError):
     """An image that can't be used."""
 
 
-def open_image(source: bytes | str | Path) -> Image.Image:
-    """Opens an encoded image (bytes or a path): upright, RGB, transparency on white, first frame.
+def open_image(source: Photo) -> Image.Image:
+    """The image in a file, in encoded bytes or of Pillow: upright, RGB, transparency on white, first frame. One that
+    is so already is returned itself.
 
     ImageError: empty, not an image, damaged, or more than MAX_SOURCE_PIXELS pixels (checked before decoding).
     """
+    if isinstance(source, Image.Image):
+        return _to_rgb(ImageOps.exif_transpose(source))
     data = source if isinstance(source, bytes) else read_file(source)
     if not data:
         raise ImageError("image is empty (0 bytes)")
@@ -132,7 +136,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def fit_size(size: tuple[int, int], min_pixels: int, max_pixels: int) -> tuple[int, int]:

@@ -35,15 +35,13 @@ class Response:
 
     well_formed: bool
     """True if the whole text keeps the format, think included (the format reward)."""
-    think: str | None
-    """The text between the first <think> and the first </think> after it."""
     actions: tuple[str, ...] | None
     subjects: tuple[str, ...] | None
     goals: tuple[str, ...] | None
 
 
 def parse_response(text: str) -> Response:
-    """Reads think and components; None stands for a part that can't be read."""
+    """Reads the components; None stands for a part that can't be read."""
     before, _, inside = text.partition(f"<{THINK}>")
     # an unclosed think swallows everything after it
     think, closed, after = inside.partition(f"</{THINK}>")
@@ -66,7 +64,7 @@ def parse_response(text: str) -> Response:
         # in the order of the tags, with nothing but whitespace between them
         well_formed = well_formed and readable and start >= position and not rest[position:start].strip()
         position = end + len(closing)
-    return Response(well_formed and not rest[position:].strip(), think if closed else None, **components)
+    return Response(well_formed and not rest[position:].strip(), **components)
 
 
 def parse_decomposition(text: str) -> Decomposition:

@@ -190,10 +190,6 @@ class EditResult:
     """As large as the input, unless another size is what was asked for."""
     trace: Trace
 
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        return self.trace.steps
-
 
 def plan_json(plan: Plan) -> str:
     """The plan as JSON, for a person to read and change; `Plan.from_dict` reads it back."""

@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-from machine import Listener, machine, servers
+from machine import Listener, machine, photo, servers
 from PIL import Image
 
 from ier1_plugin.evaluation import folder as evaluation_folder
@@ -35,20 +35,15 @@ REPLY = json.dumps(MESSAGE | {"model": "fake", "usage": {"prompt_tokens": 1700, 
 
 
 def make_pairs(folder: Path, side: int) -> list[Pair]:
-    """Different photos with different edits; grain and large shapes, so that they weigh what photographs weigh."""
+    """Different photos with different edits."""
     pairs = []
     for number in range(JUDGEMENTS):
         source, edited = folder / f"{number}.jpg", folder / f"{number}-edited.png"
-        image = Image.blend(gradient(side, number), Image.effect_noise((side, side), 60).convert("RGB"), 0.1)
+        image = photo(side, number)
         source.write_bytes(encode(image, lossless=False))
         edited.write_bytes(png_bytes(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)))
         pairs.append(Pair(BenchmarkItem(f"item-{number}", "mirror it", str(source), str(number)), "flux", edited))
     return pairs
-
-
-def gradient(side: int, number: int) -> Image.Image:
-    bands = (Image.radial_gradient("L"), Image.linear_gradient("L"), Image.new("L", (256, 256), number % 256))
-    return Image.merge("RGB", bands).resize((side, side))
 
 
 def measure(pairs: list[Pair], judge: Judge, folder: Path) -> float:

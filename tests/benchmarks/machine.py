@@ -1,4 +1,4 @@
-"""What the benchmarks share: the line about the machine, times of a call, and a server of fixed speed."""
+"""What the benchmarks share: the line about the machine, a photo, times of a call, and a server of fixed speed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,20 @@ from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from PIL import Image
+
 
 def machine() -> str:
     """The day, the machine and its Python, to stand above the figures."""
     load = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
     return f"{date.today()}, {platform.machine()}, {load}, Python {platform.python_version()}"
+
+
+def photo(side: int, number: int = 0) -> Image.Image:
+    """Grain over large shapes, so that it weighs what a photograph weighs; another one for each number."""
+    bands = (Image.radial_gradient("L"), Image.linear_gradient("L"), Image.new("L", (256, 256), number % 256))
+    grain = Image.effect_noise((side, side), 60).convert("RGB")
+    return Image.blend(Image.merge("RGB", bands).resize((side, side)), grain, 0.1)
 
 
 def best_seconds(call: Callable[[], Any], repeats: int) -> float:

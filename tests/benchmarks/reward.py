@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from machine import best_seconds, machine
 
@@ -64,9 +65,8 @@ def r1v() -> Callable[[list[dict]], list] | None:
     source = os.environ.get("EASYR1_SOURCE")
     if not source:
         return None
-    spec = importlib.util.spec_from_file_location("r1v", Path(source) / "examples" / "reward_function" / "r1v.py")
-    assert spec is not None
-    assert spec.loader is not None
+    file = Path(source) / "examples" / "reward_function" / "r1v.py"
+    spec: Any = importlib.util.spec_from_file_location("r1v", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if getattr(module, "REWARD_TYPE", "batch") == "batch":

@@ -5,15 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ier1_plugin.editors.base import EditError
-from ier1_plugin.editors.canvas import (
-    MEGAPIXEL,
-    at_most,
-    kontext,
-    megapixel,
-    nearest,
-    settled,
-    within_ratio,
-)
+from ier1_plugin.editors.canvas import MEGAPIXEL, at_most, kontext, megapixel, nearest, settled, within_ratio
 from ier1_plugin.editors.local.icedit import half_diptych
 
 SIZES = st.tuples(st.integers(1, 20_000), st.integers(1, 20_000))
@@ -34,17 +26,11 @@ RULES = {
     [
         ("kontext", (1600, 1200), (1184, 880)),
         ("kontext", (1920, 1080), (1392, 752)),
-        ("kontext", (1080, 1920), (752, 1392)),
-        ("kontext", (512, 512), (1024, 1024)),
-        ("kontext", (64, 48), (1184, 880)),
         ("kontext", (640, 427), (1248, 832)),
         ("kontext", (3000, 1000), (1568, 672)),
         ("kontext", (1, 1), (1024, 1024)),
         ("kontext", (20_000, 1), (1568, 672)),
         ("megapixel", (1600, 1200), (1184, 896)),
-        ("megapixel", (8000, 6000), (1184, 896)),
-        ("megapixel", (512, 512), (1024, 1024)),
-        ("megapixel", (64, 48), (1184, 896)),
         # it would become 1792 x 576 at the second turn
         ("megapixel", (3000, 1000), (1760, 576)),
         ("settled megapixel", (3000, 1000), (1792, 576)),

@@ -120,11 +120,10 @@ def test_realedit_whose_hub_columns_are_others_names_those_that_there_are():
     assert (item.image, item.human) == (PNG, (PNG,))
 
 
-@pytest.mark.parametrize("cell", ["4wfxf2.png", "https://i.redd.it/4wfxf2.png"])
-def test_realedit_whose_hub_column_holds_names_says_what_to_do(cell: str):
-    publish([{"input_image_name": cell, "instruction": "fix it"}] * 2)
+def test_realedit_whose_hub_column_holds_names_says_what_to_do():
+    publish([{"input_image_name": "4wfxf2.png", "instruction": "fix it"}] * 2)
     benchmark = opened("realedit", data="owner/set")
-    with pytest.raises(UserError, match=f"column input_image_name holds no image but '{cell}': .*--columns image=NAME"):
+    with pytest.raises(UserError, match=r"holds no image but '4wfxf2\.png': .*--columns image=NAME"):
         list(benchmark.raw_items(frozenset(map(str, benchmark.ids()))))
 
 

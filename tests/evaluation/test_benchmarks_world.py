@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.benchmark_rows import opened, raw_items
-from PIL import Image, ImageChops
+from PIL import Image
 
 from ier1_plugin.editors.base import EditError, join
-from ier1_plugin.evaluation.benchmarks.small_world import ITEMS, VALIDATED, WORLD_SEED, small_world_editor
+from ier1_plugin.evaluation.benchmarks.small_world import ITEMS, VALIDATED, small_world_editor
 from ier1_plugin.pipeline.agents import rule
 from ier1_plugin.small_world.pictures import photos
-from ier1_plugin.small_world.wordings import WORDINGS
-from ier1_plugin.small_world.world import edits_of, gold_of, samples
+from ier1_plugin.small_world.world import edits_of, gold_of
 
 pytest.importorskip("skimage", reason="the photographs are scikit-image's, which is not installed")
 
 
 def ids(argument: str = "") -> list[str]:
     return [str(id) for id in opened(f"small-world{argument}").ids()]
-
-
-def same(one: Image.Image, other: Image.Image) -> bool:
-    return one.size == other.size and ImageChops.difference(one, other).getbbox() is None
 
 
 def test_it_has_items_in_numbered_stretches_and_by_default_none_that_trainings_validate_on():
@@ -57,14 +51,6 @@ def test_its_first_items_are_the_rows_that_a_training_validates_on():
     assert validated == ids(":0-6")
 
 
-def test_no_crop_and_no_wording_of_it_is_one_that_is_trained_on():
-    trained = {(photo.picture, photo.crop) for photo in photos("train", WORLD_SEED)}
-    known = {f"{key}: {text}" for key, wording in WORDINGS.items() for text in (*wording.asked, *wording.hinted)}
-    for sample in islice(samples("val", WORLD_SEED), ITEMS):
-        assert (sample.photo.picture, sample.photo.crop) not in trained
-        assert not known & set(sample.wordings)
-
-
 def test_an_item_says_what_is_asked_and_holds_the_exact_edit():
     for item in raw_items("small-world:400-420"):
         assert isinstance(item.image, Image.Image)
@@ -73,7 +59,7 @@ def test_an_item_says_what_is_asked_and_holds_the_exact_edit():
         made = item.image
         for edit in edits:
             made = edit.apply(made)
-        assert same(made, item.gold)
+        assert made == item.gold
         assert item.actions == gold_of(edits).actions
         assert item.difficulty == f"{len(edits)} edit{'s' if len(edits) > 1 else ''}"
         assert item.cluster.partition(":")[0].endswith((".png", ".jpg"))
@@ -92,7 +78,7 @@ def test_its_editor_makes_the_gold_edit_of_every_gold_decomposition_of_one_or_tw
     assert len(items) > 20
     for item in items:
         assert isinstance(item.gold, Image.Image)
-        assert same(edit_of(item.id)(item.image, join(rule(gold_of(edits_of(item.id)))), 0), item.gold), item.id
+        assert edit_of(item.id)(item.image, join(rule(gold_of(edits_of(item.id)))), 0) == item.gold, item.id
 
 
 def test_its_editor_leaves_out_what_it_does_not_understand_and_does_the_rest(edit_of: Any):
@@ -100,9 +86,9 @@ def test_its_editor_leaves_out_what_it_does_not_understand_and_does_the_rest(edi
     assert isinstance(item.image, Image.Image)
     edit = edit_of(item.id)
     mirrored = edit(item.image, "Transform photo to flipped horizontally", 0)
-    assert not same(mirrored, item.image)
-    assert same(edit(item.image, "Make the sofa navy.\nTransform photo to flipped horizontally.", 0), mirrored)
-    assert same(edit(item.image, "make the sofa navy", 0), item.image)
+    assert mirrored != item.image
+    assert edit(item.image, "Make the sofa navy.\nTransform photo to flipped horizontally.", 0) == mirrored
+    assert edit(item.image, "make the sofa navy", 0) == item.image
 
 
 def test_its_editor_takes_no_items_of_other_benchmarks(edit_of: Any):

@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fakes.chain_helpers import ier1, no_settings_from_outside, one_line
 from fakes.chat_fakes import NONSENSE, photo, reply
 from fakes.chat_server import chat_server, error
-from scipy.stats import bootstrap
 
 from ier1_plugin import prompts
 from ier1_plugin.evaluation.decomposition import PARTS, Scored, confusion, main, score_all, table
@@ -72,7 +70,7 @@ def evaluate(rows: Path | str, *models: object, out: str = "out", **more: object
     return ier1("evaluate", *options, "--rows", rows, "--out", out)
 
 
-def test_the_scores_and_their_intervals_are_those_of_the_training_and_of_scipy(rows: Path):
+def test_the_scores_are_those_of_the_training(rows: Path):
     (found,) = scored(rows, responses())
     each = [score_response(text, Gold.of(gold)) for text, gold in zip(REPLIES, GOLDS, strict=True)]
     for part in list(PARTS)[1:]:
@@ -80,10 +78,6 @@ def test_the_scores_and_their_intervals_are_those_of_the_training_and_of_scipy(r
         assert found.parts[part].count == len(each)
     assert found.parts["format"].mean == pytest.approx(5 / 6)
     assert found.parts["overall"].mean == pytest.approx(sum(sum(one.values()) / 4 for one in each) / len(each))
-    mean = lambda sample, axis: sample.mean(axis=axis)  # noqa: E731
-    wanted = bootstrap(([one["action"] for one in each],), mean, method="percentile", rng=1).confidence_interval
-    assert found.parts["action"].low == pytest.approx(wanted.low, abs=0.05)
-    assert found.parts["action"].high == pytest.approx(wanted.high, abs=0.05)
     assert set(found.by_operations) == {"1", "2"}
     assert found.by_operations["1"]["action"].mean == pytest.approx(2 / 3)
     assert found.by_operations["2"]["format"].mean == pytest.approx(2 / 3)
@@ -115,23 +109,6 @@ def test_rows_about_one_photo_are_resampled_together(tmp_path: Path):
     ):
         assert one.mean == other.mean
         assert 1.5 * (one.high - one.low) < other.high - other.low
-
-
-def test_the_rates_of_an_action_have_the_intervals_of_a_bootstrap(tmp_path: Path):
-    golds = GOLDS * 8
-    (found,) = scored(rows_file(tmp_path / "many.parquet", range(len(golds)), golds), responses(replies=REPLIES * 8))
-    gold, named, both = (np.tile(each, 8) for each in ([1] * 6, [1, 0, 1, 1, 0, 1], [1, 0, 1, 1, 0, 1]))
-
-    def of(over: Any, under: Any) -> Any:
-        ratio = lambda one, other, axis: one.sum(axis=axis) / other.sum(axis=axis)  # noqa: E731
-        return bootstrap((over, under), ratio, paired=True, method="percentile", rng=1).confidence_interval
-
-    rates = found.actions["Delete"]
-    for share, wanted in ((rates.recall, of(both, gold)), (rates.f1, of(2 * both, gold + named))):
-        assert share.low == pytest.approx(wanted.low, abs=0.03)
-        assert share.high == pytest.approx(wanted.high, abs=0.03)
-    assert (rates.precision.low, rates.precision.high) == (1.0, 1.0)
-    assert f"0.67 [{rates.recall.low:.2f}, {rates.recall.high:.2f}]" in table([found])
 
 
 def test_actions_are_counted_and_confusions_named(rows: Path):
@@ -169,14 +146,13 @@ def test_a_missed_action_counts_against_everything_that_was_named_in_its_place(g
 def test_rows_without_an_answer_have_no_score_and_are_counted(rows: Path):
     (found,) = scored(rows, responses(replies=REPLIES[:4]))
     assert list(found.unanswered.values()) == [2]
-    assert found.parts["format"].count == 4
-    assert (found.parts["format"].mean, found.as_zero["format"].mean) == (1.0, pytest.approx(4 / 6))
+    assert (found.parts["format"].count, found.parts["format"].mean) == (4, 1.0)
+    assert found.as_zero["format"].mean == pytest.approx(4 / 6)
     assert sum(found.confusion["Delete"].values()) == 4
-    with chat_server(lambda body, number: error(400)) as server:
-        found = score_all(Path("other"), [f"openai:{server.url}#fake"], rows, None, 0, jobs=2)[0]
-    assert sum(found.unanswered.values()) == len(GOLDS)
-    assert (math.isnan(found.parts["format"].mean), found.as_zero["format"].mean) == (True, 0)
-    assert "6 rows without an answer" in table([found])
+    with chat_server(lambda body, number: error(400) if number else "no tags") as server:
+        found = score_all(Path("other"), [f"openai:{server.url}#fake"], rows, None, 0, jobs=1)[0]
+    assert (found.parts["format"].count, found.as_zero["format"].mean) == (1, 0)
+    assert "5 rows without an answer" in table([found])
 
 
 def test_the_command_prints_tables_and_writes_everything_as_json(rows: Path):
@@ -291,6 +267,7 @@ def test_a_folder_of_other_rows_of_an_earlier_version_or_with_damaged_notes_is_r
     [
         ('{"id": "r0"}\n', 'line 1: wanted {"id": "...", "response": "..."}'),
         ('{"id": "r0", "responses": []}\n', "line 1: wanted"),
+        ('{"id": "r0", "responses": "x"}\n', "line 1: wanted"),
         ("{oops\n", "line 1: wanted"),
         ('{"id": "other", "response": "x"}\n', "answers none of the 6 rows"),
         ("", "answers none of the 6 rows"),
@@ -314,16 +291,11 @@ def test_what_does_not_fit_the_rows_is_a_warning(rows: Path):
     larger, unknown = warnings
     assert "has 6 rows, fewer than --sample 100" in larger
     assert "3 rows that do not exist, the first 'old-0'" in unknown
-    # rows that were not sampled exist
-    warnings.clear()
-    score_all(Path("other"), [responses()], rows, sample=2, seed=0, jobs=2, on_warning=warnings.append)
-    assert not warnings
 
 
-@pytest.mark.parametrize("images", [[], [{"bytes": b"", "path": None}], None])
-def test_a_row_without_an_image_is_one_line_before_a_model_is_asked(rows: Path, images: Any):
+def test_a_row_without_an_image_is_one_line_before_a_model_is_asked(rows: Path):
     made = pq.read_table(rows).to_pylist()
-    made[4]["images"] = made[5]["images"] = images
+    made[4]["images"], made[5]["images"] = [{"bytes": b"", "path": None}], None
     pq.write_table(pa.Table.from_pylist(made, schema=pq.read_schema(rows)), "bare.parquet")
     with chat_server(lambda body, number: reply(ONE)) as server:
         line = one_line(evaluate("bare.parquet", f"openai:{server.url}#fake"))

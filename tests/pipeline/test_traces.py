@@ -34,16 +34,13 @@ def test_the_trace_holds_everything_and_the_png_holds_the_trace(tmp_path: Path):
     assert all({"instruction", "seconds", "sha256", "size"} == set(step) - {"seed"} for step in trace["steps"])
 
 
-def test_a_plan_comes_back_from_a_trace_a_plan_file_and_a_png(tmp_path: Path):
+def test_a_plan_comes_back_from_a_trace_a_plan_file_and_a_png_and_may_be_written_by_hand(tmp_path: Path):
     result = chain(FakeEditor()).edit(photo(), REQUEST)
     (tmp_path / "trace.json").write_text(result.trace.to_json(), encoding="utf-8")
     (tmp_path / "plan.json").write_text(plan_json(result.trace.plan), encoding="utf-8")
     (tmp_path / "out.png").write_bytes(png_bytes(result.image, result.trace.to_json()))
     for name in ("trace.json", "plan.json", "out.png"):
         assert read_plan(tmp_path / name) == result.trace.plan
-
-
-def test_a_plan_written_by_hand_needs_sub_requests_only(tmp_path: Path):
     (tmp_path / "plan.json").write_text('{"sub_requests": ["Delete lamp"]}', encoding="utf-8")
     assert read_plan(tmp_path / "plan.json") == Plan("", ("Delete lamp",))
 

@@ -26,12 +26,6 @@ def test_a_decomposition_survives_rendering_and_json_and_scores_one():
     assert Decomposition.from_json(COAT.to_json()) == COAT
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "{}", '{"actions": []}', "[" * 50_000])
-def test_a_decomposition_that_is_not_one_says_so(text: str):
-    with pytest.raises(ValueError, match=r"not JSON|wanted a JSON object"):
-        Decomposition.from_json(text)
-
-
 def test_strings_are_distinct_keep_their_order_and_leave_the_set_when_they_normalise_to_nothing():
     assert Decomposition.of(["Add", "Delete", "Add"], ["b", "a", "b"], []).subjects == ("b", "a")
     assert normalised_set(["...", "The Coat", "coat"]) == {"coat"}
@@ -74,14 +68,9 @@ MALFORMED = {
 }
 
 
-@pytest.mark.parametrize("text", WELL_FORMED.values(), ids=WELL_FORMED)
-def test_this_keeps_the_format(text: str):
-    assert parse_response(text).well_formed
-
-
-@pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
-def test_this_breaks_the_format(text: str):
-    assert not parse_response(text).well_formed
+@pytest.mark.parametrize("case", [*WELL_FORMED, *MALFORMED])
+def test_what_keeps_the_format_and_what_breaks_it(case: str):
+    assert parse_response((WELL_FORMED | MALFORMED)[case]).well_formed == (case in WELL_FORMED)
 
 
 READ = (COAT.actions, COAT.subjects, COAT.goals)
@@ -98,9 +87,6 @@ def test_components_of_a_malformed_response_are_read_one_by_one(text: str, compo
     response = parse_response(text)
     assert not response.well_formed
     assert (response.actions, response.subjects, response.goals) == components
-
-
-def test_a_response_without_a_decomposition_names_what_is_missing():
     with pytest.raises(FormatError, match="<subjects>, <goals>"):
         parse_decomposition('<action>["Add"]</action>')
 

@@ -29,44 +29,24 @@ def score(response: str, gold: Decomposition = GOLD, **options: Any) -> dict[str
     return compute_score([{"response": response, "response_length": 1, "ground_truth": gold.to_json()}], **options)[0]
 
 
-def test_a_perfect_response_scores_one_in_every_part():
-    assert score(render_response(GOLD, "x")) == dict.fromkeys(KEYS, 1.0)
-
-
-def test_overall_is_the_weighted_mean_of_the_parts():
+def test_overall_is_the_weighted_mean_of_the_parts_and_a_weight_of_zero_takes_one_out():
     response = render_response(Decomposition.of(["Delete"], ["coat"], []), "x")
     parts = score(response, format_weight=1, action_weight=2, subject_weight=3, goal_weight=4)
     assert parts["overall"] == pytest.approx((1 + 2 * 2 / 3 + 3 * 2 / 3 + 0) / 10)
-
-
-def test_a_weight_of_zero_takes_a_part_out_and_still_logs_it():
     parts = score(render_response(Decomposition.of(GOLD.actions, GOLD.subjects, []), "x"), goal_weight=0)
-    assert parts["overall"] == 1.0
-    assert parts["goal"] == 0.0
-
-
-def test_token_matching_of_goals_gives_partial_credit():
+    assert (parts["overall"], parts["goal"]) == (1.0, 0.0)
     response = render_response(Decomposition.of([], [], ["bright scarlet"]), "x")
-    assert score(response, goal_match="exact")["goal"] == 0.0
     assert score(response, goal_match="token")["goal"] == pytest.approx(2 * (2 / 3) / 3)
 
 
-NONE = dict.fromkeys(("format_weight", "action_weight", "subject_weight", "goal_weight"), 0)
-
-
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        ({"goal_weight": -1}, "weights"),
-        ({"format_weight": math.nan}, "weights"),
-        ({"format_weight": math.inf}, "weights"),
-        (NONE, "weights"),
-        ({"goal_match": "fuzzy"}, "exact, token"),
-    ],
-)
-def test_options_that_make_no_sense_are_an_error(options: dict[str, Any], told: str):
-    with pytest.raises(ValueError, match=told):
-        compute_score([], **options)
+def test_options_that_make_no_sense_are_an_error():
+    wrong: list[Any] = [{"goal_weight": -1}, {"format_weight": math.nan}, {"format_weight": math.inf}]
+    wrong += [dict.fromkeys(("format_weight", "action_weight", "subject_weight", "goal_weight"), 0)]
+    for options in wrong:
+        with pytest.raises(ValueError, match="weights"):
+            compute_score([], **options)
+    with pytest.raises(ValueError, match="exact, token"):
+        compute_score([], goal_match="fuzzy")
 
 
 @pytest.mark.parametrize("bad", ["", "nope" * 1000, '{"actions": []}', None, ["x"], "[" * 20_000])
@@ -85,9 +65,7 @@ def test_every_response_of_a_batch_gets_the_same_float_keys():
 
 def test_it_loads_by_path_the_way_easyr1_does():
     file = Path(__file__).parents[2] / "reward_fns" / "decomposition.py"
-    spec = importlib.util.spec_from_file_location("custom_reward_fn", file)
-    assert spec is not None
-    assert spec.loader is not None
+    spec: Any = importlib.util.spec_from_file_location("custom_reward_fn", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.REWARD_TYPE == "batch"
@@ -150,20 +128,10 @@ def obvious_score(response: str, gold: Decomposition) -> dict[str, float]:
     return {"overall": sum(parts.values()) / 4, **parts}
 
 
-PHRASES = st.one_of(
-    st.sampled_from(
-        ["coat", "The coat!", "hair", "50%", "% 50", "a", "an  apple", "Straße", "ﬁne", "", "…", "İ", "\\"]
-    ),
-    st.text(max_size=8),
-)
-SETS = st.lists(PHRASES, max_size=4)
-FRAGMENTS = st.one_of(
-    st.sampled_from(
-        [*MARKERS, " ", "\n", "[]", '["coat"]', '["hair", "coat"]', "[1]", "{}", "x", '["<goals>"]', "null"]
-    ),
-    st.text(max_size=5),
-    SETS.map(json.dumps),
-)
+WORDS = ["coat", "The coat!", "hair", "50%", "% 50", "a", "an  apple", "Straße", "ﬁne", "", "…", "İ", "\\"]
+SETS = st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=8)), max_size=4)
+PIECES = [*MARKERS, " ", "\n", "[]", '["coat"]', '["hair", "coat"]', "[1]", "{}", "x", '["<goals>"]', "null"]
+FRAGMENTS = st.one_of(st.sampled_from(PIECES), st.text(max_size=5), SETS.map(json.dumps))
 NEARLY = st.builds(
     lambda a, s, g, cut, text: (whole := render_response(Decomposition.of(a, s, g), "why"))[:cut] + text + whole[cut:],
     SETS,
@@ -222,10 +190,8 @@ def fuzzed(rng: random.Random) -> str:
 
 
 def test_a_hundred_thousand_fuzzed_responses_raise_nothing():
-    rng = random.Random(0)
-    answer = GOLD.to_json()
-    batch = [{"response": fuzzed(rng), "response_length": 1, "ground_truth": answer} for _ in range(100_000)]
-    scores = compute_score(batch)
-    assert len(scores) == len(batch)
+    rng, answer = random.Random(0), GOLD.to_json()
+    scores = compute_score([{"response": fuzzed(rng), "ground_truth": answer} for _ in range(100_000)])
+    assert len(scores) == 100_000
     assert all(0.0 <= value <= 1.0 for parts in scores for value in parts.values())
     assert any(parts["format"] == 1.0 for parts in scores)

@@ -47,7 +47,7 @@ def test_the_prompt_is_one_user_turn_with_the_image_first():
     assert messages("{{ 7 * 7 }}")[0]["content"][1]["text"].startswith("{{ 7 * 7 }}\n")
 
 
-@pytest.mark.parametrize("answer", ["", "[]", '{"actions": "Add", "subjects": [], "goals": []}', "nope"])
+@pytest.mark.parametrize("answer", ["", "null", "[]", '{"actions": "Add", "subjects": [], "goals": []}', "[" * 50_000])
 def test_an_answer_that_is_no_decomposition_is_an_error(answer: str):
     with pytest.raises(ValueError, match=r"JSON|array"):
         read_gold(answer)

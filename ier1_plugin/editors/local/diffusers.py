@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.editors.base import EditError, Editor, failing_as, known_keys, number, on_canvas
+from ier1_plugin.editors.base import EditError, Editor, failing_as, known_keys, number, on_canvas, options_of
 from ier1_plugin.editors.canvas import MEGAPIXEL, Canvas, at_most, kontext, megapixel, settled
 from ier1_plugin.editors.local.loading import HINTS, Options, build, check_source, load, parameters
 from ier1_plugin.task.images import Size
@@ -74,99 +74,122 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """A pipeline and how to call it."""
+class LocalPipeline:
+    """A pipeline that is loaded at the first use; safe to use from several threads, which wait for each other."""
 
-    name: str
-    pipe: Any
-    recipe: Recipe
-    canvas: Canvas
-    arguments: Mapping[str, Any]
-    """Arguments of every call, apart from image, instruction, size and noise."""
+    def __init__(self, name: str, source: str, options: Options) -> None:
+        """EditError, before anything is loaded: no such source, no GPU to offload from."""
+        check_source(source, name)
+        self.name, self.source, self.options, self.device = name, source, options, options.place()
+        self.pipe: Any = None
+        self._lock = threading.RLock()
+
+    def recipe(self, pipe: Any) -> tuple[Recipe, Canvas]:
+        """How the pipeline is called. EditError: it is not one for this editor."""
+        kind = type(pipe).__name__
+        recipe = RECIPES.get(kind, Recipe())
+        if not {"image", "prompt"} <= parameters(pipe):
+            raise EditError(
+                f"{self.name}: {kind} takes no image and prompt, so it edits nothing; wanted an editing pipeline"
+            )
+        if recipe.canvas is not None:
+            return recipe, settled(recipe.canvas(self.options.canvas_pixels))
+        if self.options.canvas_pixels is not None:
+            raise EditError(f"{kind} always works on about a megapixel; leave canvas_pixels out")
+        # of the pipeline's own module: (area, aspect ratio) -> (width, height, ...)
+        dimensions: Any = getattr(sys.modules[type(pipe).__module__], "calculate_dimensions", None)
+        return recipe, settled(lambda size: tuple(dimensions(MEGAPIXEL, size[0] / size[1])[:2]))
+
+    def call(self, image: Image.Image, instruction: str, noise: Any) -> Image.Image:
+        """What the pipeline makes of an image on its canvas; `noise`: a torch.Generator."""
+        pipe, (width, height) = self.pipe, image.size
+        self.check_length(instruction)
+        sized = {
+            "width": width,
+            "height": height,
+            # else FLUX.1-Kontext picks sizes of its own, a different one for what it reads and what it paints
+            "max_area": width * height,
+            "_auto_resize": False,
+        }
+        known = parameters(pipe)
+        arguments = {key: value for key, value in sized.items() if key in known} | self.arguments
+        context, transformer = nullcontext(), getattr(pipe, "transformer", None)
+        # step caches want to know which branch of guidance they serve; some pipelines (FLUX.1-Kontext) never say
+        if getattr(transformer, "is_cache_enabled", False) and "cache_context" not in inspect.getsource(
+            type(pipe).__call__
+        ):
+            if arguments.get("negative_prompt") is not None and arguments.get("true_cfg_scale", 1.0) > 1:
+                raise EditError(
+                    f"{self.name}: a step cache and a negative prompt would disturb each other; leave one out"
+                )
+            context = transformer.cache_context("cond")  # pyright: ignore[reportOptionalMemberAccess]
+        with context:
+            return self.picture(pipe(image=image, prompt=instruction, generator=noise, **arguments))
+
+    def picture(self, result: Any) -> Image.Image:
+        """The image in what the pipeline returned. EditError: there is none."""
+        images = getattr(result, "images", None)
+        if not isinstance(images, list) or not images or not isinstance(images[0], Image.Image):
+            raise EditError(f"{self.name}: {type(self.pipe).__name__} returned no image")
+        return images[0]
 
     def check_length(self, instruction: str) -> None:
         """EditError for a text that would silently be cut off, and the last sub-requests with it."""
-        if self.recipe.truncates is None:
+        if self._recipe.truncates is None:
             return
         limit = self.arguments.get("max_sequence_length", 512)
-        tokens = len(getattr(self.pipe, self.recipe.truncates)(instruction, verbose=False).input_ids)
+        tokens = len(getattr(self.pipe, self._recipe.truncates)(instruction, verbose=False).input_ids)
         if tokens > limit:
             raise EditError(
                 f"{self.name} reads {limit} tokens of an instruction and this one has {tokens}; shorten it, or make "
                 "the edits one after another (--mode multi-turn)"
             )
 
-
-Prepare = Callable[[Any], tuple[Recipe, Canvas]]
-"""Pipeline -> how it is called. EditError: it is not a pipeline for this editor."""
-Call = Callable[[Loaded, Image.Image, str, Any], Image.Image]
-"""(pipeline, image on its canvas, instruction, source of noise) -> the result."""
-
-
-class Worker:
-    """One pipeline, loaded at the first use; safe to use from several threads, which wait for each other."""
-
-    def __init__(self, name: str, source: str, options: Options, prepare: Prepare, call: Call) -> None:
-        self._name, self._source, self._options = name, source, options
-        self._prepare, self._call = prepare, call
-        self._lock = threading.RLock()
-        self._loaded: Loaded | None = None
-
-    def loaded(self) -> Loaded:
-        with self._lock:
-            if self._loaded is None:
-                pipe, options = load(self._source, self._options), self._options
-                recipe, canvas = self._prepare(pipe)
-                chosen = {"num_inference_steps": options.steps, recipe.guidance: options.guidance}
-                usual = {**recipe.call, **{name: value for name, value in chosen.items() if value is not None}}
-                known, more = parameters(pipe), dict(build(options.call_kwargs))
-                known_keys(more, known, f"call_kwargs: {type(pipe).__name__}")
-                arguments = {name: value for name, value in usual.items() if name in known} | more
-                self._loaded = Loaded(self._name, pipe, recipe, canvas, arguments)
-            return self._loaded
-
     def canvas(self, size: Size) -> Size:
-        return self.loaded().canvas(size)
+        self._load()
+        return self._canvas(size)
 
     def edit(self, image: Image.Image, instruction: str, seed: int) -> Image.Image:
         number(seed, "seed", 0, MAX_SEED, whole=True)
         with self._lock:
-            loaded = self.loaded()
-            with failing_as(self._name, HINTS):
+            self._load()
+            with failing_as(self.name, HINTS):
                 import torch
 
                 # drawn on the CPU, the noise is the same on every device
                 noise = torch.Generator("cpu").manual_seed(seed)
-                return self._call(loaded, image, neutralise(instruction), noise)
+                return self.call(image, neutralise(instruction), noise)
 
     def close(self) -> None:
         """Frees the memory; another edit loads the pipeline again."""
         with self._lock:
-            if self._loaded is not None:
+            if self.pipe is not None:
                 import torch
 
-                self._loaded = None
+                self.pipe = None
                 gc.collect()
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
 
+    def editor(self, **settings: Any) -> Editor:
+        """An Editor that works by this pipeline; `settings`: what its traces record besides the options."""
+        recorded = {**asdict(self.options), "device": self.device, "model": self.source, **settings}
+        versions = {package: version(package) for package in ("torch", "diffusers", "transformers")}
+        edit = on_canvas(self.edit, self.canvas)
+        return Editor(self.name, edit, self.canvas, settings={**recorded, "versions": versions}, close=self.close)
 
-def local_editor(
-    name: str, source: str, options: Options, prepare: Prepare, call: Call, settings: Mapping[str, Any] | None = None
-) -> Editor:
-    """An editor around a Worker. EditError, before anything is loaded: no such source, no GPU to offload from."""
-    check_source(source, name)
-    recorded = {**asdict(options), "device": options.place(), "model": source, **(settings or {})}
-    versions = {package: version(package) for package in ("torch", "diffusers", "transformers")}
-    worker = Worker(name, source, options, prepare, call)
-    return Editor(
-        name,
-        on_canvas(worker.edit, worker.canvas),
-        worker.canvas,
-        settings={**recorded, "versions": versions},
-        close=worker.close,
-    )
+    def _load(self) -> None:
+        with self._lock:
+            if self.pipe is not None:
+                return
+            pipe, options = load(self.source, self.options), self.options
+            self._recipe, self._canvas = self.recipe(pipe)
+            chosen = {"num_inference_steps": options.steps, self._recipe.guidance: options.guidance}
+            usual = {**self._recipe.call, **{name: value for name, value in chosen.items() if value is not None}}
+            known, more = parameters(pipe), dict(build(options.call_kwargs))
+            known_keys(more, known, f"call_kwargs: {type(pipe).__name__}")
+            self.arguments = {name: value for name, value in usual.items() if name in known} | more
+            self.pipe = pipe
 
 
 def diffusers_editor(source: str, *, name: str | None = None, model: str | None = None, **settings: Any) -> Editor:
@@ -176,51 +199,4 @@ def diffusers_editor(source: str, *, name: str | None = None, model: str | None 
     """
     source = model or source
     name = name or f"diffusers:{source}"
-    options = Options.of(name, settings, "model")
-
-    def prepare(pipe: Any) -> tuple[Recipe, Canvas]:
-        kind = type(pipe).__name__
-        recipe = RECIPES.get(kind, Recipe())
-        if not {"image", "prompt"} <= parameters(pipe):
-            raise EditError(
-                f"{name}: {kind} takes no image and prompt, so it edits nothing; wanted an editing pipeline"
-            )
-        if recipe.canvas is not None:
-            return recipe, settled(recipe.canvas(options.canvas_pixels))
-        if options.canvas_pixels is not None:
-            raise EditError(f"{kind} always works on about a megapixel; leave canvas_pixels out")
-        # of the pipeline's own module: (area, aspect ratio) -> (width, height, ...)
-        dimensions: Any = getattr(sys.modules[type(pipe).__module__], "calculate_dimensions", None)
-        return recipe, settled(lambda size: tuple(dimensions(MEGAPIXEL, size[0] / size[1])[:2]))
-
-    return local_editor(name, source, options, prepare, _call)
-
-
-def _call(loaded: Loaded, image: Image.Image, instruction: str, noise: Any) -> Image.Image:
-    loaded.check_length(instruction)
-    pipe, (width, height) = loaded.pipe, image.size
-    sized = {
-        "width": width,
-        "height": height,
-        # else FLUX.1-Kontext picks sizes of its own, a different one for what it reads and what it paints
-        "max_area": width * height,
-        "_auto_resize": False,
-    }
-    known = parameters(pipe)
-    arguments = {key: value for key, value in sized.items() if key in known} | dict(loaded.arguments)
-    context, transformer = nullcontext(), getattr(pipe, "transformer", None)
-    # step caches want to know which branch of guidance they serve; some pipelines (FLUX.1-Kontext) never say
-    if getattr(transformer, "is_cache_enabled", False) and "cache_context" not in inspect.getsource(
-        type(pipe).__call__
-    ):
-        if arguments.get("negative_prompt") is not None and arguments.get("true_cfg_scale", 1.0) > 1:
-            raise EditError(
-                f"{loaded.name}: a step cache and a negative prompt would disturb each other; leave one out"
-            )
-        context = transformer.cache_context("cond")  # pyright: ignore[reportOptionalMemberAccess]
-    with context:
-        result = pipe(image=image, prompt=instruction, generator=noise, **arguments)
-    images = getattr(result, "images", None)
-    if not isinstance(images, list) or not images or not isinstance(images[0], Image.Image):
-        raise EditError(f"{loaded.name}: {type(pipe).__name__} returned no image")
-    return images[0]
+    return LocalPipeline(name, source, options_of(Options, name, settings, "model")).editor()

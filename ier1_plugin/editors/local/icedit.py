@@ -15,9 +15,9 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.editors.base import EditError, Editor
+from ier1_plugin.editors.base import EditError, Editor, options_of
 from ier1_plugin.editors.canvas import Canvas, settled
-from ier1_plugin.editors.local.diffusers import Loaded, Recipe, local_editor
+from ier1_plugin.editors.local.diffusers import LocalPipeline, Recipe
 from ier1_plugin.editors.local.loading import AFTER_LOAD, Options, parameters
 from ier1_plugin.prompts import render
 from ier1_plugin.task.images import Size
@@ -38,7 +38,7 @@ def icedit_editor(
     `lora_file`: its file, where a hub id has to be found without a network. `settings`: see Options.
     EditError: it is not available on this machine.
     """
-    options = Options.of("icedit", settings, "model", "lora", "lora_file")
+    options = options_of(Options, "icedit", settings, "model", "lora", "lora_file")
     if options.canvas_pixels is not None:
         raise EditError(f"icedit always works at a width of {WIDTH} pixels; leave canvas_pixels out")
     if lora:
@@ -54,20 +54,24 @@ def icedit_editor(
         more = {AFTER_LOAD: [*calls, *options.load_kwargs.get(AFTER_LOAD, ())]}
         options = replace(options, load_kwargs={**options.load_kwargs, **more})
 
-    def prepare(pipe: Any) -> tuple[Recipe, Canvas]:
+    return ICEdit("icedit", model or source or MODEL, options).editor(lora=lora)
+
+
+class ICEdit(LocalPipeline):
+    """FLUX.1-Fill, called with a diptych."""
+
+    def recipe(self, pipe: Any) -> tuple[Recipe, Canvas]:
         if not {"image", "mask_image", "prompt"} <= parameters(pipe):
             raise EditError(f"icedit: {type(pipe).__name__} paints no masked part; wanted FLUX.1-Fill")
         return RECIPE, settled(half_diptych)
 
-    def call(loaded: Loaded, image: Image.Image, instruction: str, noise: Any) -> Image.Image:
+    def call(self, image: Image.Image, instruction: str, noise: Any) -> Image.Image:
         pair, mask = diptych(image)
         text = render("icedit", instruction=instruction)
-        loaded.check_length(text)
+        self.check_length(text)
         sized = {"width": pair.width, "height": pair.height, "generator": noise}
-        result = loaded.pipe(image=pair, mask_image=mask, prompt=text, **sized, **loaded.arguments)
-        return result.images[0].crop((image.width, 0, *pair.size))
-
-    return local_editor("icedit", model or source or MODEL, options, prepare, call, {"lora": lora})
+        result = self.pipe(image=pair, mask_image=mask, prompt=text, **sized, **self.arguments)
+        return self.picture(result).crop((image.width, 0, *pair.size))
 
 
 def half_diptych(size: Size) -> Size:

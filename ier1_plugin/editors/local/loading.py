@@ -20,11 +20,11 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ier1_plugin.editors.base import EditError, failing_as, is_installed, known_keys, need, number
+from ier1_plugin.editors.base import EditError, failing_as, is_installed, need, number
 from ier1_plugin.editors.local.qwen_positions import repair_positions
 
 OFFLOADS = ("none", "model", "group")
@@ -62,12 +62,6 @@ class Options:
     """Arguments of `DiffusionPipeline.from_pretrained`, as JSON for `build`; the key "after_load" is for `call_all`."""
     call_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of each call, as JSON for `build`."""
-
-    @classmethod
-    def of(cls, name: str, settings: Mapping[str, Any], *others: str) -> Options:
-        """From the settings of the editor `name`, which has `others` too. EditError: an unknown one, a wrong value."""
-        known_keys(settings, (*(known.name for known in fields(cls)), *others), f"the editor {name}")
-        return cls(**settings)
 
     def __post_init__(self) -> None:
         for name, low, high, whole in _RANGES:

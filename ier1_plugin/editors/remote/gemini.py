@@ -8,16 +8,15 @@ is not deterministic: the same seed gives another picture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
 
 from ier1_plugin.chat.gemini import GeminiClient
 from ier1_plugin.chat.http import Retries
-from ier1_plugin.editors.base import EditError, Editor, OnWarning, failing_as, ignore_warning, on_canvas
+from ier1_plugin.editors.base import EditError, Editor, OnWarning, failing_as, ignore_warning, on_canvas, options_of
 from ier1_plugin.editors.canvas import megapixel, within_ratio
-from ier1_plugin.editors.remote.http import RETRIES, TIMEOUT, address_of, check_limits, image_of
+from ier1_plugin.editors.remote.http import Options, image_of
 from ier1_plugin.runs.errors import one_line
 from ier1_plugin.task.images import encode
 
@@ -26,24 +25,17 @@ MODEL = "gemini-3.1-flash-image"
 RATIO = 21 / 9
 
 
-def nano_banana_editor(
-    model_id: str,
-    *,
-    model: str | None = None,
-    base_url: str | None = None,
-    timeout: float = TIMEOUT,
-    retries: int = RETRIES,
-    call_kwargs: Mapping[str, Any] | None = None,
-    on_warning: OnWarning = ignore_warning,
-) -> Editor:
-    """An editor; `call_kwargs` are passed to GenerateContentConfig, such as {"image_config": {"image_size": "2K"}}."""
-    name, model, more = "nano-banana", model or model_id or MODEL, dict(call_kwargs or {})
-    check_limits(timeout, retries)
-    client = GeminiClient(name, address_of(base_url), timeout, Retries(retries + 1, 1.0, on_warning))
+def nano_banana_editor(model_id: str, on_warning: OnWarning = ignore_warning, **settings: Any) -> Editor:
+    """An editor. `settings`: see Options; `call_kwargs` are passed to GenerateContentConfig, such as
+    {"image_config": {"image_size": "2K"}}."""
+    name, options = "nano-banana", options_of(Options, "nano-banana", settings)
+    model = options.model or model_id or MODEL
+    retries = Retries(options.retries + 1, 1.0, on_warning)
+    client = GeminiClient(name, options.base_url, options.timeout, retries)
     from google.genai import types
 
     with failing_as(f"call_kwargs of {name}"):
-        config = types.GenerateContentConfig(**{"response_modalities": ["TEXT", "IMAGE"], **more})
+        config = types.GenerateContentConfig(**{"response_modalities": ["TEXT", "IMAGE"], **options.call_kwargs})
 
     def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
         picture = types.Part.from_bytes(data=encode(image, lossless=True), mime_type="image/png")
@@ -52,7 +44,7 @@ def nano_banana_editor(
 
     # the models follow the aspect ratio of what they are sent, each in sizes of its own: the chain resizes and says so
     canvas = within_ratio(RATIO, megapixel(16))
-    settings = {"model": model, "seeded": False, "call_kwargs": more}
+    settings = {"model": model, "seeded": False, "call_kwargs": options.call_kwargs}
     return Editor(name, on_canvas(edit, canvas), canvas, local=False, settings=settings, close=client.close)
 
 

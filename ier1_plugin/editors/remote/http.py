@@ -1,41 +1,43 @@
-"""What editors behind HTTP share: limits, keys from the environment, and reading an image from a reply.
-
-read_key("GEMINI_API_KEY", "GOOGLE_API_KEY")      # the first that is set; EditError names them if none is
-"""
+"""What editors behind HTTP share: their options, and reading an image from a reply."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.chat.http import MAX_TIMEOUT, checked_address, checked_key
+from ier1_plugin.chat.http import MAX_TIMEOUT, checked_address
 from ier1_plugin.editors.base import EditError, number
 from ier1_plugin.task.images import ImageError, open_image
 
-TIMEOUT, RETRIES, MAX_RETRIES = 300.0, 4, 100
 
+@dataclass(frozen=True)
+class Options:
+    """What a user may set of every editor behind HTTP. EditError, ChatError: a value is out of range."""
 
-def check_limits(timeout: float, retries: int) -> None:
-    """EditError for a timeout in seconds or a number of retries out of range."""
-    number(timeout, "timeout", 0.001, MAX_TIMEOUT)
-    number(retries, "retries", 0, MAX_RETRIES, whole=True)
+    model: str = ""
+    """Its id; empty for the provider's usual one."""
+    base_url: str = ""
+    """Of another server than the provider's own."""
+    timeout: float = 300.0
+    """Seconds that one request may take."""
+    retries: int = 4
+    """Further attempts after an error that may pass."""
+    call_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of every request; None leaves out one that would be sent otherwise."""
 
-
-def address_of(url: object) -> str:
-    """The address of a server, "" for the provider's own. EditError, ChatError: it is not an address."""
-    if url is not None and not isinstance(url, str):
-        raise EditError(f"{url!r} is not an address; wanted a text such as http://127.0.0.1:8000/v1")
-    return checked_address(url or "")
-
-
-def read_key(*names: str) -> str:
-    """The first of these environment variables that is set. EditError: none is. ChatError: it can't be a key."""
-    key = next(filter(None, map(checked_key, names)), "")
-    if not key:
-        raise EditError(f"{' or '.join(names)} is not set; export the key of your account first")
-    return key
+    def __post_init__(self) -> None:
+        number(self.timeout, "timeout", 0.001, MAX_TIMEOUT)
+        number(self.retries, "retries", 0, 100, whole=True)
+        if not isinstance(self.call_kwargs, Mapping):
+            raise EditError(f"call_kwargs is {self.call_kwargs!r}; wanted {{NAME: VALUE}}")
+        if not isinstance(self.base_url, str):
+            raise EditError(f"{self.base_url!r} is not an address; wanted a text such as http://127.0.0.1:8000/v1")
+        checked_address(self.base_url)
 
 
 def image_of(data: bytes | str | None, name: str) -> Image.Image:

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import heapq
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeAlias
 
 from PIL import Image
-from tqdm import tqdm
 
 from ier1_plugin.data.items import Item
 from ier1_plugin.data.sets import Pixels
@@ -31,11 +30,14 @@ from ier1_plugin.evaluation.benchmarks.table import Benchmark
 from ier1_plugin.evaluation.folder import ITEMS
 from ier1_plugin.evaluation.records import BenchmarkItem, EvaluationError
 from ier1_plugin.runs.folder import write
+from ier1_plugin.runs.workers import progress
 from ier1_plugin.task.images import ImageError, open_image, png_bytes
 from ier1_plugin.task.rows import order_key
 
 INPUTS, SAMPLE, LEFT_OUT = "inputs", "sample.txt", "left_out.jsonl"
 SHOWN, SHOWN_CHARACTERS = 3, 80
+LeftOut: TypeAlias = dict[tuple[str, str], None]
+"""(id, reason) of what can't be used, each once and in order."""
 
 
 def sampled(ids: Iterable[str], seed: int, count: int | None = None) -> list[str]:
@@ -72,11 +74,11 @@ def make_items(
 
     EvaluationError: the benchmark can't be read, has none of `ids`, or nothing in it can be used.
     """
-    left_out: list[Rejected] = []
+    left_out: LeftOut = {}
 
     def reasons() -> str:
-        """ " (3 x no image: photo.png is missing, ...)", the most frequent first."""
-        most = Counter(rejected.reason for rejected in left_out).most_common(SHOWN)
+        """ " (3 x no image: photo.png is missing; ...)", the most frequent first."""
+        most = Counter(reason for _, reason in left_out).most_common(SHOWN)
         return f" ({'; '.join(f'{times} x {reason}' for reason, times in most)})" if most else ""
 
     chosen = list(ids) or sampled(_ids(benchmark, left_out), seed, count)
@@ -85,7 +87,7 @@ def make_items(
     if count and not ids and len(chosen) < count:
         on_warning(f"{benchmark.name} has {len(chosen)} items, fewer than --sample {count}: all of them are taken")
     items = _write_images(folder, benchmark, chosen, left_out)
-    unknown = [id for id in ids if id not in items and all(id != rejected.id for rejected in left_out)]
+    unknown = sorted(set(ids) - set(items) - {id for id, _ in left_out})
     if unknown:
         raise EvaluationError(f"{benchmark.name} has no item {', '.join(unknown[:SHOWN])}; is --ids of another one?")
     if not items:
@@ -95,7 +97,7 @@ def make_items(
     kept = [items[id] for id in chosen if id in items]
     write(folder / SAMPLE, "".join(f"{id}\n" for id in chosen))
     lines = {
-        LEFT_OUT: [{"id": rejected.id, "reason": rejected.reason} for rejected in left_out],
+        LEFT_OUT: [{"id": id, "reason": reason} for id, reason in left_out],
         ITEMS: [item.as_dict() for item in kept],
     }
     for name, values in lines.items():
@@ -111,77 +113,69 @@ def known_items(
     Only their images are written to `folder`, and no lists: all that a sanity check of judges needs from a large
     benchmark. EvaluationError: the benchmark can't be read.
     """
-    chosen = list(ids) or sampled(_ids(benchmark, []), seed, count)
+    chosen = list(ids) or sampled(_ids(benchmark, {}), seed, count)
     known: list[BenchmarkItem] = []
     start, size = 0, wanted
     while start < len(chosen) and len(known) < wanted:
         part = chosen[start : start + size]
-        items = _write_images(folder, benchmark, part, [])
+        items = _write_images(folder, benchmark, part, {})
         known += [items[id] for id in part if id in items and items[id].known_edit]
         # each part is a pass over the set
         start, size = start + size, 4 * size
     return known[:wanted]
 
 
-def _ids(benchmark: Benchmark, left_out: list[Rejected]) -> Iterator[str]:
-    quiet = not sys.stderr.isatty()
-    for id in tqdm(benchmark.ids(), desc=f"reading {benchmark.name}", unit=" items", disable=quiet):
+def _ids(benchmark: Benchmark, left_out: LeftOut) -> Iterator[str]:
+    for id in progress(benchmark.ids(), f"reading {benchmark.name}", unit="items"):
         if isinstance(id, Rejected):
-            left_out.append(id)
+            left_out[id.id, id.reason] = None
         else:
             yield id
 
 
 def _write_images(
-    folder: Path, benchmark: Benchmark, chosen: Sequence[str], left_out: list[Rejected]
+    folder: Path, benchmark: Benchmark, chosen: Sequence[str], left_out: LeftOut
 ) -> dict[str, BenchmarkItem]:
     """The items by their ids, each with its images; unusable ones go to `left_out`."""
     items: dict[str, BenchmarkItem] = {}
-    broken: dict[str, Rejected] = {}
-    # rows of one item repeat its requests, problems and human edits
+    broken: LeftOut = {}
+    # rows of one item repeat its human edits
     seen: set[tuple[str, str]] = set()
-
-    def is_new(id: str, what: str) -> bool:
-        new = (id, what) not in seen
-        seen.add((id, what))
-        return new
-
-    with tqdm(desc="images", unit=" items", total=len(chosen), disable=not sys.stderr.isatty()) as bar:
-        for raw in benchmark.raw_items(frozenset(chosen)):
-            if isinstance(raw, Rejected):
-                broken.setdefault(raw.id, raw)
-                continue
-            item = items.get(raw.id)
-            try:
-                if item is None:
-                    item = BenchmarkItem(
-                        id=raw.id,
-                        request=raw.request,
-                        image=_file(folder, raw.id, "", raw.image),
-                        cluster=raw.cluster,
-                        actions=raw.actions,
-                        difficulty=raw.difficulty,
-                        gold_image=None if raw.gold is None else _file(folder, raw.id, ".gold", raw.gold),
-                    )
-                    bar.update()
-            except ImageError as error:
-                broken.setdefault(raw.id, Rejected(raw.id, str(error)))
-                continue
-            problems = list(raw.problems)
-            if raw.request != item.request:
-                problems.append(f"a second request of one item: {raw.request[:SHOWN_CHARACTERS]!r}")
-            images = list(item.human_images)
-            for pixels in raw.human:
-                data = pixels.tobytes() if isinstance(pixels, Image.Image) else pixels
-                name = str(data) if isinstance(data, Path) else sha256(data).hexdigest()
-                if is_new(raw.id, name):
-                    try:
-                        images.append(_file(folder, raw.id, f".human-{len(images) + 1}", pixels))
-                    except ImageError as error:
-                        problems.append(f"a human edit: {error}")
-            left_out += [Rejected(raw.id, problem) for problem in problems if is_new(raw.id, problem)]
-            items[raw.id] = replace(item, human_images=tuple(images))
-    left_out += [rejected for id, rejected in broken.items() if id not in items]
+    for raw in progress(benchmark.raw_items(frozenset(chosen)), "images", unit="rows"):
+        if isinstance(raw, Rejected):
+            broken[raw.id, raw.reason] = None
+            continue
+        item = items.get(raw.id)
+        try:
+            item = item or BenchmarkItem(
+                id=raw.id,
+                request=raw.request,
+                image=_file(folder, raw.id, "", raw.image),
+                cluster=raw.cluster,
+                actions=raw.actions,
+                difficulty=raw.difficulty,
+                gold_image=None if raw.gold is None else _file(folder, raw.id, ".gold", raw.gold),
+            )
+        except ImageError as error:
+            broken[raw.id, str(error)] = None
+            continue
+        problems = list(raw.problems)
+        if raw.request != item.request:
+            problems.append(f"a second request of one item: {raw.request[:SHOWN_CHARACTERS]!r}")
+        images = list(item.human_images)
+        for pixels in raw.human:
+            data = pixels.tobytes() if isinstance(pixels, Image.Image) else pixels
+            one = raw.id, str(data) if isinstance(data, Path) else sha256(data).hexdigest()
+            if one not in seen:
+                seen.add(one)
+                try:
+                    images.append(_file(folder, raw.id, f".human-{len(images) + 1}", pixels))
+                except ImageError as error:
+                    problems.append(f"a human edit: {error}")
+        left_out.update(dict.fromkeys((raw.id, problem) for problem in problems))
+        items[raw.id] = replace(item, human_images=tuple(images))
+    # a row that is broken takes nothing from an item that other rows made
+    left_out.update({one: None for one in broken if one[0] not in items})
     return items
 
 

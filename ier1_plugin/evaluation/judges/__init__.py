@@ -5,8 +5,7 @@
     make_judge("gemini:gemini-2.5-flash", max_side=768)                # GEMINI_API_KEY or GOOGLE_API_KEY
     make_judge("pixel")                                                # compares with the gold edit; see pixel.py
 
-The name of a judge contains its server, also if OPENAI_BASE_URL or GOOGLE_GEMINI_BASE_URL sets it, and its settings:
-judgements under one name are by one judge.
+Its server, also one that OPENAI_BASE_URL or GOOGLE_GEMINI_BASE_URL sets, and its settings are part of a judge's name.
 """
 
 from __future__ import annotations

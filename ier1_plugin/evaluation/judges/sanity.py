@@ -82,17 +82,22 @@ class SanityReport:
         scores = [points[dimension] for points in self.scores[kind].values()]
         return fmean(scores) if scores else None
 
-    def difference(self, wanted: Expectation) -> float | None:
-        """Mean of higher minus lower over the items where both have a score; None if those are fewer than half."""
-        high, low = self.scores[wanted.higher], self.scores[wanted.lower]
-        both = [high[item][wanted.dimension] - low[item][wanted.dimension] for item in high if item in low]
-        return fmean(both) if 2 * len(both) >= self.items else None
+    @cached_property
+    def differences(self) -> list[tuple[Expectation, float | None, bool]]:
+        """Of each expectation the mean of higher minus lower over the items where both have a score, None if those are
+        fewer than half; and whether it is met."""
+        found = []
+        for wanted in EXPECTATIONS:
+            high, low = self.scores[wanted.higher], self.scores[wanted.lower]
+            both = [high[item][wanted.dimension] - low[item][wanted.dimension] for item in high if item in low]
+            value = fmean(both) if 2 * len(both) >= self.items else None
+            found.append((wanted, value, value is not None and value >= wanted.least))
+        return found
 
     @property
     def failed(self) -> tuple[str, ...]:
         """What is wrong with the judge, a line each; () for one that passed."""
-        found = [(wanted, self.difference(wanted)) for wanted in EXPECTATIONS]
-        return tuple(dict.fromkeys(wanted.meaning for wanted, value in found if value is None or value < wanted.least))
+        return tuple(dict.fromkeys(wanted.meaning for wanted, _, met in self.differences if not met))
 
     def table(self) -> str:
         """Means, expectations and the verdict, for a terminal."""
@@ -106,16 +111,13 @@ class SanityReport:
             # one reason of each kind of pair is enough
             lines += [f"{kind}: {one.unscored}" for one in ones.values() if not one.score][:1]
         lines.append("")
-        failures = 0
-        for wanted in EXPECTATIONS:
-            value = self.difference(wanted)
-            fails = value is None or value < wanted.least
-            failures += fails
+        for wanted, value, met in self.differences:
             result = "too few items have both scores" if value is None else f"{value:+.2f}"
             lines.append(
-                f"{'FAILED' if fails else 'ok    '} {wanted.dimension}: {wanted.higher} over {wanted.lower} {result} "
-                f"(wanted {wanted.least:+.2f} or more){f': {wanted.meaning}' if fails else ''}"
+                f"{'ok    ' if met else 'FAILED'} {wanted.dimension}: {wanted.higher} over {wanted.lower} {result} "
+                f"(wanted {wanted.least:+.2f} or more){'' if met else f': {wanted.meaning}'}"
             )
+        failures = sum(not met for _, _, met in self.differences)
         verdict = f"FAILED {failures} of {len(EXPECTATIONS)} checks" if failures else "passed"
         return "\n".join([*lines, f"{self.judge} {verdict}"])
 
