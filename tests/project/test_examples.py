@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fakes.commands import output_of
 from fakes.easyr1 import environment, needs_no_gpu
 from omegaconf import OmegaConf
 
+from ier1_plugin.training import ray_job
 from ier1_plugin.training.preflight.places import EASYR1_ENV_VARS
 from reward_fns.decomposition import compute_score
 
@@ -166,33 +168,101 @@ def test_the_data_size_ablation_checks_every_size_before_it_trains_one(recorder:
     assert found[4]["argv"][3] == "500 rows=/tb/ablation_data_size/rows_500"
 
 
-def test_a_ray_job_takes_the_code_along_and_leaves_data_and_checkpoints_on_shared_storage(recorder: Path):
-    settings = {"SHARED": "/mnt/s", "HF_HOME": "/mnt/hf", "WANDB_API_KEY": "secret", "EASYR1_SOURCE": "/mnt/EasyR1"}
-    (call,) = calls(recorder, "ray_job_submit.sh", "config=examples/grpo_qwen25vl.yaml", "trainer.nnodes=2", **settings)
+def job(recorder: Path, *arguments: str, **environment: str) -> tuple[dict[str, str], Any]:
+    """The settings of a job that is submitted, and its runtime environment."""
+    call = calls(recorder, "ray_job_submit.sh", *arguments, SHARED="/mnt/s", PYTHON="python3.12", **environment)[-1]
     entry = call["argv"][call["argv"].index("--") + 1 :]
-    assert entry[1:4] == ["-m", "ier1_plugin.cli", "train"]
-    assert "data.train_files=/mnt/s/data/train.parquet" in entry
-    assert "trainer.save_checkpoint_path=/mnt/s/checkpoints/imageedit_r1/qwen25vl_7b_grpo" in entry
-    assert entry[-2:] == ["config=examples/grpo_qwen25vl.yaml", "trainer.nnodes=2"]
-    environment = OmegaConf.create(call["runtime_env"])
-    assert environment.working_dir == "."
-    assert dict(environment.env_vars) == {
-        "PYTHONPATH": "/mnt/EasyR1",
-        "TENSORBOARD_DIR": "/mnt/s/tensorboard_log",
-        "HF_HOME": "/mnt/hf",
+    assert entry[:4] == ["python3.12", "-m", "ier1_plugin.cli", "train"]
+    # last, so that they win
+    assert tuple(entry[len(entry) - len(arguments) :]) == arguments
+    return dict(word.split("=", 1) for word in entry if "=" in word), yaml.safe_load(call["runtime_env"])
+
+
+def test_a_ray_job_leaves_data_and_checkpoints_on_shared_storage_and_gets_what_is_not_secret(recorder: Path):
+    passed = {
+        "HF_ENDPOINT": "https://mirror.example: 8443 # yes",
+        "HF_HUB_CACHE": "/mnt/hf",
+        "TRITON_CACHE_DIR": "/mnt/triton",
+        "https_proxy": "http://proxy:3128",
+        "WANDB_BASE_URL": "https://wandb.example",
     }
+    left = {"HF_TOKEN": "x", "HTTP_PROXY": "http://me:hunter2@proxy", "NCCL_IB_DISABLE": "1", "WANDB_API_KEY": "x"}
+    run = ("config=examples/grpo_qwen25vl.yaml", "trainer.nnodes=2")
+    settings, runtime_env = job(recorder, *run, EASYR1_SOURCE="/mnt/EasyR1", **passed, **left)
+    assert settings["data.train_files"] == "/mnt/s/data/train.parquet"
+    assert settings["trainer.save_checkpoint_path"] == "/mnt/s/checkpoints/imageedit_r1/qwen25vl_7b_grpo"
+    expected = passed | {"PYTHONPATH": "/mnt/EasyR1", "TENSORBOARD_DIR": "/mnt/s/tensorboard_log"}
+    assert runtime_env["env_vars"] == expected
+    _, named = ray_job.variables(passed | left)
+    assert named == list(left)
 
 
-def test_a_ray_job_without_shared_storage_is_refused_in_one_line(recorder: Path):
-    environment = {key: value for key, value in os.environ.items() if key != "SHARED"}
-    command = ["bash", str(EXAMPLES / "ray_job_submit.sh")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "SHARED: is not set: an absolute folder" in done.stderr
+@pytest.mark.parametrize(
+    ("line", "arguments", "environment", "folder"),
+    [
+        ('  experiment_name: "run-1"', (), {}, "imageedit_r1/run-1"),
+        ("  experiment_name: 'run 1'   # quoted", (), {}, "imageedit_r1/run 1"),
+        ("    experiment_name: run-1\n    project_name: mine", (), {}, "mine/run-1"),
+        ("  experiment_name: '007'", (), {"PROJECT": "yours"}, "yours/007"),
+        ("  experiment_name: a", ("trainer.experiment_name='b'",), {"EXPERIMENT": "c"}, "imageedit_r1/b"),
+        ("  nnodes: 1", ("trainer.project_name=mine",), {"EXPERIMENT": "c"}, "mine/c"),
+    ],
+)
+def test_a_ray_jobs_run_is_named_as_easyr1_reads_its_config(
+    recorder: Path, tmp_path: Path, line: str, arguments: tuple[str, ...], environment: dict[str, str], folder: str
+):
+    (tmp_path / "own.yaml").write_text(f"trainer:\n{line}\n")
+    settings, _ = job(recorder, f"config={tmp_path}/own.yaml", *arguments, **environment)
+    merged = OmegaConf.from_dotlist([f"{key}={value}" for key, value in settings.items() if "name" in key])
+    assert f"{merged.trainer.project_name}/{merged.trainer.experiment_name}" == folder
+    assert settings["trainer.save_checkpoint_path"] == f"/mnt/s/checkpoints/{folder}"
+
+
+@pytest.mark.parametrize(
+    ("environment", "config", "told"),
+    [
+        ({"SHARED": ""}, "{}", "SHARED is not set"),
+        ({"SHARED": "here"}, "{}", "SHARED is here; wanted an absolute folder"),
+        ({}, "trainer: [", "is not YAML"),
+        ({}, None, "No such file"),
+        ({}, "[1]", "trainer.experiment_name is not known"),
+        ({}, "trainer: {experiment_name: '???'}", "trainer.experiment_name is not known"),
+        ({}, "trainer: {experiment_name: a/b}", "can't be the name of a folder"),
+        ({"RAY": "/nowhere/ray"}, "trainer: {experiment_name: a}", "/nowhere/ray can't be run"),
+    ],
+)
+def test_a_ray_job_without_storage_or_name_is_refused_in_one_line(
+    tmp_path: Path, environment: dict[str, str], config: str | None, told: str
+):
+    if config is not None:
+        (tmp_path / "own.yaml").write_text(config)
+    command = ["bash", str(EXAMPLES / "ray_job_submit.sh"), f"config={tmp_path}/own.yaml"]
+    env = {"PATH": os.environ["PATH"], "SHARED": "/mnt/s"} | environment
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_ray_job_takes_along_the_code_and_the_files_that_it_names(recorder: Path):
+    packaging = pytest.importorskip("ray._private.runtime_env.packaging")
+    _, runtime_env = job(recorder, "worker.reward.reward_function=tests/fakes/commands.py:score", EXPERIMENT="a")
+    assert runtime_env["working_dir"] == "."
+    leaves_out = packaging._get_excludes(ROOT, runtime_env["excludes"])
+    for file in ("ier1_plugin/prompts/decompose.jinja", "reward_fns/decomposition.py", "tests/fakes/commands.py"):
+        # Ray looks into no folder that it leaves out
+        assert not any(leaves_out(ROOT / path) for path in (file, *Path(file).parents)), file
+    for file in (
+        "decomposer/model.safetensors",
+        "navy.png",
+        ".git/HEAD",
+        ".venv",
+        "tests/fakes/easyr1.py",
+        "a.parquet",
+    ):
+        assert leaves_out(ROOT / file), file
 
 
 def test_the_jobs_environment_names_nothing_that_easyr1_sets_itself():
-    environment: Any = OmegaConf.load(EXAMPLES / "runtime_env.yaml")
-    assert not set(environment.get("env_vars") or {}) & set(EASYR1_ENV_VARS)
-    for left_out in ("/.git/", ".venv/", "/data/", "/outputs/", "/quickstart/", "/checkpoints/", "/tensorboard_log/"):
-        assert left_out in environment.excludes
+    assert not any(ray_job.PASSED.fullmatch(name) for name in EASYR1_ENV_VARS)
+    assert "env_vars" not in yaml.safe_load((EXAMPLES / "runtime_env.yaml").read_text())
