@@ -15,13 +15,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ier1_plugin.cli.options import one_line_errors, option
-from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.errors import UserError, one_line
 
 # everything after FOLDER reaches `serve` as it is, with the "--" that separates its options from vLLM's
 SERVE_SETTINGS = {"allow_interspersed_args": False}
@@ -35,11 +36,14 @@ class Dtype(str, Enum):
 
 @contextmanager
 def needs_extra(name: str) -> Iterator[None]:
-    """A missing package becomes a UserError that says how to install it."""
+    """A package that is missing, or lacks what is imported from it, becomes a UserError that says what to install."""
     try:
         yield
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed; pip install -e '.[{name}]'") from None
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        missing = package and find_spec(package) is None
+        problem = f"{package} is not installed" if missing else f"a package can't be imported ({one_line(error)})"
+        raise UserError(f"{problem}; pip install -e '.[{name}]'") from None
 
 
 def train(
@@ -153,6 +157,8 @@ def serve(
             overrides[match[1].replace("_", "-")] = match[2]
         command = vllm_command(folder, overrides, arguments[split + 1 :])
         if shutil.which("vllm") is None:
-            raise UserError("no vllm on the PATH; pip install vllm (it needs a GPU), or run in EasyR1's image")
+            # what suits EasyR1, in case it is trained with in the same environment
+            cure = "pip install 'vllm>=0.11,<0.13' (it needs a GPU), or run in EasyR1's image"
+            raise UserError(f"no vllm on the PATH; {cure}")
         print(shlex.join(command), flush=True)
         os.execvp(command[0], command)

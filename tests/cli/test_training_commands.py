@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from fakes.commands import ier1, refused
@@ -23,8 +24,14 @@ def test_help_after_the_folder_is_the_commands_and_after_two_dashes_vllms(tmp_pa
     assert "decomposer.json can't be read" in refused("serve", tmp_path, "--", "--help")
 
 
-def test_a_missing_package_is_named_with_the_extra_that_brings_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    monkeypatch.setitem(sys.modules, "tensorboard.backend.event_processing.event_accumulator", None)
+def test_a_package_that_is_missing_or_too_old_is_named_with_the_extra_that_brings_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    accumulator = "tensorboard.backend.event_processing.event_accumulator"
     (tmp_path / "events.out.tfevents.1.host").touch()
-    assert "pip install -e '.[curves]'" in refused("curves", tmp_path)
+    monkeypatch.setitem(sys.modules, accumulator, ModuleType(accumulator))
+    assert "cannot import name" in (line := refused("curves", tmp_path))
+    assert "not installed" not in line
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.setitem(sys.modules, accumulator, None)
+    assert "tensorboard is not installed; pip install -e '.[curves]'" in refused("curves", tmp_path)
