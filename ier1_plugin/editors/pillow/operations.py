@@ -11,7 +11,7 @@ OPERATIONS also says what the gold decomposition calls an edit (`action`, `goal`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps, ImageStat
@@ -86,6 +86,19 @@ def crop_place(left: float, top: float, right: float, bottom: float) -> Effect:
         width, height = image.size
         first, second = round(left * width), round(top * height)
         return image.crop((first, second, max(first, round(right * width)), max(second, round(bottom * height))))
+
+    return effect
+
+
+def cut_off(amount: float, in_pixels: bool, sides: Collection[str]) -> Effect:
+    """Takes so many pixels, or so many percent, off each of `sides` (left, top, right, bottom); may leave none."""
+
+    def effect(image: Image.Image) -> Image.Image:
+        width, height = image.size
+        across, down = (round(amount if in_pixels else amount / 100 * side) for side in image.size)
+        left, right = across * ("left" in sides), across * ("right" in sides)
+        top, bottom = down * ("top" in sides), down * ("bottom" in sides)
+        return image.crop((left, top, max(left, width - right), max(top, height - bottom)))
 
     return effect
 
@@ -197,6 +210,8 @@ def tint(colour: str) -> Effect:
 
 def border(colour: str, width: int | None = None) -> Effect:
     """A frame around the image; None: a sixteenth of its shorter side."""
+    if width is not None and width < 1:
+        raise EditError(f"a border of {width} pixels is none; wanted 1 or more")
     fill = COLOURS.get(colour) or ImageColor.getrgb(colour)[:3]
 
     def effect(image: Image.Image) -> Image.Image:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image, ImageColor, ImageFilter, ImageOps
 
 from ier1_plugin.editors.base import EditError, split
 from ier1_plugin.editors.pillow import operations as do
 from ier1_plugin.editors.pillow.operations import ANY, OPERATIONS, PART, REGIONS, WHOLE, Effect, Fractions
+from ier1_plugin.editors.pillow.words import FRACTIONS, SIDES, canonical, with_quotes
 from ier1_plugin.runs.errors import one_line
 
 CAN = "it does crop, flip, rotate, resize, zoom, tone, tint, blur, border and caption, to a photo or a half of it"
@@ -57,17 +57,53 @@ class Rule:
     """Groups of the match -> the effect."""
 
 
+# numbers as `canonical` writes them
 NUMBER = r"(\d{1,6}(?:\.\d{1,4})?)"
 SIGNED = r"([+-]?\d{1,6}(?:\.\d{1,4})?)"
-PERCENT = rf"{NUMBER} ?(?:%|percent)"
-PIXELS = r"(\d{1,6})(?: ?px| pixels?)?"
+PIXELS = r"(\d{1,6})(?:px)?"
+MAX_BARE_FACTOR, LARGEST_RATIO, SMALLEST_CROP = 10, 32, 100
+AMOUNT = rf"([+-]?\d{{1,6}}(?:\.\d{{1,4}})?%|x\d{{1,6}}(?:\.\d{{1,4}})?|{'|'.join(FRACTIONS)})"
+BY_OR_TO = rf"(?:(by|to|at) )?{AMOUNT}(?: original| current)?(?: size| value| level)?"
 COLOUR = rf"(#[0-9a-f]{{6}}|{'|'.join(sorted(ImageColor.colormap, key=len, reverse=True))})"
-SIDES = {"left": "left", "right": "right", "top": "top", "upper": "top", "bottom": "bottom", "lower": "bottom"}
 OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 HALF = rf"({'|'.join(SIDES)}) (?:half|side)"
 MIDDLE = r"(?:middle|centre|center)"
-_CUT = r"(?:crop and keep|crop|cut down|cut|trim|keep)(?: only| just)?"
-_WIDE = r"(?: (\d{1,5})(?: ?px| pixels?)?(?: wide)?)?"
+CLOCKWISE, COUNTERCLOCKWISE = r"(?:to )?right|clockwise", r"(?:to )?left|counter-?clockwise|anti-?clockwise"
+
+
+_JOINERS = re.compile(r'("[^"]*")|(,? and (?:then |also )?, |,? and (?:then |also )?|, then | then |, also |, )', re.I)
+
+
+def factor_of(direction: int, preposition: str, amount: str) -> float:
+    """What a level or a size is multiplied by: up (1) "by" "50%" -> 1.5, "to" "50%" -> 0.5, down (-1) "x2" -> 0.5.
+
+    `direction`: 0 where the words name none. EditError: it can mean two things, or goes the other way.
+    """
+    preposition, amount = (preposition or "").casefold(), amount.casefold()
+    share, factor = FRACTIONS.get(amount) or float(amount.strip("x%")) / 100, None
+    if amount.startswith("x"):
+        factor = 100 * share
+        if direction < 0 and preposition != "to" and factor > 1:
+            factor = 1 / factor
+    elif amount[0] in "+-":
+        factor = 1 + share if direction == 0 and preposition in ("", "by") else None
+    elif preposition in ("to", "at") or (direction == 0 and not preposition and amount in FRACTIONS):
+        factor = share
+    # "increase it 150%" is 1.5 times to some and 2.5 times to others
+    elif direction and (preposition == "by" or share < 1):
+        factor = 1 + direction * share
+    if factor is None:
+        raise EditError(
+            f"{f'{preposition} {amount}'.strip()!r} can mean two things here; say to or by how much, and up or down, "
+            "as in 'set the brightness to 80%' or 'make it 20% smaller'"
+        )
+    if direction * (factor - 1) < 0 or (direction and preposition == "to" and factor == 1):
+        raise EditError("its number goes against the rest of it; which of the two is meant?")
+    return factor
+
+
+def _first(groups: tuple[str | None, ...]) -> str:
+    return next(filter(None, groups))
 
 
 def _same(key: str) -> Callable[..., Effect]:
@@ -79,96 +115,196 @@ def _half(side: str, opposite: bool = False) -> Effect:
     return OPERATIONS[f"crop{OPPOSITE[kept] if opposite else kept}"].effect
 
 
-def _margin(percent: str, side: str | None = None) -> Effect:
-    """Cuts one side off, or all four."""
-    cut = {name: float(percent) / 100 if side is None or name == side.casefold() else 0.0 for name in OPPOSITE}
-    return do.crop_place(cut["left"], cut["top"], 1 - cut["right"], 1 - cut["bottom"])
+def _amounts(
+    up: str, down: str, noun: str, like: str, make: Callable[[float], Effect]
+) -> list[tuple[str, Callable[..., Effect]]]:
+    """Every way to say how much. `up`, `down`, `noun`: words for more, for less and for the quantity itself; `like`:
+    what follows "twice as"; `make`: a factor -> its effect."""
 
+    def changed(direction: int) -> Callable[..., Effect]:
+        return lambda preposition, amount: make(factor_of(direction, preposition, amount))
 
-def _number(groups: tuple[str | None, ...]) -> float:
-    return float(next(filter(None, groups)))
+    def from_to(direction: int) -> Callable[..., Effect]:
+        def effect(old: str, new: str) -> Effect:
+            if not float(old):
+                raise EditError("from 0% there is no way up; say what to change it by")
+            return make(factor_of(direction, "to", f"{100 * float(new) / float(old):.10f}%"))
 
+        return effect
 
-def _level(what: str, more: str, less: str, noun: str, up: Effect, down: Effect) -> list[tuple[str, Any]]:
-    """Phrases such as "brighter", "darker by 20 %" and "brightness 20 %"."""
-    raised, lowered = rf"(?:{more}|(?:raise|increase|boost) {noun})", rf"(?:{less}|(?:lower|reduce|decrease) {noun})"
+    rules = []
+    for direction, words in ((1, up), (-1, down), (0, noun)):
+        rules += [
+            (rf"(?:{words}) {BY_OR_TO}", changed(direction)),
+            (rf"(?:{words}) from {NUMBER}%? to {NUMBER}%", from_to(direction)),
+        ]
     return [
-        (rf"{raised}(?: up)?", lambda: up),
-        (lowered, lambda: down),
-        (
-            rf"(?:{raised} {PERCENT}|{noun} \+?{PERCENT}|{PERCENT} {raised})",
-            lambda *groups: do.enhance(what, 1 + _number(groups) / 100),
-        ),
-        (
-            rf"(?:{lowered} {PERCENT}|{noun} -{PERCENT}|{PERCENT} {lowered})",
-            lambda *groups: do.enhance(what, 1 - _number(groups) / 100),
-        ),
+        *rules,
+        (rf"(){AMOUNT} (?:{up})", changed(1)),
+        (rf"(){AMOUNT} (?:{down})", changed(-1)),
+        (rf"(?:(to|at) )?{AMOUNT}(?: original| current)? (?:{noun})", changed(0)),
+        (rf"{AMOUNT} (?:{like})", lambda amount: make(factor_of(0, "to", amount))),
     ]
+
+
+def _level(
+    what: str, more: str, less: str, noun: str, like: str, up: Effect, down: Effect
+) -> list[tuple[str, Callable[..., Effect]]]:
+    """Phrases such as "brighter", "darker by 20 %", "set the brightness to 80 %" and "twice as bright"."""
+    turned = r"(?:turn |bring |take )?"
+    raised = rf"(?:{more})(?: up)?|(?:raise|increase|boost) {noun}|{turned}up {noun}|{turned}{noun} up"
+    lowered = rf"{less}|(?:lower|reduce|decrease|cut) {noun}|{turned}down {noun}|{turned}{noun} down"
+    amounts = _amounts(raised, lowered, noun, like, lambda factor: do.enhance(what, factor))
+    return [(raised, lambda: up), (lowered, lambda: down), *amounts]
+
+
+def _scale_by(direction: int) -> Callable[..., Effect]:
+    def effect(number: str) -> Effect:
+        # of a larger number, a percent sign may be missing
+        if float(number) > MAX_BARE_FACTOR:
+            raise EditError(f"{number} of what? say '{number}%', '{number}x' or '{number} pixels wide'")
+        return do.scale(factor_of(direction, "by", f"x{number}"))
+
+    return effect
+
+
+def _rotate(direction: int) -> Callable[..., Effect]:
+    def effect(angle: str) -> Effect:
+        if direction and angle[0] in "+-":
+            raise EditError(f"{angle} degrees to one side can mean two things; leave the sign out")
+        return do.rotate((direction or 1) * float(angle))
+
+    return effect
+
+
+def _crop_ratio(width: str, height: str) -> Effect:
+    if not float(width) or not float(height):
+        raise EditError(f"{width}:{height} is no shape; wanted one such as 16:9")
+    return do.crop_to_ratio(float(width) / float(height))
+
+
+def _crop_size(width: str, height: str, unit: str | None) -> Effect:
+    """Pixels or an aspect ratio: nobody wants 16 x 9 pixels of a photo, or the shape of 300 to 200."""
+    sides = int(width), int(height)
+    if unit or max(sides) >= SMALLEST_CROP:
+        return do.crop_middle(*sides)
+    if max(sides) > LARGEST_RATIO or sides[0] == sides[1] != 1:
+        raise EditError(f"{width}x{height} can mean pixels or a shape; say '{width}x{height} px' or '{width}:{height}'")
+    return _crop_ratio(width, height)
+
+
+def _keep_share(amount: str, side: str | None = None) -> Effect:
+    """The middle, as wide and as high as this share of it, or only as wide, or only as high."""
+    cut = (1 - float(amount) / 100) / 2
+    across, down = 0.0 if side == "height" else cut, 0.0 if side == "width" else cut
+    return do.crop_place(across, down, 1 - across, 1 - down)
+
+
+def _margin(amount: str, unit: str, *sides: str | None) -> Effect:
+    """Cuts so much off one side, off two, or off all four."""
+    named = [SIDES[side.casefold()] for side in sides if side]
+    return do.cut_off(float(amount), unit == "px", [side for side in OPPOSITE if not named or side in named])
+
+
+def _which_part(*groups: str) -> Effect:
+    raise EditError("what goes and what stays? say 'crop to ...', 'keep ...' or 'cut ... off'")
 
 
 _GOALS = [
     Rule(
         operation.action in ("Transform", "Crop", "Zoom", "Relighting", "Adjust") or key in ("upscale", "grey"),
         ANY if operation.scope == PART else operation.scope,
-        re.escape(operation.goal),
+        re.escape(canonical(operation.goal)),
         _same(key),
     )
     for key, operation in OPERATIONS.items()
     if operation.goal and operation.action not in ("Recoloring", "Add")
 ]
+SIDE = r"(\d{1,3}(?:\.\d+)?)"
+_CUT = r"(?:crop and keep|crop to|cut(?: down)? to|trim(?: down)? to|keep)(?: only| just)?"
+_OFF = r"(?:(?:crop|trim|cut)(?: away| off)?)"
+_PART = r"(\d{1,6}(?:\.\d{1,4})?)(%|px)"
+_EDGE = rf"({'|'.join(SIDES)})"
+_ALL_EDGES = r"(?:(?:each|all|every) (?:sides?|edges?)|edges)"
 _GEOMETRY: list[tuple[str, Callable[..., Effect]]] = [
-    (rf"{_CUT} {HALF}(?: only)?", _half),
+    (rf"{_CUT} {HALF}(?: only)?|crop {HALF} only", lambda *sides: _half(_first(sides))),
     (rf"(?:only |just ){HALF}", _half),
-    (rf"{HALF} only", _half),
-    (rf"(?:crop|cut) (?:away|off|out) {HALF}", lambda side: _half(side, opposite=True)),
-    (rf"{_CUT} {MIDDLE}(?: only)?|(?:crop|cut away|cut off|trim) edges|trim", _same("cropmiddle")),
+    (rf"(?:to )?{HALF} only", _half),
     (
-        r"crop (?:box |region )?\(?(\d{1,6})[, ]+(\d{1,6})[, ]+(\d{1,6})[, ]+(\d{1,6})\)?",
+        rf"(?:crop (?:away|off|out)|cut (?:away|off)|trim(?: away| off)?|cut) {HALF}(?: off| away)?",
+        lambda side: _half(side, opposite=True),
+    ),
+    (rf"(?:crop|cut down|cut|trim|keep)(?: only| just)? {MIDDLE}(?: only)?", _same("cropmiddle")),
+    (r"(?:crop|cut away|cut off|trim) edges|trim", _same("cropmiddle")),
+    (
+        r"crop (?:box |region )?(?:to |from )?(\d{1,6})[, ]+(\d{1,6})[, ]+(\d{1,6})[, ]+(\d{1,6})",
         lambda *sides: do.crop_pixels(*map(int, sides)),
     ),
-    (rf"crop (\d{{1,6}}) ?[x×] ?{PIXELS}", lambda width, height: do.crop_middle(int(width), int(height))),
+    (r"crop (?:to )?(\d{1,6})x(\d{1,6})(px)?", _crop_size),
+    (rf"crop (?:to |at )?{SIDE}x{SIDE}(?: aspect)? ratio", _crop_ratio),
+    (rf"crop (?:by |the )?{_PART}|crop {_EDGE}(?: half| side| {_PART})", _which_part),
     (r"crop square(?: ratio)?", lambda: do.crop_to_ratio(1)),
+    (rf"crop (?:aspect )?(?:ratio )?(?:to |of |at )?{SIDE} ?[:/] ?{SIDE}(?: aspect)?(?: ratio)?", _crop_ratio),
+    (rf"crop (?:down )?to {NUMBER}%(?: size| original(?: size)?| current(?: size)?)?", _keep_share),
+    (rf"crop (?:down )?to {NUMBER}% (width|height)", _keep_share),
     (
-        r"crop (\d{1,3}(?:\.\d+)?) ?: ?(\d{1,3}(?:\.\d+)?)(?: aspect)?(?: ratio)?",
-        lambda width, height: do.crop_to_ratio(max(float(width), 0.001) / max(float(height), 0.001)),
+        rf"{_OFF} (?:by )?{_PART}(?: off| away)? (?:(?:off|from|at) )?{_EDGE}(?: and {_EDGE})?(?: edges?| sides?)?",
+        _margin,
     ),
-    (rf"(?:crop|trim|cut)(?: away| off)? {PERCENT}(?: off)? (left|right|top|bottom)(?: edge| side)?", _margin),
-    (rf"(?:crop|trim|cut)(?: away| off)? {PERCENT}(?: off)?(?: each| all| every)? ?(?:sides?|edges?)?", _margin),
-    (r"(?:flip|mirror)(?: left right| horizontally)|mirror|swap left and right", _same("mirror")),
+    (rf"{_OFF} (?:by )?{_PART}(?: off| away)? (?:(?:off|from|at|of) )?{_ALL_EDGES}", _margin),
+    (rf"{_OFF} {_ALL_EDGES} by {_PART}", _margin),
     (
-        r"flip(?: and mirror)? (?:top bottom|vertically|upside down)|(?:turn |put )?upside down|flip top and bottom",
+        rf"{_OFF} {_EDGE}(?: edge| side)? by {_PART}",
+        lambda side, amount, unit: _margin(amount, unit, side),
+    ),
+    (
+        rf"(?:trim|cut|(?:crop|trim|cut) (?:away|off)) {_EDGE} {_PART}(?: off| away)?",
+        lambda side, amount, unit: _margin(amount, unit, side),
+    ),
+    (
+        rf"{_CUT} {_EDGE} {NUMBER}%(?: only)?",
+        lambda side, percent: _margin(f"{100 - float(percent)}", "%", OPPOSITE[SIDES[side.casefold()]]),
+    ),
+    (r"(?:flip|mirror)(?: left (?:to )?right| horizontally)|mirror|swap left and right", _same("mirror")),
+    (
+        r"flip(?: and mirror)? (?:top (?:to )?bottom|vertically|upside down)|(?:turn |put )?upside down"
+        r"|flip top and bottom",
         _same("upside"),
     ),
+    (rf"(?:rotate|turn)(?: quarter)?(?: turn)? (?:{CLOCKWISE})|quarter turn (?:{CLOCKWISE})", _same("rotate")),
     (
-        r"(?:rotate|turn)(?: 90(?: ?°| degrees)?)?(?: quarter)?(?: turn)? (?:right|clockwise)|quarter turn clockwise",
-        _same("rotate"),
-    ),
-    (
-        r"(?:rotate|turn)(?: 90(?: ?°| degrees)?)?(?: quarter)?(?: turn)? (?:left|counter-?clockwise|anti-?clockwise)"
-        r"|quarter turn (?:counter-?clockwise|anti-?clockwise)",
+        rf"(?:rotate|turn)(?: quarter)?(?: turn)? (?:{COUNTERCLOCKWISE})|quarter turn (?:{COUNTERCLOCKWISE})",
         _same("rotateback"),
     ),
-    (rf"(?:rotated?|turn) {SIGNED}(?: ?°| degrees?)?(?: clockwise| right)?", lambda angle: do.rotate(float(angle))),
+    (rf"(?:rotated?|turn) (?:by |to )?{SIGNED}°?", _rotate(0)),
+    (rf"(?:rotated?|turn) (?:by )?{SIGNED}°? (?:{CLOCKWISE})", _rotate(1)),
+    (rf"(?:rotated?|turn) (?:by )?{SIGNED}°? (?:{COUNTERCLOCKWISE})", _rotate(-1)),
+    (rf"(?:rotated?|turn) (?:{CLOCKWISE}) (?:by )?{SIGNED}°?", _rotate(1)),
+    (rf"(?:rotated?|turn) (?:{COUNTERCLOCKWISE}) (?:by )?{SIGNED}°?", _rotate(-1)),
     (
-        rf"(?:rotated?|turn) {NUMBER}(?: ?°| degrees?)? (?:counter-?clockwise|anti-?clockwise|left)",
-        lambda angle: do.rotate(-float(angle)),
-    ),
-    (
-        r"(?:upscale|resize|scale|enlarge)(?: up)?(?: x2| 2x| double size)|double (?:size|resolution)"
-        r"|(?:resolution )?twice (?:as )?large|upscale",
+        r"(?:upscale|resize|scale|enlarge)(?: up)?(?: to)? double size|double (?:size|resolution)|resolution x2 large"
+        r"|upscale",
         _same("upscale"),
     ),
-    (
-        rf"(?:upscale|enlarge|scale|resize)(?: up)? (?:x ?{NUMBER}|{NUMBER} ?x|{NUMBER} times)",
-        lambda *groups: do.scale(_number(groups)),
+    (rf"(?:resize|scale) {NUMBER}%(?: size)?", lambda percent: do.scale(float(percent) / 100)),
+    (rf"(?:scale|resize) by {NUMBER}", _scale_by(0)),
+    (rf"(?:scale up|upscale) by {NUMBER}", _scale_by(1)),
+    (rf"(?:scale down|downscale) by {NUMBER}", _scale_by(-1)),
+    *_amounts(
+        r"enlarge|upscale|(?:scale|resize|size) up|increase (?:size|resolution)|larger|bigger",
+        r"shrink|downscale|(?:scale|resize|size) down|(?:reduce|decrease)(?: size| resolution)?|smaller",
+        r"(?:resize|scale)(?: size)?|size|resolution",
+        "large|big",
+        do.scale,
     ),
-    (rf"(?:resize|scale)(?: down)? {PERCENT}(?: size)?", lambda percent: do.scale(float(percent) / 100)),
-    (r"(?:half|halve) (?:size|resolution)|(?:resize|scale)(?: down)? half(?: size)?", lambda: do.scale(0.5)),
-    (rf"(?:resize|scale) (\d{{1,6}}) ?[x×] ?{PIXELS}", lambda width, height: do.resize(int(width), int(height))),
-    (rf"(?:resize|scale)(?: width)? {PIXELS}(?: wide| width)", lambda width: do.resize(int(width), None)),
-    (rf"(?:resize|scale)(?: height)? {PIXELS}(?: high| tall| height)", lambda height: do.resize(None, int(height))),
-    (r"zoom(?: in)?(?: x2| 2x)?|(?:zoom )?closer view|come closer|show closer", _same("zoom")),
-    (rf"zoom(?: in)? (?:x ?{NUMBER}|{NUMBER} ?x)", lambda *groups: do.zoom(_number(groups))),
+    (rf"(?:resize|scale) (?:to )?(\d{{1,6}})x{PIXELS}", lambda width, height: do.resize(int(width), int(height))),
+    (rf"(?:(?:resize|scale) (?:to )?)?{PIXELS} (?:wide|width)", lambda width: do.resize(int(width), None)),
+    (rf"(?:(?:resize|scale) (?:to )?)?{PIXELS} (?:high|tall|height)", lambda height: do.resize(None, int(height))),
+    (rf"(?:resize|scale) width (?:to |of )?{PIXELS}(?: wide)?", lambda width: do.resize(int(width), None)),
+    (rf"(?:resize|scale) height (?:to |of )?{PIXELS}(?: high)?", lambda height: do.resize(None, int(height))),
+    (r"zoom|(?:zoom )?closer view|come closer|show closer", _same("zoom")),
+    (rf"zoom (?:by |to )?x{NUMBER}", lambda factor: do.zoom(float(factor))),
+    (rf"zoom (by|to) {NUMBER}%", lambda word, percent: do.zoom((word == "by") + float(percent) / 100)),
 ]
 _TONES: list[tuple[str, Callable[..., Effect]]] = [
     (r"(?:warmer|warm|warmer light|warm(?: light)? up|light warmer|too cold)(?: tones?)?", _same("warmer")),
@@ -177,15 +313,19 @@ _TONES: list[tuple[str, Callable[..., Effect]]] = [
         r"black[ -]and[ -]white|gr[ae]y(?:-?scale)?|monochrome|desaturated?|(?:remove(?: all)?|no) colou?rs?",
         _same("grey"),
     ),
-    (rf"gamma {NUMBER}", lambda value: do.gamma(float(value))),
+    (rf"gamma (?:to |of )?{NUMBER}", lambda value: do.gamma(float(value))),
     (r"auto[- ]?(?:contrast|levels?)", lambda: lambda image: ImageOps.autocontrast(image, 1)),
     (r"equali[sz]ed?(?: histogram)?", lambda: ImageOps.equalize),
-    (rf"(?:shift |rotate )?hue(?: shift)? {SIGNED}(?: ?°| degrees?)?", lambda degrees: do.hue(float(degrees))),
+    (
+        rf"(?:(?:shift|rotate) hue|hue shift) (?:by |of )?{SIGNED}°?|hue (?:by )?([+-]{NUMBER[1:]}°?",
+        lambda *degrees: do.hue(float(_first(degrees))),
+    ),
     *_level(
         "brightness",
-        r"brighter|brighten|lighten|lighter|more light|light up|too dark",
-        r"darker|darken|dim|less light|less bright|dimmer|(?:take )?light out|too bright",
+        r"brighter|brighten|lighten|lighter|more (?:light|brightness)|light up|too dark",
+        r"darker|darken|dim|less (?:light|bright|brightness)|dimmer|(?:take )?light out|too bright",
         "(?:brightness|light|exposure)",
+        "bright",
         OPERATIONS["brighter"].effect,
         OPERATIONS["darker"].effect,
     ),
@@ -194,6 +334,7 @@ _TONES: list[tuple[str, Callable[..., Effect]]] = [
         r"(?:more|higher|stronger) contrast|flat",
         r"(?:less|lower|weaker) contrast",
         "contrast",
+        "contrasty",
         OPERATIONS["contrast"].effect,
         do.enhance("contrast", 0.7),
     ),
@@ -203,6 +344,7 @@ _TONES: list[tuple[str, Callable[..., Effect]]] = [
         r"|more saturat(?:ed|ion)|(?:more )?vivid|(?:raise|increase|boost) colou?rs?|saturated?",
         r"(?:weaker|paler|muted|duller) colou?rs?|less saturat(?:ed|ion)|mute colou?rs?",
         "saturation",
+        "saturated|vivid|colou?rful",
         OPERATIONS["saturate"].effect,
         do.enhance("saturation", 0.6),
     ),
@@ -211,13 +353,21 @@ _EFFECTS: list[tuple[str, Callable[..., Effect]]] = [
     (r"sepia(?: tone)?", _same("sepia")),
     (r"invert(?:ed)?(?: all)?(?: colou?rs?)?|(?:like )?(?:film )?negative", _same("invert")),
     (r"(?:soft and )?(?:blur(?:red|ry)?|out focus)", _same("blur")),
-    (rf"blur(?: radius)? {PIXELS}(?: radius)?", lambda radius: do.blur(int(radius))),
+    (rf"blur(?: radius)? (?:by |of )?{PIXELS}(?: radius)?", lambda radius: do.blur(int(radius))),
     (r"pixelated?|(?:big |show )*(?:pixels|blocks)|like old video game", _same("pixelate")),
     (
         r"(?:sharp and )?(?:sharpen|sharper|sharp|crisp|crisper)|bring out (?:more )?details?|more details?",
         _same("sharpen"),
     ),
-    (rf"sharpen {PERCENT}", lambda percent: do.enhance("sharpness", 1 + float(percent) / 100)),
+    *_level(
+        "sharpness",
+        "sharpen|sharper|crisper",
+        "less sharp|softer",
+        "sharpness",
+        "sharp|crisp",
+        OPERATIONS["sharpen"].effect,
+        do.enhance("sharpness", 0.5),
+    ),
     (r"denoised?|remove (?:noise|grain)|less (?:noise|grain)", lambda: do.filtered(ImageFilter.MedianFilter(3))),
     (r"posteri[sz]ed?", lambda: lambda image: ImageOps.posterize(image, 3)),
     (r"solari[sz]ed?", lambda: ImageOps.solarize),
@@ -231,6 +381,9 @@ _EFFECTS: list[tuple[str, Callable[..., Effect]]] = [
 ]
 
 
+_WIDE = r"(?: (?:width )?(?:of )?(\d{1,5})(?:px)?(?: wide)?)?"
+
+
 def _border(colour: str, width: str | None) -> Effect:
     return do.border(colour.casefold(), int(width) if width else None)
 
@@ -239,12 +392,12 @@ _FRAMES: list[tuple[str, Callable[..., Effect]]] = [
     (rf"(?:draw )?{COLOUR} (?:border|frame)(?: around)?{_WIDE}", _border),
     (rf"(?:draw )?(?:border|frame)(?: around)? {COLOUR}{_WIDE}", _border),
     (
-        rf"(\d{{1,5}})(?: ?px| pixels?)(?: wide)? {COLOUR} (?:border|frame)(?: around)?",
+        rf"(\d{{1,5}})px(?: wide)? {COLOUR} (?:border|frame)(?: around)?",
         lambda width, colour: _border(colour, width),
     ),
     (
         r"(?:(?:caption|text|words?|title|write|print|say|says|read) )*\"([^\"]{1,200})\""
-        r"(?: (?:as )?(?:caption|text|title))?(?: (top|bottom))?",
+        r"(?: (?:as )?(?:caption|text|title))?(?: (?:at |to )?(top|bottom))?",
         lambda text, where: do.caption(text, (where or "").casefold() == "top"),
     ),
 ]
@@ -258,30 +411,6 @@ RULES: list[Rule] = [
 ]
 VOCABULARY = {word for rule in RULES for word in re.findall(r"[a-z]{2,}", rule.pattern.casefold())}
 
-_QUOTED = re.compile(r'("[^"]*")')
-# the gold of the small world writes captions in capitals and without quotes
-_BARE_CAPTION = re.compile(r"\b([Cc]aption) ([A-Z0-9]{2,}(?: [A-Z0-9]+)*)\b")
-_POLITE = re.compile(
-    r"\b(?:i would like|i'd like|i want|i need|(?:can|could|would) you|hi|hello|thanks|for me)\b", re.I
-)
-# what would mean something else once its small words are gone
-_IDIOMS = {
-    r"\bon its head\b": "upside down",
-    r"\badd contrast\b": "more contrast",
-    r"\blike an old (?:photo|picture)\b": "sepia",
-}
-# between numbers these belong to them, as in 16:9 and 1.5
-_PUNCTUATION = re.compile(r"[,;!?()–—]|[.:](?!\d)|(?<!\d)[.:]")
-# words that do not change which edit it is; the names of actions open a sub-request, as in "Adjust photo: ..."
-_EMPTY_WORDS = """
-a add adjust also an apply are as at be bit by change convert do entire everything filter for from get give
-have image in into is it its just kindly little look looks make me my of on operation our photo photograph
-pic picture please put quite really recoloring relighting set should slightly so some specialized style
-superresolution that the then this to transform us very want we whole with you
-"""
-_FILLERS = frozenset(_EMPTY_WORDS.split())
-_JOINERS = re.compile(r'("[^"]*")|(,? and (?:then |also )?|, then | then |, also |, )', re.IGNORECASE)
-
 
 def parse_instruction(instruction: str, places: Mapping[str, Fractions]) -> list[ExactEdit]:
     """The edits of an instruction in their order; EditError names what can't be understood or done."""
@@ -290,29 +419,10 @@ def parse_instruction(instruction: str, places: Mapping[str, Fractions]) -> list
             f"pillow: the instruction has {len(instruction):,} characters; wanted {MAX_INSTRUCTION:,} or less"
         )
     known = {canonical(name): box for name, box in places.items()}
-    parts = split(_with_quotes(instruction))
+    parts = split(with_quotes(instruction))
     if not parts:
         raise EditError("pillow: the instruction is empty; say what to change")
     return [edit for part in parts for edit in _edits(part, known)]
-
-
-def canonical(text: str) -> str:
-    """The words that identify the edit; quoted text is left alone."""
-    kept: list[str] = []
-    for piece in _QUOTED.split(_with_quotes(text)):
-        if piece.startswith('"'):
-            kept.append(piece)
-            continue
-        for idiom, plain in _IDIOMS.items():
-            piece = re.sub(idiom, plain, piece, flags=re.IGNORECASE)
-        words = _PUNCTUATION.sub(" ", _POLITE.sub(" ", piece)).split()
-        kept += [word for word in words if word.casefold() not in _FILLERS]
-    return " ".join(kept)
-
-
-def _with_quotes(text: str) -> str:
-    """Straight quotes, also around a bare caption."""
-    return _BARE_CAPTION.sub(r'\1 "\2"', re.sub("[“”„«»]", '"', text))
 
 
 def _edits(part: str, places: Mapping[str, Fractions]) -> list[ExactEdit]:
@@ -322,11 +432,18 @@ def _edits(part: str, places: Mapping[str, Fractions]) -> list[ExactEdit]:
     edges = [0, *cuts[: MAX_FRAGMENTS - 1], len(part)]
     # shortest[n]: the edits that the first n fragments ask for; None: they make no edits
     shortest: list[list[ExactEdit] | None] = [[], *([None] * (len(edges) - 1))]
+    reason = ""
     for end in range(1, len(edges)):
         for start in range(end):
             before = shortest[start]
-            edit = None if before is None else _single(part[edges[start] : edges[end]], places)
-            if before is not None and edit is not None:
+            if before is None:
+                continue
+            try:
+                edit = _single(part[edges[start] : edges[end]], places)
+            except EditError as error:
+                reason = reason or str(error)
+                continue
+            if edit is not None:
                 shortest[end] = [*before, edit]
                 break
     edits = shortest[-1]
@@ -336,12 +453,12 @@ def _edits(part: str, places: Mapping[str, Fractions]) -> list[ExactEdit]:
             rest = _without(rest, name) or rest
         strange = [word for word in re.findall(r"[^\W\d_]{2,}", rest) if word.casefold() not in VOCABULARY]
         why = f"it does not know {', '.join(strange[:5])!r}" if strange else "it knows no edit that these words make"
-        raise EditError(f"pillow can't do {one_line(part)[:100]!r}: {why}; {CAN}")
+        raise EditError(f"pillow can't do {one_line(part)[:100]!r}: {reason or f'{why}; {CAN}'}")
     return edits
 
 
 def _single(text: str, places: Mapping[str, Fractions]) -> ExactEdit | None:
-    """The one edit that all of these words ask for."""
+    """The one edit that all of these words ask for. EditError: it can't be made."""
     opening = _JOINERS.match(text)
     text = text[opening.end() :] if opening and opening[2] else text
     words = canonical(text)
@@ -362,5 +479,6 @@ def _rule(words: str) -> tuple[Rule, re.Match[str]] | tuple[None, None]:
 
 def _without(words: str, name: str) -> str | None:
     """`words` without the place `name`, which has to occur once."""
-    rest, count = re.subn(rf"(?<!\w){re.escape(name)}(?!\w) ?", "", words, flags=re.IGNORECASE)
+    place = rf"(?<!\w)(?:(?:to|of|at|from) )?{re.escape(name)}(?!\w) ?"
+    rest, count = re.subn(place, "", words, flags=re.IGNORECASE)
     return rest.strip() if count == 1 else None
