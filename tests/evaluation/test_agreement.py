@@ -157,6 +157,12 @@ def test_a_group_that_agrees_perfectly_counts_as_if_half_a_pair_of_items_stood_t
         expected = np.tanh((np.arctanh(2 / 3) + np.arctanh(other)) / 2)
         assert found[f"{kind}_by_group"]["value"] == pytest.approx(expected, abs=1e-12)
     assert found["groups"]["value"] == 2
+    # and one that disagrees perfectly the other way round
+    scores["judge:j"] = [-score for score in scores["judge:j"]]
+    against = of(ratings_of(scores, group=lambda item: "g1" if item < 3 else "g2"))["judge:j"]
+    for kind in ("kendall_by_group", "spearman_by_group"):
+        assert against[kind]["value"] == pytest.approx(-found[kind]["value"])
+    assert against["groups"]["value"] == 2
 
 
 def test_the_ceiling_by_group_leaves_out_items_that_were_not_rated_twice():

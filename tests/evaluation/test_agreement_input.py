@@ -42,6 +42,25 @@ def test_the_command_writes_exactly_the_json_and_prints_every_measure(tmp_path):
         assert label in done.stdout
 
 
+@pytest.mark.parametrize("options", [(), ("--whole-groups",)])
+def test_a_dimension_that_no_person_rated_is_said_to_be_and_leaves_the_others_alone(options, tmp_path):
+    rated = ratings_of(random_scores(10), "fulfilment", lambda item: f"g{item % 2}")
+    unrated = ratings_of({"judge:j": [1, 2, 3], "judge:k": [3, 2, 2]}, "quality", lambda item: f"g{item % 2}")
+    found = []
+    for ratings in (rated, [*rated, *unrated]):
+        write_ratings(tmp_path / "ratings.csv", ratings)
+        done = run("agreement", tmp_path / "ratings.csv", "--json", tmp_path / "a.json", "--resamples", "100", *options)
+        assert (done.returncode, done.stderr) == (0, "")
+        found.append(json.loads((tmp_path / "a.json").read_text()))
+    assert found[0]["fulfilment"] == found[1]["fulfilment"]
+    assert "quality: no person rated it" in done.stdout
+    assert "fulfilment: no person" not in done.stdout
+    for entries in found[1]["quality"].values():
+        undefined = {kind for kind, entry in entries.items() if entry["value"] is None}
+        assert undefined >= set(entries) - {"mean", "groups"}
+        assert entries["groups"]["value"] == 0
+
+
 BAD = {
     "empty": ("", COLUMNS),
     "no ratings": (HEADER, "by nobody"),

@@ -7,7 +7,7 @@
 A judge is correlated with the mean of the humans who rated the item. `cohen_kappa_quadratic` is the mean over pairs (a
 judge and a human, or two humans). `ceiling_*` is what a judge could reach: each human against the mean of the others,
 averaged. `*_by_group` are averages over `groups` groups by Fisher's z. `n` counts the items that a figure is based on.
-Undefined is None: constant ratings, one human, fewer than three items.
+Undefined is None: constant ratings, no human or one, fewer than three items.
 """
 
 from __future__ import annotations
@@ -316,11 +316,14 @@ def agreement_text(
         correlated = [entries.get("pearson") or entries["ceiling_pearson"] for entries in raters.values()]
         rows.append(["items", *(str(entry["n"]) for entry in correlated)])
         lines += [f"{table.dimension}: {len(table.groups):,} items, {len(table.humans)} humans", ""]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-            lines.append("  " + "  ".join(cells).rstrip())
-        lines.append("")
+        if len(table.humans):
+            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+            for row in rows:
+                cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+                lines.append("  " + "  ".join(cells).rstrip())
+            lines.append("")
+        else:
+            lines += [f"  {table.dimension}: no person rated it, so there is nothing to compare judges with", ""]
         for rater, scores in table.scores.items():
             value, count = mean(scores)
             lines.append(f"  mean rating of {rater}: {value:.2f} ({count:,} items)")
