@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import socket
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -56,8 +55,10 @@ Scope = MutableMapping[str, Any]
 
 
 def launch(system: System, *, host: str, port: int, auth: str | None, small_world: bool) -> None:
-    """Serves the page until Ctrl-C. SettingsError, PlanError, EditError, ChatError: it can't, for the reason in the
-    message."""
+    """Serves the page until KeyboardInterrupt, which a signal raises.
+
+    SettingsError, PlanError, EditError, ChatError: it can't, for the reason in the message.
+    """
     user, _, password = (auth or "").partition(":")
     if auth is not None and not (user and password):
         raise SettingsError("--auth wants USER:PASSWORD, both with at least one character")
@@ -72,14 +73,6 @@ def launch(system: System, *, host: str, port: int, auth: str | None, small_worl
     session = session_of(system, small_world)
     if auth is None and host not in ("localhost", "::1") and not host.startswith("127."):
         log("note: whoever can reach this machine can use the page; --auth USER:PASSWORD asks for a password")
-
-    def interrupt(*_: Any) -> None:
-        # a second one must not disturb the cleaning up
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    # before there is a folder to leave behind
-    signal.signal(signal.SIGTERM, interrupt)
     with serving(session, host, port, (user, password) if auth else None) as url:
         log(f"The page is on {url} (Ctrl-C ends it)")
         Event().wait()

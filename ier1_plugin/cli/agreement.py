@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from ier1_plugin.cli.options import one_line_errors, option
+from ier1_plugin.cli.options import end_server_by_signal, one_line_errors, option
 from ier1_plugin.evaluation.records import EvaluationError
 
 
@@ -93,6 +93,8 @@ def annotate(
         from ier1_plugin.evaluation.agreement.rating_page import serve
         from ier1_plugin.evaluation.agreement.rating_study import Study, other_rubrics, read_rubric
 
+        # before there are links to open
+        end_server_by_signal()
         scales = read_rubric(rubric)
         for note in other_rubrics(scales.sha256, folder, required=True):
             typer.echo(note, err=True)

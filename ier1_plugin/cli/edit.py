@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ier1_plugin.cli.options import one_line_errors, option, with_settings
+from ier1_plugin.cli.options import end_server_by_signal, one_line_errors, option, with_settings
 from ier1_plugin.pipeline.system import PRESET, SYSTEM, System, shipped
 from ier1_plugin.runs.errors import log
 from ier1_plugin.runs.settings import SettingsError, read_yaml
@@ -181,6 +181,8 @@ def demo(
         raise SettingsError("the web page needs gradio: pip install -e '.[demo]'")
     from ier1_plugin.app.server import launch
 
+    # before there is a folder to leave behind
+    end_server_by_signal()
     launch(system, host=host, port=port, auth=auth, small_world=small_world)
 
 

@@ -9,6 +9,7 @@ def edit(image: Path, *, system: System) -> None: ...
 from __future__ import annotations
 
 import inspect
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -102,3 +103,16 @@ def one_line_errors() -> Iterator[None]:
         return
     typer.echo(f"error: {' '.join(reason.split())}", err=True)
     raise typer.Exit(1)
+
+
+def end_server_by_signal() -> None:
+    """From here on SIGINT and SIGTERM raise KeyboardInterrupt, also where a shell started the server in the background
+    and has it ignore SIGINT. Another SIGTERM does not disturb the cleaning up.
+    """
+
+    def interrupt(*_: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)

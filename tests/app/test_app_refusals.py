@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Semaphore
@@ -158,17 +159,19 @@ def test_who_comes_when_the_queue_is_full_is_turned_away_and_the_others_are_serv
 
 
 @pytest.mark.slow
-def test_a_page_that_is_ended_while_it_starts_leaves_no_folder(tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_page_that_is_ended_while_it_starts_leaves_no_folder(tmp_path: Path, number: signal.Signals):
+    """Started as by a shell in the background, which has it ignore SIGINT."""
     command = [sys.executable, "-m", "ier1_plugin.cli.main", "demo", "--method", "original", "--editor", "pillow"]
     process = subprocess.Popen(
-        [*command, "--port", str(free_port())],
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command, "--port", str(free_port())],
         env=os.environ | {"TMPDIR": str(tmp_path)},
         stderr=subprocess.PIPE,
         text=True,
     )
     while process.poll() is None and not list(tmp_path.glob("ier1-demo-*")):
-        pass
-    process.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert list(tmp_path.iterdir()) == []
     assert process.returncode == 130

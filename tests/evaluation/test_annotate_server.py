@@ -143,14 +143,18 @@ def test_no_rating_that_was_acknowledged_is_lost_when_the_server_is_killed(folde
     assert [pair["score"] and pair["score"]["fulfilment"] for pair in pairs] == [0, 1, 2, 3, 4, *[None] * 6]
 
 
-def test_ctrl_c_ends_the_server_cleanly_and_says_how_far_the_raters_are(folder):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("rated", [0, 1])
+def test_a_signal_ends_the_server_cleanly_as_soon_as_there_are_links(folder, number, rated):
     with annotating(folder) as (process, links):
-        post(links["rater-2"], 0, GOOD)
-        process.send_signal(signal.SIGINT)
+        for place in range(rated):
+            post(links["rater-2"], place, GOOD)
+        process.send_signal(number)
         output = process.communicate(timeout=60)[0]
         assert process.returncode == 0
-    assert "Rated of 11: rater-1 0, rater-2 1, rater-3 0." in output
+    assert f"Rated of 11: rater-1 0, rater-2 {rated}, rater-3 0." in output
     assert "Traceback" not in output
+    assert len((folder / "annotation/ratings.jsonl").read_text().splitlines()) == rated
 
 
 def test_a_second_server_on_the_study_or_the_port_is_refused_in_one_line(folder, tmp_path):

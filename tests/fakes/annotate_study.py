@@ -85,8 +85,11 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def annotating(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]:
-    """`ier1 annotate` on a free port, and the links that it shows; interrupted at the end if it still runs."""
-    command = _command(("annotate", folder, "--port", "0", *options))
+    """`ier1 annotate` on a free port, and the links that it shows; interrupted at the end if it still runs.
+
+    It is started as by a shell in the background, which has it ignore SIGINT.
+    """
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *_command(("annotate", folder, "--port", "0", *options))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             yield process, _links(process)

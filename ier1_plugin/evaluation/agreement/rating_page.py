@@ -58,7 +58,10 @@ class InvalidRating(ValueError):
 
 
 def serve(study: Study, rubric: Rubric, host: str, port: int, on_start: Callable[[dict[str, str]], None]) -> None:
-    """Serves until Ctrl-C; `on_start` gets {rater: link}. OSError: the port is taken, or there is no such address."""
+    """Serves until KeyboardInterrupt, which a signal raises; `on_start` gets {rater: link}.
+
+    OSError: the port is taken, or there is no such address.
+    """
     import uvicorn
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
