@@ -13,14 +13,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.settings import RawRow, Settings
-from ier1_plugin.data.tables import Rejected, inside
+from ier1_plugin.data.tables import NOT_UTF8, Rejected, inside, open_text
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.task.images import SUFFIXES
+from ier1_plugin.task.rows import without_surrogates
 
 # what cameras and editors write, whether Pillow opens it or not: one that it doesn't is rejected, not passed over
 IMAGES = {*SUFFIXES, ".heic", ".heif", ".avif", ".jp2"}
 # a request has 8,000 characters at most; more of a file than this is never read
 READ_CHARACTERS = 100_000
+TEXT = ".txt"
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The images and texts in a folder and below, sorted; hidden ones are left out."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (*IMAGES, TEXT))
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def folder_rows(settings: Settings, input: str) -> Iterator[RawRow | Rejected]:
@@ -28,24 +36,27 @@ def folder_rows(settings: Settings, input: str) -> Iterator[RawRow | Rejected]:
     folder = Path(input)
     if not folder.is_dir():
         raise UserError(f"--source folder: there is no folder {folder}")
-    files = sorted(path for path in folder.rglob("*") if not path.name.startswith("."))
+    files = files_of(folder)
     images = [path for path in files if path.suffix.lower() in IMAGES]
+    roots, prefix = (folder, *settings.image_roots), settings.prefix(input)
     for path in images:
-        name, text = path.relative_to(folder), path.relative_to(folder).with_suffix(".txt")
+        name, text = str(path.relative_to(folder)), str(path.relative_to(folder).with_suffix(TEXT))
         try:
-            image = inside(folder, str(name))
+            image = inside(roots, name)
             if not (folder / text).is_file():
                 raise ValueError(f"no request: {text} is missing")
-            with inside(folder, str(text)).open(encoding="utf-8-sig", errors="replace") as file:
+            with open_text(inside(roots, text), "") as file:
                 request = file.read(READ_CHARACTERS)
+            if without_surrogates(request) != request:
+                raise ValueError(f"no request: {text} {NOT_UTF8}")
         except OSError as error:
-            yield Rejected(str(name), f"no request: {text.name} can't be read, {error.strerror}", {"image": str(name)})
+            yield Rejected(prefix + name, f"no request: {text} can't be read, {error.strerror}", {"image": name})
         except ValueError as error:
-            yield Rejected(str(name), str(error), {"image": str(name)})
+            yield Rejected(prefix + name, str(error), {"image": name})
         else:
-            yield RawRow(str(name), "folder", request, image, group=str(name))
+            yield RawRow(prefix + name, "folder", request, image, group=prefix + name)
     named = {path.with_suffix("") for path in images}
     for path in files:
-        if path.suffix == ".txt" and path.with_suffix("") not in named:
+        if path.suffix == TEXT and path.with_suffix("") not in named:
             name = str(path.relative_to(folder))
-            yield Rejected(name, f"no image: there is none for {name}", {"text": name})
+            yield Rejected(prefix + name, f"no image: there is none for {name}", {"text": name})

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.settings import SPLITS, RawRow, Settings
-from ier1_plugin.data.tables import Rejected, read
+from ier1_plugin.data.tables import Rejected, image_of, read
 from ier1_plugin.runs.errors import UserError
-from ier1_plugin.task.rows import COLUMNS, IMAGE_PLACEHOLDER
+from ier1_plugin.task.rows import COLUMNS
 from ier1_plugin.task.schema import Decomposition
 
 
@@ -30,9 +30,9 @@ def rl_rows(settings: Settings, input: str) -> Iterator[RawRow | Rejected]:
             row, id = line.row, line.row["id"]
             try:
                 gold = Decomposition.from_json(row["answer"])
-                request, image = row["problem"].removeprefix(IMAGE_PLACEHOLDER), row["images"][0]["bytes"]
-                if not (isinstance(id, str) and isinstance(row["source"], str) and isinstance(image, bytes)):
-                    raise TypeError("id, source or image bytes are missing")
+                request, image = row["problem"], image_of(row["images"], ())
+                if not all(isinstance(text, str) for text in (id, row["source"], request)):
+                    raise TypeError("id, source or problem is missing")
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 yield Rejected(str(id), f"row can't be read: {error}", {"id": str(id)})
             else:

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ier1_plugin.data.sets import SETS
-from ier1_plugin.data.tables import Rejected, read_jsonl
+from ier1_plugin.data.tables import Rejected, open_text, read_jsonl
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.task.images import SUFFIXES, read_file
 from ier1_plugin.task.rows import without_surrogates
@@ -72,7 +72,7 @@ def read_items(source: Path, request: str = "") -> Iterator[Item]:
             yield Item(stem if times[stem] == 1 else name, str(source / name), words, problem)
         return
     keys = SETS["jsonl"].columns["request"]
-    for line in read_jsonl(source, source.parent):
+    for line in read_jsonl(source):
         if isinstance(line, Rejected):
             yield Item(f"line-{line.row['line']:06d}", problem=line.reason)
             continue
@@ -94,7 +94,7 @@ def count_items(source: Path) -> int:
     elif source.suffix.lower() in SUFFIXES:
         raise BatchError(f"{source} is one image; edit it with ier1 edit, or name its folder")
     elif source.is_file():
-        with source.open("rb") as lines:
+        with open_text(source, "\n") as lines:
             count = sum(bool(line.strip()) for line in lines)
     else:
         raise BatchError(f"{source} is neither a folder nor a file; wanted a folder of images or a .jsonl file")

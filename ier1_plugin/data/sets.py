@@ -31,7 +31,7 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.data.tables import DATA_URL, Line, TableError, hub_splits, image_of
+from ier1_plugin.data.tables import BASE64_IMAGES, DATA_URL, Line, TableError, hub_splits, image_of
 from ier1_plugin.task.rows import order_key
 
 ROLES = ("id", "cluster", "image", "request", "actions", "difficulty", "human", "gold")
@@ -132,7 +132,7 @@ def raw_item(id: str, edit_set: EditSet, columns: Columns, line: Line) -> RawIte
     if not isinstance(request, str):
         raise ValueError(f"request is not a text: {type(request).__name__}")
     image = _needed("image", columns, line)
-    if line.folder is None and isinstance(image, str) and not image.startswith(DATA_URL):
+    if not line.folders and isinstance(image, str) and not image.startswith((DATA_URL, *BASE64_IMAGES)):
         column = next(column for column in columns["image"] if line.row.get(column) is not None)
         raise TableError(
             f"on the hub column {column} holds no image but {image[:SHOWN]!r}: download the images and give the table "
@@ -145,18 +145,18 @@ def raw_item(id: str, edit_set: EditSet, columns: Columns, line: Line) -> RawIte
     problems = []
     for one in filter(None, cell if isinstance(cell, list) else [cell]):
         try:
-            human.append(image_of(one, line.folder))
+            human.append(image_of(one, line.folders))
         except ValueError as error:
             problems.append(f"a human edit: {error}")
     return RawItem(
         id=id,
         request=request,
         cluster=next((text for column in columns["cluster"] for text in texts((column,), line.row)), ""),
-        image=image_of(image, line.folder),
+        image=image_of(image, line.folders),
         actions=labels(_first(columns["actions"], line.row)),
         difficulty=str(_first(columns["difficulty"], line.row) or ""),
         human=tuple(human),
-        gold=image_of(gold, line.folder) if gold else None,
+        gold=image_of(gold, line.folders) if gold else None,
         problems=tuple(problems),
     )
 
@@ -198,18 +198,18 @@ def _needed(role: str, columns: Columns, line: Line) -> Any:
     if cell is not None:
         return cell
     if any(column in line.row for column in columns[role]):
-        raise ValueError(f"no {role}: {' or '.join(columns[role])} is null")
+        raise ValueError(f"no {role}: {' and '.join(filter(line.row.__contains__, columns[role]))} is null")
     try:
-        check_columns(columns, line.row, [role])
+        check_columns(columns, line.columns or line.row, [role])
     except TableError as error:
-        raise error if line.fixed else ValueError(f"no {role}: {error}") from None
+        raise error if line.columns else ValueError(f"no {role}: {error}") from None
     return None
 
 
 SETS: dict[str, EditSet] = {
     # one's own files
     "jsonl": EditSet(
-        _columns(id="id", cluster=("cluster", "group"), image="image", request=("request", "instruction"))
+        _columns(id="id", cluster=("cluster", "group"), image=("image", "images"), request=("request", "instruction"))
         | _columns(actions="actions", difficulty="difficulty", human="human_images", gold="gold_image"),
         train_split="train",
     ),

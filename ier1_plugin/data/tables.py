@@ -1,12 +1,12 @@
 """Rows as dictionaries from a file, a folder of files, or a set on the hub; images stay encoded.
 
     for line in read("data/requests.jsonl", split=None): ...
-    -> Line(number=1, row={"id": "a1", "image": "photos/cat.jpg", "request": "remove the lamp"}, folder=Path("data"))
+    -> Line(number=1, row={"id": "a1", "image": "photos/cat.jpg", "request": "remove the lamp"}, folders=(...), ...)
     -> Rejected(id="requests-2", reason="broken line: line 2 is not JSON (Expecting value ...)", row={...})
-    image_of("photos/cat.jpg", Path("/data"))     # Path("/data/photos/cat.jpg")
+    image_of("photos/cat.jpg", (Path("/data"),))     # Path("/data/photos/cat.jpg")
 
-Sets on the hub are streamed with `datasets`, local files are read piece by piece, and a broken line of JSONL or CSV
-costs no more than that line.
+Sets on the hub are streamed with `datasets`, local files are read piece by piece, and a broken row costs no more than
+that row. Texts are UTF-8, or UTF-16 with a byte order mark.
 """
 
 from __future__ import annotations
@@ -16,24 +16,37 @@ import binascii
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.folder import LOCK
+from ier1_plugin.task.rows import without_surrogates
 
 # a 64 MiB image as base64 has 86 MiB
-MAX_LINE_BYTES = 96 << 20
-SHOWN_BYTES = 200
+MAX_LINE_CHARACTERS = 96 << 20
+SHOWN = 200
 # rows that are in memory at a time
 BATCH = 16
 DATA_URL = "data:"
+NOT_UTF8 = "is not UTF-8 (nor UTF-16 with a byte order mark): save the file as UTF-8"
+# how base64 of JPEG, PNG, WebP, GIF and TIFF begins
+BASE64_IMAGES = ("/9j/", "iVBORw0KGgo", "UklGR", "R0lGOD", "SUkqA", "TU0AK")
 
 
 class TableError(UserError):
     """A table that can't be read."""
+
+
+class MissingFile(ValueError):
+    """An image whose file is missing."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(f"image file is missing: {name[:SHOWN]}")
+        self.path = path
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,8 @@ class Rejected:
     reason: str
     row: dict[str, Any] = field(default_factory=dict)
     """What is known of the row: JSON values only, no image bytes."""
+    missing: Path | None = None
+    """The file of its image, if that is what is missing."""
 
 
 class Line(NamedTuple):
@@ -52,99 +67,137 @@ class Line(NamedTuple):
     number: int
     """Its position in the file or set, from 1."""
     row: dict[str, Any]
-    folder: Path | None
-    """The folder that image paths start from and must stay in; None for a set on the hub."""
-    stem: str
-    """The name of the file without its ending."""
-    fixed: bool
-    """True if every row has the same columns, so that a column missing here is missing everywhere."""
+    folders: tuple[Path, ...] = ()
+    """Where image paths start, the table's own folder first, and what they must stay in; empty for a set on the hub."""
+    name: str = ""
+    """The path of the file below the input, without its ending."""
+    columns: tuple[str, ...] = ()
+    """All columns of the table, also those that were not read; empty where each row may have others."""
 
 
-def read(source: str, split: str | None, columns: Sequence[str] = ()) -> Iterator[Line | Rejected]:
+def read(
+    source: str, split: str | None, columns: Sequence[str] = (), roots: Sequence[Path] = ()
+) -> Iterator[Line | Rejected]:
     """The rows of a file, a folder or a hub set, in an order that is the same on every run.
 
-    `columns`: the only ones wanted (those that exist), where reading fewer saves memory; empty for all. TableError: it
-    does not exist, or can't be read at all.
+    `columns`: the only ones wanted (those that exist), where reading fewer saves memory; empty for all. `roots`: other
+    folders that images may lie in. TableError: it does not exist, or can't be read at all.
     """
     path = Path(source)
     if not path.exists():
         yield from _hub(source, split, columns)
         return
-    folder = path if path.is_dir() else path.parent
+    top = path if path.is_dir() else path.parent
     for file in _files(path, split):
-        if file.suffix in LINES:
-            yield from LINES[file.suffix](file, folder)
-        else:
-            yield from _lines(TABLES[file.suffix](file, columns), folder, file.stem, str(file))
+        folders = (*dict.fromkeys((file.parent, top)), *roots)
+        name, kind, number = file.relative_to(top).with_suffix("").as_posix(), file.suffix.lower(), 0
+        try:
+            if kind in LINES:
+                for line in LINES[kind](file, folders, name):
+                    number += 1
+                    yield line
+                continue
+            for names, batch in TABLES[kind](file, columns):
+                for position in range(batch.num_rows):
+                    number += 1
+                    try:
+                        row = batch.slice(position, 1).to_pylist()[0]
+                    except UnicodeDecodeError:
+                        yield _broken(name, f"row {number} {NOT_UTF8}", number, "")
+                    else:
+                        yield Line(number, row, folders, name, names)
+        except TableError:
+            raise
+        except Exception as error:
+            raise TableError(f"{file} can't be read after row {number}: {_first_line(error)}") from None
 
 
-def read_jsonl(file: Path, folder: Path) -> Iterator[Line | Rejected]:
+def read_jsonl(file: Path, folders: tuple[Path, ...] = (), name: str = "") -> Iterator[Line | Rejected]:
     """The lines of a JSONL file, blank ones left out."""
-    with file.open("rb") as lines:
+    with open_text(file, "\n") as lines:
         number = 0
-        while line := lines.readline(MAX_LINE_BYTES):
+        while line := lines.readline(MAX_LINE_CHARACTERS):
             number += 1
             rest = line
-            while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
-                rest = lines.readline(MAX_LINE_BYTES)
+            while len(rest) == MAX_LINE_CHARACTERS and not rest.endswith("\n"):
+                rest = lines.readline(MAX_LINE_CHARACTERS)
             if not line.strip():
                 continue
             row: Any = None
             problem = "is not a JSON object"
             if rest is not line:
-                problem = f"is longer than {MAX_LINE_BYTES} bytes"
+                problem = f"is longer than {MAX_LINE_CHARACTERS} characters"
+            elif without_surrogates(line) != line:
+                problem = NOT_UTF8
             else:
                 try:
-                    row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                    row = json.loads(line)
                 except (ValueError, RecursionError) as error:
                     problem = f"is not JSON ({error})"
             if isinstance(row, dict):
-                yield Line(number, row, folder, file.stem, fixed=False)
+                yield Line(number, row, folders, name)
             else:
-                yield _broken(file, f"line {number} {problem}", number, line[:SHOWN_BYTES].decode("utf-8", "replace"))
+                yield _broken(name or file.stem, f"line {number} {problem}", number, line)
 
 
-def image_of(cell: Any, folder: Path | None) -> bytes | Path:
-    """The image of a cell: bytes, a base64 data URL, or the path of a file in `folder`; ValueError: there is none."""
+def image_of(cell: Any, folders: Sequence[Path]) -> bytes | Path:
+    """The image of a cell: bytes, base64 with or without `data:`, the path of a file in one of `folders`, or a list of
+    one of these. ValueError: there is none.
+    """
+    if isinstance(cell, (list, tuple)):
+        if len(cell) != 1:
+            raise ValueError(f"no image: the row holds a list of {len(cell)}; wanted exactly one")
+        cell = cell[0]
     if isinstance(cell, dict):
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes):
         return cell
     if not isinstance(cell, str) or not cell.strip():
-        raise ValueError("no image: wanted a path, a base64 data URL or bytes")
+        raise ValueError("no image: wanted a path, base64 or bytes")
+    head, body = "", cell
     if cell.startswith(DATA_URL):
-        head, comma, body = cell.partition(",")
-        if not comma or not head.endswith(";base64"):
+        head, _, body = cell.partition(",")
+        if not head.endswith(";base64"):
             raise ValueError("image is a data URL without base64")
+    if head or cell.startswith(BASE64_IMAGES):
         try:
-            return base64.b64decode(body, validate=True)
+            # some writers break it into lines
+            return base64.b64decode("".join(body.split()), validate=True)
         except (binascii.Error, ValueError):
-            raise ValueError("image is a data URL that is not base64") from None
+            if head:
+                raise ValueError("image is a data URL that is not base64") from None
     if "://" in cell[:12]:
         raise ValueError("image is an address: download it and give its path")
-    if folder is None:
+    if not folders:
         raise ValueError("image is a path: in a set on the hub it has no bytes; download the set and give its folder")
-    return inside(folder, cell)
+    return inside(folders, cell)
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The file `name` in `folder`; ValueError: it is outside the folder, also through a link, or is not a file."""
+def inside(folders: Sequence[Path], name: str) -> Path:
+    """The file `name` in the first of the folders that has it. ValueError: it leads out of all of them, also through a
+    link, or is not a file.
+    """
     if "\0" in name:
         raise ValueError("image path can't be used: it holds a NUL")
     try:
-        path, root = os.path.realpath(os.path.join(folder, name)), _real(folder)
-        if os.path.commonpath([root, path]) != root:
-            raise ValueError(f"image lies outside the folder of its input: {name}")
-        if not os.path.isfile(path):
-            raise ValueError(f"image file is missing: {name}")
+        paths = [os.path.normpath(folder / name) for folder in folders]
+        path = next(filter(os.path.lexists, paths), paths[0])
+        real = os.path.realpath(path)
+        if not any(os.path.commonpath([root, real]) == root for root in _roots(tuple(folders))):
+            raise ValueError(f"image lies outside the folder of its input: {name[:SHOWN]}; --image-root DIR allows it")
+        if not os.path.isfile(real):
+            raise MissingFile(Path(path), name)
     except OSError as error:
-        raise ValueError(f"image path can't be used: {error}") from None
+        raise ValueError(f"image path can't be used: {name[:SHOWN]}, {error.strerror}") from None
     return Path(path)
 
 
 @lru_cache(maxsize=16)
-def _real(folder: Path) -> str:
-    return os.path.realpath(folder)
+def _roots(folders: tuple[Path, ...]) -> list[str]:
+    """The folders without links; in the hub's cache, whose files are links, also what these lead to."""
+    above = (parent for folder in folders for parent in (folder.absolute(), *folder.absolute().parents))
+    blobs = [parent.parent.parent / "blobs" for parent in above if parent.parent.name == "snapshots"]
+    return [os.path.realpath(folder) for folder in (*folders, *blobs)]
 
 
 def hub_splits(name: str) -> list[str]:
@@ -168,33 +221,64 @@ def hub_columns(name: str, split: str) -> list[str]:
         return []
 
 
+def table_files(folder: Path) -> list[Path]:
+    """The tables in a folder and below, sorted. Hidden files and what other runs wrote there are left out; of a folder
+    that the builder wrote, only its rows count.
+    """
+    found = []
+    for file in sorted(file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file()):
+        below = file.relative_to(folder)
+        hidden = any(part.startswith(".") for part in below.parts)
+        if not hidden and not any((folder / above / LOCK).exists() for above in list(below.parents)[:-1]):
+            found.append(file)
+    if (folder / "rejected.jsonl").is_file() and (folder / "report.json").is_file():
+        found = [file for file in found if file.suffix == ".parquet"]
+    return found
+
+
 def _files(path: Path, split: str | None) -> list[Path]:
-    """The data files that `path` stands for: those of the kind that comes first in ENDINGS, narrowed to a split."""
+    """The files that `path` stands for, narrowed to a split. TableError: there are none, or of several kinds."""
+    wanted = f"a file that ends with {', '.join(ENDINGS)}"
     if path.is_file():
-        if path.suffix not in ENDINGS:
-            raise TableError(f"{path}: wanted a file that ends with {', '.join(ENDINGS)}")
+        if path.suffix.lower() not in ENDINGS:
+            raise TableError(f"{path}: wanted {wanted}")
         return [path]
-    all_files = (sorted(file for file in path.rglob(f"*{suffix}") if file.is_file()) for suffix in ENDINGS)
-    files = next(filter(None, all_files), [])
+    files = table_files(path)
     if not files:
-        raise TableError(f"{path} holds no file that ends with {', '.join(ENDINGS)}")
-    if split is None:
-        return files
-    # files of a split are named as on the hub: train-00000-of-00002.parquet, train.jsonl, train/data.arrow
-    chosen = [file for file in files if file.stem.split("-")[0] == split or split in file.relative_to(path).parts[:-1]]
-    if not chosen:
+        raise TableError(f"{path} holds no {wanted.removeprefix('a ')}")
+    if split is not None:
+        # files of a split are named as on the hub: train-00000-of-00002.parquet, train.jsonl, train/data.arrow
         names = ", ".join(file.name for file in files[:5])
-        raise TableError(f"{path} has no file of split {split!r} (files: {names}); leave --split out to read them all")
-    return chosen
+        files = [file for file in files if split in (file.stem.split("-")[0], *file.relative_to(path).parts[:-1])]
+        if not files:
+            raise TableError(f"{path} has no file of split {split!r} (files: {names}); leave --split out to read all")
+    kinds = {file.suffix.lower(): file.relative_to(path) for file in files}
+    if len(kinds) > 1:
+        raise TableError(f"{path} holds tables of several kinds ({', '.join(map(str, kinds.values()))}); name one file")
+    return files
 
 
-def _broken(file: Path, problem: str, number: int, text: str) -> Rejected:
-    return Rejected(f"{file.stem}-{number}", f"broken line: {problem}", {"line": number, "text": text})
+def _broken(name: str, problem: str, number: int, text: str) -> Rejected:
+    return Rejected(
+        f"{name}-{number}", f"broken line: {problem}", {"line": number, "text": without_surrogates(text[:SHOWN])}
+    )
 
 
-def _csv(file: Path, folder: Path) -> Iterator[Line | Rejected]:
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+def open_text(file: Path, newline: str) -> TextIO:
+    """The text of a file; what is not in its encoding comes as surrogates."""
+    with file.open("rb") as data:
+        marked = data.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    encoding, errors = ("utf-16", "surrogatepass") if marked else ("utf-8-sig", "surrogateescape")
+    return file.open(encoding=encoding, errors=errors, newline=newline)
+
+
+def _csv(file: Path, folders: tuple[Path, ...], name: str) -> Iterator[Line | Rejected]:
+    csv.field_size_limit(MAX_LINE_CHARACTERS)
+    with open_text(file, "") as lines:
         rows = csv.DictReader(lines)
+        header = ",".join(rows.fieldnames or ())
+        if without_surrogates(header) != header or "\0" in header:
+            raise TableError(f"{file} {NOT_UTF8}")
         number = 0
         while True:
             number += 1
@@ -203,39 +287,58 @@ def _csv(file: Path, folder: Path) -> Iterator[Line | Rejected]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield _broken(file, f"row {number} is not CSV ({error})", number, "")
+                yield _broken(name, f"row {number} is not CSV ({error})", number, "")
                 continue
+            problem = ""
             if None in row or None in row.values():
-                problem = f"row {number} has more or fewer cells than the header"
-                yield _broken(file, problem, number, str(list(row.values())))
+                problem = "has more or fewer cells than the header"
+            elif any(without_surrogates(cell) != cell for cell in row.values()):
+                problem = NOT_UTF8
+            if problem:
+                yield _broken(name, f"row {number} {problem}", number, str(list(row.values())))
             else:
-                yield Line(number, row, folder, file.stem, fixed=True)
+                cells = {column: _list(cell) for column, cell in row.items()}
+                yield Line(number, cells, folders, name, tuple(row))
 
 
-def _parquet(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _list(cell: str) -> Any:
+    """The list in a cell that holds a JSON array, else the cell."""
+    if cell.lstrip().startswith("["):
+        try:
+            return json.loads(cell)
+        except (ValueError, RecursionError):
+            pass
+    return cell
+
+
+Batches = Iterator[tuple[tuple[str, ...], Any]]
+"""The names of all columns, and an Arrow batch of the wanted ones."""
+
+
+def _parquet(file: Path, columns: Sequence[str]) -> Batches:
     import pyarrow.parquet as pq
 
     # page by page: whole row groups, as `datasets` reads them, may be gigabytes
     with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as table:
-        wanted = [name for name in columns if name in table.schema_arrow.names]
+        names = tuple(table.schema_arrow.names)
+        wanted = [name for name in columns if name in names]
         for batch in table.iter_batches(BATCH, columns=wanted or None):
-            yield from batch.to_pylist()
+            yield names, batch
 
 
-def _arrow(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _arrow(file: Path, columns: Sequence[str]) -> Batches:
     import pyarrow as pa
 
     with pa.memory_map(str(file)) as mapped:
         try:
-            table = pa.ipc.open_stream(mapped)
+            batches = pa.ipc.open_stream(mapped)
         except pa.ArrowInvalid:
             reader = pa.ipc.open_file(mapped)
-            table = (reader.get_batch(number) for number in range(reader.num_record_batches))
-        for batch in table:
-            wanted = [name for name in columns if name in batch.schema.names]
-            chosen = batch.select(wanted) if wanted else batch
-            for start in range(0, chosen.num_rows, BATCH):
-                yield from chosen.slice(start, BATCH).to_pylist()
+            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        for batch in batches:
+            names = tuple(batch.schema.names)
+            wanted = [name for name in columns if name in names]
+            yield names, batch.select(wanted) if wanted else batch
 
 
 def _hub(name: str, split: str | None, columns: Sequence[str]) -> Iterator[Line]:
@@ -248,7 +351,8 @@ def _hub(name: str, split: str | None, columns: Sequence[str]) -> Iterator[Line]
     try:
         builder = datasets.load_dataset_builder(name)
         rows: Any = builder.as_streaming_dataset(split)
-        wanted = [column for column in columns if column in (rows.column_names or ())]
+        names = tuple(rows.column_names or ())
+        wanted = [column for column in columns if column in names]
         if wanted and hasattr(builder.config, "columns"):
             # a set of parquet files: the edited images, two thirds of the bytes, then stay where they are
             rows = datasets.load_dataset_builder(name, columns=wanted).as_streaming_dataset(split)
@@ -258,17 +362,13 @@ def _hub(name: str, split: str | None, columns: Sequence[str]) -> Iterator[Line]
     except Exception as error:
         cure = "name a split that it has, or the path of a copy"
         raise TableError(f"hub set {name}, split {split}, can't be opened: {_first_line(error)}; {cure}") from None
-    yield from _lines(rows, None, name.replace("/", "-"), name)
-
-
-def _lines(rows: Iterable[dict[str, Any]], folder: Path | None, stem: str, name: str) -> Iterator[Line]:
     number = 0
     try:
         for row in rows:
             number += 1
-            yield Line(number, row, folder, stem, fixed=True)
+            yield Line(number, row, name=name.replace("/", "-"), columns=names)
     except Exception as error:
-        raise TableError(f"{name} can't be read after row {number}: {_first_line(error)}") from None
+        raise TableError(f"hub set {name} can't be read after row {number}: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

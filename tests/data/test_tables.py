@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,18 @@ BROKEN = {
     "bytes": ("\ufffd\\", "is not JSON"),
     "deep": ("[" * 100_000, "is not JSON"),
     "a huge number": ('{"id": ' + "9" * 10_000 + "}", "is not JSON"),
-    "too long": ('"' + "x" * 250_000 + '"', "is longer than 200000 bytes"),
+    "too long": ('"' + "x" * 250_000 + '"', "is longer than 200000 characters"),
 }
 
 
+@pytest.mark.parametrize(("mark", "encoding"), [(b"\xef\xbb\xbf", "utf-8"), (b"", "utf-16")])
 @pytest.mark.parametrize(("line", "reason"), BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_line_costs_that_line_only(line: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tables, "MAX_LINE_BYTES", 200_000)
+def test_a_broken_line_costs_that_line_only(
+    line: str, reason: str, mark: bytes, encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tables, "MAX_LINE_CHARACTERS", 200_000)
     file = write_jsonl(tmp_path, [{"id": "a"}, "", line, {"id": "b"}])
-    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    file.write_bytes(mark + file.read_text().encode(encoding))
     first, broken, last = read(str(file), None)
     assert isinstance(first, Line)
     assert isinstance(last, Line)
@@ -49,13 +53,52 @@ def test_a_broken_line_costs_that_line_only(line: str, reason: str, tmp_path: Pa
     assert broken.reason.startswith(f"broken line: line 3 {reason}")
 
 
-def test_a_row_of_a_csv_file_that_has_too_few_cells_is_broken(tmp_path: Path):
-    (tmp_path / "in.csv").write_text('name,text\na.png,"remove it, please"\nx\n')
-    row, broken = read(str(tmp_path / "in.csv"), None)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_text_in_another_encoding_costs_the_rows_that_have_it(encoding: str, tmp_path: Path):
+    cells, requests = "id,request\n1,plain\n2,café\n", [{"request": "plain"}, {"request": "café"}]
+    (tmp_path / "in.csv").write_bytes(cells.encode(encoding))
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in requests)
+    (tmp_path / "in.jsonl").write_bytes(lines.encode(encoding))
+    for name in ("in.csv", "in.jsonl"):
+        first, second = read(str(tmp_path / name), None)
+        assert isinstance(first, Line)
+        if encoding == "cp1252":
+            assert isinstance(second, Rejected)
+            assert "2 is not UTF-8" in second.reason
+        else:
+            assert isinstance(second, Line)
+            assert (first.row["request"], second.row["request"]) == ("plain", "café")
+
+
+def test_a_header_that_is_not_utf_8_is_one_line(tmp_path: Path):
+    for encoding in ("cp1252", "utf-16-le"):
+        (tmp_path / "in.csv").write_bytes("größe,request\n1,x\n".encode(encoding))
+        with pytest.raises(TableError, match=r"in\.csv is not UTF-8"):
+            rows(tmp_path / "in.csv")
+
+
+def test_cells_of_csv_may_be_large_and_hold_json_arrays(tmp_path: Path):
+    large = "x" * 300_000
+    (tmp_path / "in.csv").write_text(f'name,text\n"[""a"", ""b""]","[crop] it"\nx\n[],{large}\n')
+    row, broken, last = read(str(tmp_path / "in.csv"), None)
     assert isinstance(row, Line)
-    assert (row.row, row.fixed) == ({"name": "a.png", "text": "remove it, please"}, True)
+    assert (row.row, row.columns) == ({"name": ["a", "b"], "text": "[crop] it"}, ("name", "text"))
     assert isinstance(broken, Rejected)
     assert broken.reason == "broken line: row 2 has more or fewer cells than the header"
+    assert isinstance(last, Line)
+    assert last.row == {"name": [], "text": large}
+
+
+def test_a_cell_of_a_table_that_is_not_utf_8_costs_its_row(tmp_path: Path):
+    binary = pa.array([b"plain", b"caf\xe9", b"last"], pa.binary())
+    text = pa.StringArray.from_buffers(3, *binary.buffers()[1:])
+    pq.write_table(pa.table({"request": text}), tmp_path / "in.parquet")
+    first, broken, last = read(str(tmp_path / "in.parquet"), None)
+    assert isinstance(first, Line)
+    assert isinstance(last, Line)
+    assert (first.row, last.row) == ({"request": "plain"}, {"request": "last"})
+    assert isinstance(broken, Rejected)
+    assert "row 2 is not UTF-8" in broken.reason
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "saved"])
@@ -73,6 +116,9 @@ def test_tables_are_read_in_the_columns_that_are_wanted(kind: str, tmp_path: Pat
         Dataset(table).save_to_disk(str(source))
     assert rows(source, columns=("id", "image", "nothing")) == [{"id": n, "image": PNG} for n in range(40)]
     assert [*rows(source)[0]] == ["id", "image", "other"]
+    (first, *_) = read(str(source), None, ("id",))
+    assert isinstance(first, Line)
+    assert first.columns == ("id", "image", "other")
 
 
 def test_split_chooses_among_the_files_of_a_folder(tmp_path: Path):
@@ -84,14 +130,33 @@ def test_split_chooses_among_the_files_of_a_folder(tmp_path: Path):
         rows(tmp_path, "test")
 
 
+def test_several_kinds_of_tables_in_a_folder_are_refused_and_what_other_runs_wrote_is_left_out(tmp_path: Path):
+    write_jsonl(tmp_path, [{"id": "a"}])
+    for name in ("built/.lock", "built/train.parquet", ".cache/part.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pq.write_table(pa.table({"id": ["built"]}), tmp_path / name)
+    assert rows(tmp_path) == [{"id": "a"}]
+    for name in ("rejected.jsonl", "report.json"):
+        (tmp_path / "built" / name).write_text("{}\n")
+    assert rows(tmp_path / "built") == [{"id": "built"}]
+    write_jsonl(tmp_path / "more", [{"id": "b"}], "IN.JSONL")
+    assert rows(tmp_path) == [{"id": "a"}, {"id": "b"}]
+    (tmp_path / "more" / "x.csv").write_text("id\n1\n")
+    with pytest.raises(TableError, match=r"several kinds \(.*more/x\.csv"):
+        rows(tmp_path)
+    assert rows(tmp_path, "in") == [{"id": "a"}]
+
+
 def test_what_is_no_table_is_one_line(tmp_path: Path):
     (tmp_path / "a.xlsx").write_text("")
     (tmp_path / "in.parquet").write_bytes(b"PAR1 nothing")
+    (tmp_path / "cut.jsonl").write_bytes('{"id": "a"}'.encode("utf-16")[:-1])
     (tmp_path / "empty").mkdir()
     for name, words in (
         ("a.xlsx", "wanted a file that ends with .parquet, .arrow, .jsonl, .csv"),
         ("empty", "holds no file that ends with"),
         ("in.parquet", "in.parquet can't be read after row 0"),
+        ("cut.jsonl", "cut.jsonl can't be read after row 0"),
         ("nothing.jsonl", "it is not a hub id such as PSRDataset/PSR-328"),
     ):
         with pytest.raises(TableError, match=words):
@@ -122,13 +187,30 @@ def test_a_hub_set_is_streamed_with_its_images_as_they_are(hub: str):
         rows(hub)
 
 
-def test_an_image_is_bytes_a_data_url_or_a_file_in_the_folder(tmp_path: Path):
-    (tmp_path / "cat.png").write_bytes(PNG)
-    url = "data:image/png;base64," + base64.b64encode(PNG).decode()
-    assert (
-        image_of("cat.png", tmp_path) == image_of({"bytes": None, "path": "cat.png"}, tmp_path) == tmp_path / "cat.png"
-    )
-    assert image_of(url, None) == image_of(PNG, None) == image_of({"bytes": PNG, "path": None}, None) == PNG
+def test_an_image_is_bytes_base64_or_a_file_in_one_of_the_folders(tmp_path: Path):
+    (tmp_path / "own").mkdir()
+    for name in ("cat.png", "own/cat.png", "own/dog.png"):
+        (tmp_path / name).write_bytes(PNG)
+    body = base64.encodebytes(PNG).decode()
+    for cell in (PNG, [PNG], {"bytes": PNG, "path": None}, body, f"data:image/png;base64,{body}"):
+        assert image_of(cell, ()) == PNG
+    folders = (tmp_path / "own", tmp_path)
+    for cell, file in (
+        ("cat.png", "own/cat.png"),
+        ("dog.png", "own/dog.png"),
+        ([{"bytes": None, "path": "own/cat.png"}], "own/cat.png"),
+        (str(tmp_path / "cat.png"), "cat.png"),
+    ):
+        assert image_of(cell, folders) == tmp_path / file
+
+
+def test_links_of_the_hub_cache_are_followed(tmp_path: Path):
+    snapshot = tmp_path / "datasets--a--b" / "snapshots" / "1f3a"
+    (snapshot / "data").mkdir(parents=True)
+    (snapshot.parents[1] / "blobs").mkdir()
+    (snapshot.parents[1] / "blobs" / "5e0c").write_bytes(PNG)
+    (snapshot / "data" / "0.png").symlink_to("../../../blobs/5e0c")
+    assert image_of("0.png", (snapshot / "data",)) == snapshot / "data" / "0.png"
 
 
 @pytest.mark.parametrize(
@@ -136,6 +218,8 @@ def test_an_image_is_bytes_a_data_url_or_a_file_in_the_folder(tmp_path: Path):
     [
         (None, "no image: wanted a path"),
         (5, "no image: wanted a path"),
+        ([], "a list of 0; wanted exactly one"),
+        (["a.png", "b.png"], "a list of 2; wanted exactly one"),
         ("gone.png", "image file is missing: gone.png"),
         (".", "image file is missing"),
         ("pipe.png", "image file is missing: pipe.png"),
@@ -143,7 +227,7 @@ def test_an_image_is_bytes_a_data_url_or_a_file_in_the_folder(tmp_path: Path):
         ("https://a.b/c.png", "image is an address"),
         ("data:image/png,abc", "image is a data URL without base64"),
         ("data:image/png;base64,a$b", "image is a data URL that is not base64"),
-        ("../out.png", "image lies outside the folder"),
+        ("../out.png", "image lies outside the folder of its input: ../out.png; --image-root DIR allows it"),
         ("a/../../out.png", "image lies outside the folder"),
         ("{tmp}/out.png", "image lies outside the folder"),
         ("link.png", "image lies outside the folder"),
@@ -158,7 +242,7 @@ def test_a_cell_without_a_usable_image_says_why(cell: Any, reason: str, tmp_path
     (folder / "linked").symlink_to(tmp_path)
     os.mkfifo(folder / "pipe.png")
     with pytest.raises(ValueError, match=reason):
-        image_of(cell.format(tmp=tmp_path) if isinstance(cell, str) else cell, folder)
+        image_of(cell.format(tmp=tmp_path) if isinstance(cell, str) else cell, (folder,))
 
 
 def test_every_set_has_what_a_request_needs_and_names_known_roles():

@@ -21,7 +21,8 @@ IMAGE = {"bytes": PNG, "path": None}
 
 
 def read(source: str, input: Path | str, **options: Any) -> list[RawRow | Rejected]:
-    return list(SOURCES[source](Settings(source, (), Path("unused"), **options), str(input)))
+    settings = Settings(source, options.pop("inputs", ()), Path("unused"), **options)
+    return list(SOURCES[source](settings, str(input)))
 
 
 def good(source: str, input: Path | str, **options: Any) -> list[RawRow]:
@@ -58,7 +59,7 @@ def test_jsonl_takes_a_path_or_a_data_url(tmp_path: Path):
 
 
 BROKEN = {
-    "no image": ('{"request": "x"}', "no image: there is no column image (found: request)"),
+    "no image": ('{"request": "x"}', "no image: there is no column image or images (found: request)"),
     "null image": ('{"request": "x", "image": null}', "no image: image is null"),
     "no request": ('{"image": "0.png"}', "no request: there is no column request"),
     "request is a number": ('{"image": "0.png", "request": 5}', "request is not a text"),
@@ -128,10 +129,11 @@ def test_realedit_is_read_from_the_tables_of_its_own_scripts(tmp_path: Path):
 
 
 def test_other_columns_are_listed_with_the_option_that_names_them(tmp_path: Path):
-    file = table(tmp_path, [{"picture": IMAGE, "wish": "fix the sky", "post": "4wfxf2"}])
+    # some of the set's own are there
+    file = table(tmp_path, [{"picture": IMAGE, "wish": "fix the sky", "post": "4wfxf2", "edit_images": ""}])
     with pytest.raises(UserError) as error:
         read("realedit", file)
-    assert "found: picture, wish, post" in str(error.value)
+    assert "found: picture, wish, post, edit_images" in str(error.value)
     assert "--columns request=NAME" in str(error.value)
     columns = {"image": "picture", "request": "wish", "id": "post", "group": "post"}
     (row,) = good("realedit", file, columns=columns)
@@ -139,6 +141,52 @@ def test_other_columns_are_listed_with_the_option_that_names_them(tmp_path: Path
 
     with pytest.raises(UserError, match="post_id is unknown; known: image, request, id, group, actions"):
         read("psr", file, columns={"post_id": "x"})
+
+
+@pytest.mark.parametrize(
+    ("cells", "gold"),
+    [
+        ('"[""Delete""]","[""lamp""]",[]', Decomposition(("Delete",), ("lamp",), ())),
+        (",,", None),
+        (
+            "\"['Delete']\",[],[]",
+            """gold can't be read: actions is not a list of texts, such as ["lamp"]: "['Delete']\"""",
+        ),
+        ("Delete,[],[]", """gold can't be read: actions is not a list of texts, such as ["lamp"]: 'Delete'"""),
+    ],
+)
+def test_gold_in_csv_is_json_arrays(cells: str, gold: Decomposition | str | None, tmp_path: Path):
+    (tmp_path / "0.png").write_bytes(PNG)
+    (tmp_path / "in.csv").write_text(f"image,request,actions,subjects,goals\n0.png,x,{cells}\n")
+    (row,) = read("jsonl", tmp_path / "in.csv")
+    assert (row.reason if isinstance(row, Rejected) else row.gold) == gold
+
+
+def test_rows_without_ids_and_photos_of_one_name_are_told_apart_by_their_folders(tmp_path: Path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0.png").write_bytes(PNG)
+        write_jsonl(tmp_path / folder, [{"images": ["0.png"], "request": folder}])
+    above = good("jsonl", tmp_path)
+    assert [(row.id, row.group) for row in above] == [("a/in-1", "a/0.png"), ("b/in-1", "b/0.png")]
+    assert [row.image for row in above] == [tmp_path / "a/0.png", tmp_path / "b/0.png"]
+    inputs = (str(tmp_path / "a"), str(tmp_path / "b"))
+    one, two = (good("jsonl", input, inputs=inputs) for input in inputs)
+    assert [(row.id, row.group) for row in (*one, *two)] == [("in-1", "0.png"), ("2/in-1", "2/0.png")]
+
+
+def test_images_may_lie_in_other_folders_that_are_named(tmp_path: Path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(PNG)
+    names = ["a.png", str(tmp_path / "photos" / "a.png")]
+    file = write_jsonl(tmp_path / "in", [{"image": name, "request": "x"} for name in names])
+    missing, outside = read("jsonl", file)
+    assert isinstance(missing, Rejected)
+    assert isinstance(outside, Rejected)
+    assert missing.reason == "image file is missing: a.png"
+    assert outside.reason.startswith("image lies outside the folder of its input: /")
+    rows = good("jsonl", file, image_roots=(tmp_path / "photos",))
+    assert [row.image for row in rows] == [tmp_path / "photos" / "a.png"] * 2
 
 
 def test_gold_may_stand_in_columns_of_any_name(tmp_path: Path):
@@ -166,7 +214,8 @@ def test_a_folder_of_images_takes_its_requests_from_text_files_beside_them(tmp_p
     for name in ("a.png", "b.JPG", "more/c.png", "d.png", ".hidden.png"):
         (tmp_path / name).write_bytes(PNG)
     for name in ("a.txt", "b.txt", "more/c.txt", "lonely.txt", "notes.md"):
-        (tmp_path / name).write_text(f"remove lamp\nof {name}\n")
+        (tmp_path / name).write_text(f"remove lamp\nof {name}\n", encoding="utf-16" if name == "b.txt" else "utf-8")
+    (tmp_path / "a.txt").write_bytes("grün".encode("cp1252"))
     found = {row.id: row for row in read("folder", tmp_path)}
     assert list(found) == ["a.png", "b.JPG", "d.png", "more/c.png", "lonely.txt"]
     row = found["more/c.png"]
@@ -174,9 +223,11 @@ def test_a_folder_of_images_takes_its_requests_from_text_files_beside_them(tmp_p
     assert (row.request, row.group) == ("remove lamp\nof more/c.txt\n", "more/c.png")
     reasons = {id: row.reason for id, row in found.items() if isinstance(row, Rejected)}
     assert {id: reason.partition(":")[0] for id, reason in reasons.items()} == {
+        "a.png": "no request",
         "d.png": "no request",
         "lonely.txt": "no image",
     }
+    assert "a.txt is not UTF-8" in reasons["a.png"]
     assert "d.txt" in reasons["d.png"]
 
 
@@ -203,7 +254,7 @@ def test_built_sets_are_put_together_with_their_splits(tmp_path: Path):
 def test_a_row_that_was_damaged_since_it_was_built_is_rejected(tmp_path: Path):
     build("jsonl", requests(tmp_path / "in", 4), tmp_path / "a", "--val-fraction", 0)
     raw = rows(tmp_path / "a")
-    damage = [{"answer": "{}"}, {"images": []}, {"source": None}, {}]
+    damage = [{"answer": "{}"}, {"images": raw[1]["images"] * 2}, {"source": None}, {}]
     table = pa.Table.from_pylist([row | change for row, change in zip(raw, damage, strict=True)])
     pq.write_table(table, tmp_path / "a" / "train.parquet")
     build("rl-rows", tmp_path / "a", tmp_path / "out")

@@ -280,7 +280,7 @@ def test_reading_ends_at_the_last_item_that_is_wanted_unless_several_rows_may_be
     def rows() -> Iterator[Line]:
         for number, id in enumerate("abc", start=1):
             read.append(id)
-            yield Line(number, {"id": id, "image": image, "request": "x"}, None, "mine", fixed=False)
+            yield Line(number, {"id": id, "image": image, "request": "x"}, (), "mine")
 
     benchmark = table_benchmark("jsonl", replace(SETS["jsonl"], grouped=grouped), EvaluationConfig(data="x"), rows)
     assert [getattr(item, "id", "") for item in benchmark.raw_items(frozenset("ab"))] == ["a", "b"]

@@ -85,7 +85,7 @@ def _imgedit(argument: str, config: EvaluationConfig) -> Benchmark:
         if not isinstance(values, dict) or not all(isinstance(row, dict) for row in values.values()):
             raise EvaluationError(f"{file} is not as ImgEdit's basic_edit.json: wanted an object of objects")
         for number, (key, row) in enumerate(values.items(), start=1):
-            yield Line(number, {"key": key} | row, file.parent, file.stem, fixed=False)
+            yield Line(number, {"key": key} | row, (file.parent,), file.stem)
 
     return table_benchmark("imgedit", SETS["imgedit"], config, rows)
 

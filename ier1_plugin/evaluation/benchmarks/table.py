@@ -80,9 +80,9 @@ def table_benchmark(
     def check(split: str | None) -> None:
         """TableError: a required or named column is missing, which is found before any of the table is read."""
         first = next(read(source, split), None) if local else None
-        there = hub_columns(source, split or "train") if not local else first.row if isinstance(first, Line) else ()
+        there = hub_columns(source, split or "train") if not local else first.columns if isinstance(first, Line) else ()
         # the lines of a JSONL file may each have other keys, and some sets do not say theirs
-        if there and (not isinstance(first, Line) or first.fixed):
+        if there:
             check_columns(columns, there, roles)
 
     def lines(of: tuple[str, ...], wanted: frozenset[str]) -> Iterator[Line | Rejected]:
@@ -97,14 +97,14 @@ def table_benchmark(
             for line in rows() if rows else read(source, split, cells):
                 if isinstance(line, Line):
                     absent = [column for column in where if column not in line.row]
-                    if absent and line.fixed:
-                        found = ", ".join(map(str, line.row))
+                    if absent and line.columns:
+                        found = ", ".join(line.columns)
                         raise EvaluationError(f"there is no column {absent[0]} (found: {found})")
                     if any(str(line.row.get(column)) != value for column, value in where.items()):
                         continue
                     if not local:
                         # a row of the hub does not say which split it is of
-                        line = line._replace(stem=split or line.stem)
+                        line = line._replace(name=split or line.name)
                 yield line
 
     def with_ids(of: tuple[str, ...], wanted: frozenset[str]) -> Iterator[tuple[str, Line | Rejected]]:
@@ -114,7 +114,8 @@ def table_benchmark(
             if isinstance(line, Rejected):
                 yield line.id, line
                 continue
-            parts, split = texts(columns["id"], line.row), split_in(line.stem, edit_set.split)
+            file = line.name.rpartition("/")[2]
+            parts, split = texts(columns["id"], line.row), split_in(file, edit_set.split)
             # how many rows come before a split depends on which others are read
             counted = f"{line.number if split else number:05d}"
             own = parts if name == "jsonl" and parts else [name, *filter(None, [split]), *(parts or [counted])]
@@ -133,7 +134,7 @@ def table_benchmark(
             if isinstance(line, Rejected):
                 yield line
                 continue
-            absent = {} if line.fixed else {role: name for role, name in absent.items() if name not in line.row}
+            absent = {} if line.columns else {role: name for role, name in absent.items() if name not in line.row}
             if not edit_set.grouped or id not in seen:
                 seen.update([id] if edit_set.grouped else [])
                 yield id
@@ -145,8 +146,8 @@ def table_benchmark(
         left = set(wanted)
         for id, line in with_ids(tuple(columns), wanted):
             if id in wanted and isinstance(line, Line):
-                if line.fixed:
-                    check_columns(columns, line.row, roles)
+                if line.columns:
+                    check_columns(columns, line.columns, roles)
                 try:
                     item = raw_item(id, edit_set, columns, line)
                     item = replace(item, request=item.request.strip(), cluster=item.cluster or id)
