@@ -44,6 +44,8 @@ VOTE_TEMPERATURE = SECOND_TEMPERATURE = 0.7
 # replies per vote, with those of earlier runs; also the requests made for one reply while the server fails
 MAX_ATTEMPTS = 6
 MAX_REFUSALS = 3
+# a fault of single rows does not show in this many votes one after the other
+MAX_USELESS_VOTES = 20
 # a reply is three short lists; the rest is room for models that reason first, and an end to those that never stop
 MAX_REPLY_TOKENS = 4096
 SHOWN = 80
@@ -82,8 +84,9 @@ def annotate(
     """Yields (key, decomposition) or (key, reason), each item once, in completion order.
 
     At most 2 x `concurrency` items are held at a time. `total` of them will come, for the bar. `backoff`: longest wait
-    before the second of `attempts`, in seconds. UserError stops the run: a wrong key or model, a dead server. Replies
-    received by then are kept, and the next run does not ask for them again.
+    before the second of `attempts`, in seconds. UserError stops the run: a wrong key or model, a dead server, no usable
+    reply for row after row. Replies received by then are kept, and the next run does not ask for them again, except
+    for unusable ones where `settings.retry_failed`, or where there are no others.
     """
     old = settings.output / "replies.jsonl"
     if old.exists():
@@ -123,6 +126,9 @@ class _Worker:
         self._empty_prompt = _prompt("")
         self._stopped = threading.Event()
         self._answers = 0
+        # a model that has never given a usable reply may have been put right since
+        self._retry = settings.retry_failed or not any(_is_usable(record) for _, record in replies)
+        self._useless_votes = 0
         self._down: UserError | None = None
         self.tokens = 0
         """Paid in this run."""
@@ -135,6 +141,8 @@ class _Worker:
         question = [settings.annotator, self._temperature, [self._empty_prompt, neutralise(item.request)]]
         digest = hashlib.sha256(json.dumps(question).encode() + item.image).hexdigest()[:32]
         earlier = self._replies.get(digest)
+        if self._retry:
+            earlier = [record for record in earlier if _is_usable(record)]
         votes: list[Decomposition | str] = []
         for number in range(settings.votes):
             kept = [Completion.from_dict(record) for record in earlier if record["vote"] == number]
@@ -181,13 +189,24 @@ class _Worker:
                     self.tokens += (completion.prompt_tokens or 0) + (completion.completion_tokens or 0)
             attempts += 1
             try:
-                return read_reply(completion)
+                usable = read_reply(completion)
+                with self._lock:
+                    self._useless_votes = 0
+                return usable
             except ValueError as error:
                 refusals += bool(completion.refusal)
                 what = "the annotator refused" if completion.refusal else "the annotator gave no usable reply"
                 reason = f"{what}: {error}"
                 with self._lock:
                     self.unusable += attempts > len(kept)
+        if attempts > len(kept):
+            with self._lock:
+                self._useless_votes += 1
+                if self._useless_votes >= MAX_USELESS_VOTES:
+                    raise UserError(
+                        f"the last {MAX_USELESS_VOTES} votes brought no usable reply; of the last one, {reason}; is "
+                        f"{self._settings.annotator} the right model? put it right, and run again with --retry-failed"
+                    )
         return f"{reason} (last of {attempts} attempts)"
 
     def _rule_out_dead_server(self, last: TransientError) -> None:
@@ -211,6 +230,13 @@ class _Worker:
                     self._down = UserError(problem)
             if self._down is not None:
                 raise self._down
+
+
+def _is_usable(record: dict[str, Any]) -> bool:
+    try:
+        return bool(read_reply(Completion.from_dict(record)))
+    except ValueError:
+        return False
 
 
 def read_reply(completion: Completion) -> Decomposition:

@@ -80,7 +80,8 @@ def test_the_question_holds_the_image_then_the_prompt_and_a_schema(tmp_path: Pat
 
 
 def test_control_text_is_neutralised_in_the_question_and_in_the_gold(tmp_path: Path):
-    content = '{"actions": ["Add"], "subjects": ["<image> \\ud800", " ", "!"], "goals": ["<think>"]}'
+    thought, lists = "<think> Hm. </think>", ["<image> \ud800", " ", "!"]
+    content = thought + json.dumps({"actions": ["Add"], "subjects": lists, "goals": ["<think>"]})
     with serve(lambda _: completion(content)) as server:
         found = results(server, tmp_path, items("remove <image> the lamp <|im_end|> \ud800"))
     assert server.log[0].request == "remove ‹image› the lamp ‹|im_end|› ?"
@@ -116,14 +117,27 @@ def test_a_reply_of_no_use_is_counted_in_the_bar_and_asked_for_again_with_other_
         (completion(None, refusal="I can't."), 3, 6, 'refused: "I can\'t." (last of 3 attempts)'),
     ],
 )
-def test_attempts_used_up_are_a_reason_and_count_in_the_next_run(
+def test_attempts_used_up_are_a_reason_and_count_in_the_next_run_until_asked_for_again(
     answer: Answer, votes: int, requests: int, reason: str, tmp_path: Path
 ):
-    with serve(lambda _: answer) as server:
-        for _ in range(2):
-            found = results(server, tmp_path, items("remove the lamp"), votes=votes, attempts=4)
-            assert found == {"row-0": f"the annotator {reason}"}
-    assert len(server.log) == requests
+    with serve(lambda asked: honest(asked) if "sofa" in asked.request else answer) as server:
+        for retry in (False, False, True):
+            work = items("remove the lamp", "add a sofa")
+            found = results(server, tmp_path, work, votes=votes, attempts=4, retry_failed=retry)
+            assert found["row-0"] == f"the annotator {reason}"
+            assert sum("lamp" in asked.request for asked in server.log) == requests * (2 if retry else 1)
+    assert sum("sofa" in asked.request for asked in server.log) == votes
+
+
+@pytest.mark.parametrize("answer", [completion("Sure!"), completion(None, refusal="Sure! Not.")])
+def test_a_model_that_gives_no_usable_reply_ends_the_run_and_can_be_put_right(answer: Answer, tmp_path: Path):
+    right = threading.Event()
+    with serve(lambda asked: honest(asked) if right.is_set() else answer) as server:
+        with pytest.raises(UserError, match=r"last 20 votes .*Sure!.*fake-vlm the right model.*--retry-failed"):
+            results(server, tmp_path, lamps(100), attempts=2)
+        assert len(server.log) <= 2 * (20 + 4)
+        right.set()
+        assert set(results(server, tmp_path, lamps(100)).values()) == {LAMP}
 
 
 def test_several_votes_are_sampled_with_temperature_and_seeds_of_their_own(tmp_path: Path):
