@@ -9,6 +9,7 @@ paid for are in OUTPUT/annotator.sqlite and are kept for later builds too.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,25 +19,30 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from data_prep.annotator import Item, annotate
-from data_prep.checks import gold_problem, picture, request_key, request_problem
+from data_prep.checks import clean_request, gold_problem, picture, request_key, request_problem
 from data_prep.duplicates import assign, choose, exclude
-from data_prep.output import FILES, REPORT, write
-from data_prep.settings import SPLITS, RawRow, Settings, identity
-from data_prep.sources import SOURCES
-from data_prep.staging import Entry, Staging
+from data_prep.output import FILES, IMAGES, REPORT, write
+from data_prep.settings import SPLITS, RawRow, Settings
+from data_prep.sources import SOURCES, files_read
+from data_prep.staging import Entry, Staging, stamp_of
 from ier1_plugin.data.tables import Rejected
-from ier1_plugin.runs.errors import UserError
-from ier1_plugin.runs.folder import locked
+from ier1_plugin.runs.errors import UserError, one_line
+from ier1_plugin.runs.folder import changes, locked
 from ier1_plugin.runs.workers import progress
 from ier1_plugin.task.images import ImageError
-from ier1_plugin.task.rows import neutralise, order_key, without_surrogates
+from ier1_plugin.task.rows import order_key, without_surrogates
 
 IDENTITY = "identity"
+# raised when the same options would give other rows than before
+FORMAT = 1
+# these change how fast rows come, not which
+NO_INFLUENCE = ("output", "base_url", "concurrency", "timeout", "retry_failed")
 NO_GOLD = "no gold: give actions, subjects and goals, or name an annotator with --annotator MODEL"
 # what a kill may cost
 COMMIT_SECONDS = 0.25
@@ -48,45 +54,76 @@ IN_FLIGHT = 4 * WORKERS
 def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], bool]:
     """Builds the rows, or continues where a killed build stopped. Returns the report, and whether it already existed.
 
-    UserError: OUTPUT holds a build with other options and `overwrite` is False, or something can't be read.
+    UserError: OUTPUT holds a build with other options or inputs and `overwrite` is False, or something can't be read.
     """
-    work = settings.output / ".build"
-    with locked(settings.output):
+    output, work = settings.output, settings.output / ".build"
+    with locked(output):
+        new = json.loads(json.dumps(identity(settings)))
+
+        def differences(old: dict[str, Any], images: dict[str, str]) -> list[str]:
+            """What has changed since a build with this identity and these files of images."""
+            others = [file for file, stamp in images.items() if stamp_of(file) != stamp]
+            note = f"{len(others)} images that it read or missed have changed, such as {', '.join(others[:1])}"
+            return [*changes(old, new), *([note] if others else [])]
+
         report: dict[str, Any] = {}
-        if all((settings.output / name).is_file() for name in FILES):
-            with suppress(ValueError):
-                report = json.loads((settings.output / REPORT).read_text(encoding="utf-8"))
-        finished, unfinished = report.get(IDENTITY), None
+        finished = unfinished = None
+        if all((output / name).is_file() for name in FILES):
+            with suppress(ValueError, LookupError):
+                report = json.loads((output / REPORT).read_text(encoding="utf-8"))
+                images = json.loads((output / IMAGES).read_text()) if (output / IMAGES).is_file() else {}
+                # a build without rows is begun anew
+                if report["rows"]["train"] + report["rows"]["val"]:
+                    finished = differences(report[IDENTITY], images)
+        if finished == [] and not overwrite and not settings.retry_failed:
+            shutil.rmtree(work, ignore_errors=True)
+            return report, True
         if work.is_dir():
             with suppress(sqlite3.DatabaseError), closing(Staging(work)) as staging:
-                unfinished = json.loads(staging.note(IDENTITY) or "null") if staging.count() else None
-        new = json.loads(json.dumps(identity(settings)))
-        done = finished == new and not overwrite
-        if not done and unfinished != new:
-            for state, old in {"a finished": finished, "an unfinished": unfinished}.items():
-                if old and old != new and not overwrite:
-                    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-                    changed = ", ".join(f"{name}: {old.get(name)} -> {new.get(name)}" for name in names)
+                if staging.count():
+                    unfinished = differences(json.loads(staging.note(IDENTITY) or "{}"), staging.stamps())
+        if unfinished != []:
+            for state, changed in {"a finished": finished, "an unfinished": unfinished}.items():
+                if changed and not overwrite:
                     raise UserError(
-                        f"{settings.output} holds {state} build with other options ({changed}); "
+                        f"{output} holds {state} build with other options or inputs ({'; '.join(changed)}); "
                         "name another --output, or add --overwrite"
                     )
             shutil.rmtree(work, ignore_errors=True)
-        if not done:
-            with closing(Staging(work)) as staging:
-                staging.set_note(IDENTITY, json.dumps(new))
-                exclude(settings, staging)
-                if not staging.note("collected"):
-                    source, inputs = SOURCES[settings.source], settings.inputs or ("",)
-                    collect(settings, chain.from_iterable(source(settings, name) for name in inputs), staging)
-                    staging.set_note("collected", "yes")
-                staging.forget_verdicts()
-                choose(staging)
-                ask_annotator(settings, staging)
-                assign(staging, settings.val_fraction)
-                report = write(settings, staging, work / "out")
+        with closing(Staging(work)) as staging:
+            staging.set_note(IDENTITY, json.dumps(new))
+            exclude(settings, staging)
+            if not staging.note("collected"):
+                source, inputs = SOURCES[settings.source], settings.inputs or ("",)
+                collect(settings, chain.from_iterable(source(settings, name) for name in inputs), staging)
+                staging.set_note("collected", "yes")
+            staging.forget_verdicts()
+            choose(staging)
+            ask_annotator(settings, staging)
+            assign(staging, settings.val_fraction)
+            report = write(settings, new, staging, work / "out")
         shutil.rmtree(work, ignore_errors=True)
-        return report, done
+        return report, False
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """The options and the state of the files that decide the rows; two builds with equal identities give the same
+    files. No secret is among them.
+    """
+
+    def state(name: str, source: str = settings.source) -> str:
+        path = Path(name)
+        if not path.is_dir():
+            stamp = stamp_of(path)
+            return f"{name} ({stamp})" if stamp else name
+        files = files_read(source, path)
+        states = "".join(f"{file.relative_to(path)}\0{stamp_of(file)}\0" for file in files)
+        digest = hashlib.blake2b(states.encode("utf-8", "surrogateescape"), digest_size=8)
+        return f"{name} ({len(files)} files, {digest.hexdigest()})"
+
+    options = {name: value for name, value in asdict(settings).items() if name not in NO_INFLUENCE}
+    options |= {"inputs": list(map(state, settings.inputs)), "exclude": [state(name, "") for name in settings.exclude]}
+    return {"format": FORMAT, **options, "image_roots": list(map(str, settings.image_roots)) or None}
 
 
 def collect(settings: Settings, rows: Iterable[RawRow | Rejected], staging: Staging) -> None:
@@ -125,12 +162,13 @@ def check(position: int, row: RawRow | Rejected, settings: Settings) -> tuple[En
     """The entry of a row and its image; a row that fails a check gets a reason and no image."""
     if isinstance(row, Rejected):
         unread = without_surrogates(json.dumps(row.row, ensure_ascii=False, default=str))
-        return Entry(
-            position, without_surrogates(row.id), settings.source, "", "", b"", unread=unread, reason=row.reason
-        ), b""
+        entry = Entry(position, without_surrogates(row.id), settings.source, "", "", b"", unread=unread)
+        if row.missing:
+            entry = entry._replace(image=str(row.missing), stamp="")
+        return entry._replace(reason=one_line(row.reason)), b""
     if row.split not in (None, *SPLITS):
         raise UserError(f"source {settings.source} puts row {row.id} into split {row.split!r}; known: {SPLITS}")
-    id, request = without_surrogates(row.id), neutralise(row.request)
+    id, request = without_surrogates(row.id), clean_request(row.request)
     entry = Entry(
         position,
         id,
@@ -140,11 +178,12 @@ def check(position: int, row: RawRow | Rejected, settings: Settings) -> tuple[En
         order_key(settings.seed, id),
         split=row.split,
         image=str(row.image) if isinstance(row.image, Path) else f"{len(row.image)} bytes",
+        stamp=stamp_of(row.image) if isinstance(row.image, Path) else None,
         # a gold that UTF-8 can't carry is rejected right after
         gold=without_surrogates(row.gold.to_json()) if row.gold else None,
         request_key=request_key(request),
     )
-    reason = request_problem(row.request)
+    reason = request_problem(request)
     if not reason and row.gold:
         reason = gold_problem(row.gold)
     elif not reason and not settings.annotator:
@@ -154,7 +193,7 @@ def check(position: int, row: RawRow | Rejected, settings: Settings) -> tuple[En
     try:
         image = picture(row.image, settings.min_pixels, settings.max_pixels)
     except ImageError as error:
-        return entry._replace(reason=str(error)), b""
+        return entry._replace(reason=one_line(error)), b""
     signed = int.from_bytes(image.hash.to_bytes(8, "big"), "big", signed=True)
     return entry._replace(image_hash=signed, pixels=image.pixels), image.data
 

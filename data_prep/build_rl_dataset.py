@@ -87,6 +87,7 @@ def parse(arguments: list[str]) -> tuple[Settings, bool]:
     if not 0 <= options.val_fraction < 1:
         parser.error(f"--val-fraction {options.val_fraction} is no share from 0 to below 1")
     values: dict[str, Any] = vars(options) | {"inputs": tuple(options.input), "exclude": tuple(options.exclude)}
+    values["image_roots"] = tuple(options.image_root)
     return Settings(**{field.name: values[field.name] for field in fields(Settings)}), options.overwrite
 
 
@@ -97,7 +98,10 @@ def summary(report: dict[str, Any], output: Path, done: bool) -> str:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in report["rejected_by_reason"].items())
     lines.append(f"rejected{rows['rejected']:>9,}" + (f": {reasons}" if reasons else ""))
     lines.append(f"files: {output / FILES[0]}, {', '.join(FILES[1:])}")
-    return "\n".join([f"{output} was built with these options before: nothing to do"] * done + lines)
+    if report["options"]["val_fraction"] and rows["train"] and not rows["val"]:
+        lines.append("note: there are no rows for validation, as all belong to one photo or group")
+    before = f"{output} was built with these options before: nothing to do; --overwrite builds it again"
+    return "\n".join([before] * done + lines)
 
 
 def _parser() -> Parser:
@@ -107,7 +111,8 @@ def _parser() -> Parser:
     add("--input", nargs="+", default=[], help="files, folders or hub ids")
     add("--output", type=Path, help="folder for the four files")
     add("--config", help="YAML file whose keys are these options; the command line wins")
-    add("--overwrite", action="store_true", help="replace a build with other options in --output")
+    add("--overwrite", action="store_true", help="replace a build with other options or inputs in --output")
+    add("--image-root", type=Path, nargs="+", default=[], help="folders that images may lie in beside their table's")
     add("--split", help="split of a hub set, or which files of a local folder; default: the source's own")
     add(
         "--columns", type=_columns, default={}, help="other column names, as image=NAME,request=NAME,id=NAME,group=NAME"
@@ -127,6 +132,7 @@ def _parser() -> Parser:
     add("--concurrency", type=_positive, default=8, help="requests to the annotator at a time (default 8)")
     add("--timeout", type=_positive, default=60, help="seconds for a request to the annotator (default 60)")
     add("--votes", type=_positive, default=1, help="replies per row, of which the majority counts (default 1)")
+    add("--retry-failed", action="store_true", help="ask again about rows that the annotator gave no usable reply for")
     add("--exclude", nargs="+", default=[], help="benchmark files or folders whose rows are left out")
     add("--tokenizer", help="folder with a tokenizer.json, to report prompt lengths in tokens")
     return parser

@@ -8,6 +8,8 @@ gold_problem(Decomposition(("Brighten",))) == "gold holds an unknown action: 'Br
 from __future__ import annotations
 
 import hashlib
+import re
+import unicodedata
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -29,8 +31,15 @@ MAX_REQUEST_CHARACTERS = 8_000
 MAX_IMAGE_BYTES = 64 << 20
 LOSSLESS = {"PNG", "BMP", "GIF", "PPM", "TIFF"}
 EXIF_ORIENTATION = 0x0112
+# LLaVA-like sets say where the image stands; here it always comes first, and `format_row` puts it there
+_PLACEHOLDER = r"(?:<image>|<\|vision_start\|>(?:<\|image_pad\|>)*<\|vision_end\|>)"
+_OUTER_PLACEHOLDERS = re.compile(rf"^(?:\s*{_PLACEHOLDER})+|(?:{_PLACEHOLDER}\s*)+$", re.IGNORECASE)
+# letters that nobody sees: fillers of Hangul, and Braille without a dot
+BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
 # the smallest size that a JPEG is decoded to for its hash; the hash itself looks at 32 x 32 pixels
 HASHED_SIDE = 64
+# steps of 255 between the lightest and the darkest part of a picture that shows nothing
+FLAT = 4
 
 
 class Picture(NamedTuple):
@@ -42,16 +51,27 @@ class Picture(NamedTuple):
     pixels: int
 
 
+def clean_request(request: str) -> str:
+    """The request as it goes into a row: without placeholders at its ends, others and control tokens neutralised."""
+    return neutralise(_OUTER_PLACEHOLDERS.sub("", request))
+
+
 def request_problem(request: str) -> str | None:
-    """Why this request can't be used, or None."""
+    """Why this clean request can't be used, or None."""
     if len(request) > MAX_REQUEST_CHARACTERS:
         return f"request is too long: {len(request)} characters, at most {MAX_REQUEST_CHARACTERS} are accepted"
-    return None if normalise(neutralise(request)) else "request is empty"
+    return None if _has_words(request) else "request is empty"
+
+
+def _has_words(text: str) -> bool:
+    """False for white space, signs and characters of no width."""
+    seen = (char for char in normalise(text) if char not in BLANK_LETTERS)
+    return any(unicodedata.category(char)[0] in "LNS" for char in seen)
 
 
 def request_key(request: str) -> bytes:
     """Equal for requests that are equal after normalisation."""
-    return hashlib.blake2b(normalise(neutralise(request)).encode(), digest_size=16).digest()
+    return hashlib.blake2b(normalise(clean_request(request)).encode(), digest_size=16).digest()
 
 
 @lru_cache(maxsize=1 << 12)
@@ -62,7 +82,7 @@ def gold_problem(gold: Decomposition) -> str | None:
         return f"gold holds an unknown action: {unknown[0]!r} is not one of {', '.join(ACTIONS)}"
     if not gold.actions:
         return "gold names no action"
-    if not all(map(normalise, (*gold.subjects, *gold.goals))):
+    if not all(map(_has_words, (*gold.subjects, *gold.goals))):
         return "gold holds an empty phrase"
     try:
         answer = gold.to_json()
@@ -99,10 +119,21 @@ def image_hash(image: Image.Image) -> int:
     """The perceptual hash (pHash) of an image, as an unsigned 64-bit number; images that look alike differ in few bits.
 
     image_hash(photo) == 0xafbc7d88a0b0b0d9
+
+    pHash sees shapes only, and would take all pictures without any for one photo: those get a hash of their colour.
     """
     from imagehash import phash
 
+    if _is_flat(image):
+        # in steps of 8, as compression changes it a little
+        colour = bytes(value >> 3 for value in image.convert("RGB").resize((1, 1), Image.Resampling.BOX).tobytes())
+        return int.from_bytes(hashlib.blake2b(colour, digest_size=8).digest(), "big")
     return int.from_bytes(np.packbits(phash(image).hash).tobytes(), "big")
+
+
+def _is_flat(image: Image.Image) -> bool:
+    grey = np.asarray(image.convert("L").resize((HASHED_SIDE, HASHED_SIDE)))
+    return int(grey.max()) - int(grey.min()) <= FLAT
 
 
 def _unchanged(data: bytes, min_pixels: int, max_pixels: int) -> Picture | None:
@@ -120,7 +151,8 @@ def _unchanged(data: bytes, min_pixels: int, max_pixels: int) -> Picture | None:
         several = getattr(image, "n_frames", 1) > 1 or "transparency" in image.info
         if several or image.getexif().get(EXIF_ORIENTATION, 1) != 1:
             return None
-        return Picture(data, image_hash(image), pixels)
+        # what was skipped are the colours
+        return Picture(data, image_hash(Image.open(BytesIO(data)) if _is_flat(image) else image), pixels)
     except Exception:
         # open_image finds the same fault and words it
         return None

@@ -29,11 +29,10 @@ import numpy as np
 from data_prep.checks import picture, request_key
 from data_prep.settings import SPLITS, Settings
 from data_prep.staging import Candidates, Staging
-from ier1_plugin.data.tables import Rejected, image_of, read
+from ier1_plugin.data.tables import Rejected, image_of, open_text, read
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.workers import progress
 from ier1_plugin.task.images import ImageError
-from ier1_plugin.task.rows import IMAGE_PLACEHOLDER
 
 TRAIN, VAL = SPLITS
 BITS = 64
@@ -77,11 +76,12 @@ def marks(benchmark: str, settings: Settings) -> Iterator[tuple[str, Any]]:
     if not path.exists():
         raise UserError(f"--exclude: there is no file or folder {benchmark}")
     if path.suffix == ".txt":
-        for text in filter(None, map(str.strip, path.read_text("utf-8-sig", "replace").splitlines())):
-            if _TOKEN.fullmatch(text.lower()):
-                yield "post", text.lower()
-            yield from (("post", post) for post in post_ids_in(text))
-            yield "request", request_key(text)
+        with open_text(path, "") as lines:
+            for text in filter(None, map(str.strip, lines)):
+                if _TOKEN.fullmatch(text.lower()):
+                    yield "post", text.lower()
+                yield from (("post", post) for post in post_ids_in(text))
+                yield "request", request_key(text)
         return
     known = (*POSTS, *NAMES, *REQUESTS, *IMAGES)
     seen: set[bytes] = set()
@@ -89,7 +89,8 @@ def marks(benchmark: str, settings: Settings) -> Iterator[tuple[str, Any]]:
         if isinstance(line, Rejected):
             raise UserError(f"--exclude: {benchmark} has a {line.reason}")
         if not set(known) & set(line.row):
-            raise UserError(f"--exclude: {benchmark} has no column that is known (found: {', '.join(line.row)})")
+            found = ", ".join(line.columns or line.row)
+            raise UserError(f"--exclude: {benchmark} has no column that is known (found: {found})")
         cells = {column: cell if isinstance(cell, (list, tuple)) else [cell] for column, cell in line.row.items()}
 
         def texts(columns: Iterable[str], cells: dict[str, Any] = cells) -> list[str]:
@@ -101,11 +102,11 @@ def marks(benchmark: str, settings: Settings) -> Iterator[tuple[str, Any]]:
         yield from (("post", text.lower().removeprefix("t3_")) for text in texts(POSTS))
         yield from (("post", post) for text in texts(NAMES) for post in post_ids_in(text))
         # the key of an empty request would match nothing that gets in
-        yield from (("request", request_key(text.removeprefix(IMAGE_PLACEHOLDER))) for text in texts(REQUESTS))
+        yield from (("request", request_key(text)) for text in texts(REQUESTS))
         for cell in (cell for column in IMAGES for cell in cells.get(column, ()) if cell is not None):
             # a name without a file, or a picture that nothing opens: neither can be among the rows
             with suppress(ImageError, ValueError, OSError):
-                source = image_of(cell, line.folder)
+                source = image_of(cell, line.folders)
                 data = source if isinstance(source, bytes) else source.read_bytes()
                 digest = hashlib.blake2b(data, digest_size=8).digest()
                 if digest not in seen:

@@ -4,6 +4,7 @@ write(settings, staging, folder)
 data/psr/train.parquet, val.parquet   columns id, source, problem, images, answer; rows in the order of a hash
 data/psr/rejected.jsonl               {"id": "psr-1f3k", "reason": "request is empty", "row": {...}}
 data/psr/report.json                  counts, quantiles, the options used; written last: it marks a finished build
+data/psr/.images.json                 {"photos/cat.jpg": "81920 bytes, 1764327461000000000"}: the images that were files
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.duplicates import BITS, THRESHOLD
-from data_prep.settings import SPLITS, Settings, for_report, identity
+from data_prep.settings import SPLITS, Settings, for_report
 from data_prep.staging import Staging
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.workers import progress
@@ -28,6 +29,7 @@ from ier1_plugin.task.schema import COMPONENTS, Decomposition
 
 REPORT = "report.json"
 REJECTED = "rejected.jsonl"
+IMAGES = ".images.json"
 FILES = (*(f"{split}.parquet" for split in SPLITS), REJECTED, REPORT)
 # a row group is what readers hold in memory
 GROUP_BYTES = 32 << 20
@@ -36,7 +38,7 @@ SHOWN_CHARACTERS = 1000
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 
 
-def write(settings: Settings, staging: Staging, folder: Path) -> dict[str, Any]:
+def write(settings: Settings, identity: dict[str, Any], staging: Staging, folder: Path) -> dict[str, Any]:
     """Writes the files into `folder`, then moves them to `settings.output` one right after the other. -> the report"""
     folder.mkdir(exist_ok=True)
     length, unit = _length_function(settings.tokenizer)
@@ -85,12 +87,13 @@ def write(settings: Settings, staging: Staging, folder: Path) -> dict[str, Any]:
         "image_pixels": {"unit": "width x height", "quantiles": _quantiles(pixels)},
         "near_duplicates": {"hash": f"pHash, {BITS} bits", "hamming_threshold": THRESHOLD},
         "options": for_report(settings),
-        "identity": identity(settings),
+        "identity": identity,
     }
     # no rows of an earlier build beside the report of this one, nor the other way round
     (settings.output / REPORT).unlink(missing_ok=True)
     (folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    for name in FILES:
+    (folder / IMAGES).write_text(json.dumps(staging.stamps()), encoding="utf-8")
+    for name in (IMAGES, *FILES):
         os.replace(folder / name, settings.output / name)
     return report
 

@@ -1,4 +1,4 @@
-"""The options of one build, which of them decide the output, and what a source yields.
+"""The options of one build, and what a source yields.
 
     Settings(source="psr", inputs=("PSRDataset/PSR-328",), output=Path("data/psr"), limit=1000)
     RawRow(id="psr-1f3k", source="psr", request="please remove the lamp", image=b"\\x89PNG...", group="1f3k")
@@ -20,10 +20,6 @@ SPLITS = ("train", "val")
 # ceiling is 16,384 tokens; 1,280 is the budget that its model card suggests to bound the cost.
 MIN_PIXELS = 4 * 28 * 28
 MAX_PIXELS = 1280 * 28 * 28
-# raised when the same options would give other rows than before
-FORMAT = 1
-# these change how fast rows come, not which
-_NO_INFLUENCE = ("output", "base_url", "concurrency", "timeout")
 
 
 @dataclass(frozen=True)
@@ -71,27 +67,20 @@ class Settings:
     votes: int = 1
     """Samples per request, of which the majority counts (`votes.settle`)."""
     exclude: tuple[str, ...] = ()
+    image_roots: tuple[Path, ...] = ()
+    """Folders that images may lie in beside that of their input."""
     tokenizer: str | None = None
+    retry_failed: bool = False
+    """Ask the annotator again about the rows that it gave no usable reply for."""
 
-
-def identity(settings: Settings) -> dict[str, Any]:
-    """The options that decide the rows, as JSON values; two builds with equal identities give the same files.
-
-    Local inputs and excluded files are listed with their size and modification time. No secret is among them.
-    """
-
-    def state(name: str) -> str:
-        path = Path(name)
-        # the size of a folder says nothing
-        status = path.stat() if path.is_file() else None
-        return f"{name} ({status.st_size} bytes, {status.st_mtime_ns})" if status else name
-
-    options = {name: value for name, value in asdict(settings).items() if name not in _NO_INFLUENCE}
-    options |= {"inputs": list(map(state, settings.inputs)), "exclude": list(map(state, settings.exclude))}
-    return {"format": FORMAT, **options}
+    def prefix(self, input: str) -> str:
+        """What ids and groups made from names of files begin with: nothing, or "2/" for the second input."""
+        number = self.inputs.index(input) if input in self.inputs else 0
+        return f"{number + 1}/" if number else ""
 
 
 def for_report(settings: Settings) -> dict[str, Any]:
     """Every option used, as JSON values, for the report; addresses without user names and passwords."""
     address = (settings.base_url or "").rpartition("@")[2]
-    return asdict(settings) | {"output": str(settings.output), "base_url": address or None}
+    options = asdict(settings) | {"output": str(settings.output), "base_url": address or None}
+    return options | {"image_roots": list(map(str, settings.image_roots))}

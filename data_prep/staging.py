@@ -10,12 +10,22 @@ final; a verdict (why a good row is left out after all) comes from a later stage
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+
+def stamp_of(file: str | Path) -> str:
+    """Another text whenever the file has changed; "" where there is none."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return ""
+    return f"{status.st_size} bytes, {status.st_mtime_ns}"
 
 
 class Entry(NamedTuple):
@@ -32,6 +42,8 @@ class Entry(NamedTuple):
     split: str | None = None
     image: str = ""
     """The image's file, or its size, for `rejected.jsonl`."""
+    stamp: str | None = None
+    """The state of the image's file when it was read (`stamp_of`); None where there is no file."""
     unread: str | None = None
     """What is known of a row that its source could not read, as JSON."""
     reason: str | None = None
@@ -115,6 +127,10 @@ class Staging:
         self._images.write(image)
         self._size += len(image)
         self._db.execute(f"INSERT INTO rows ({_COLUMNS}) VALUES ({', '.join('?' * len(entry))})", entry)
+
+    def stamps(self) -> dict[str, str]:
+        """The files of images that were read or looked for, each with its state at that time."""
+        return dict(self._db.execute("SELECT image, stamp FROM rows WHERE stamp IS NOT NULL"))
 
     def commit(self) -> None:
         # the images first: a committed row must find its image

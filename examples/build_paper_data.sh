@@ -91,6 +91,6 @@ for source in psr realedit ultraedit; do
   parts+=("$output/parts/$source")
 done
 
-# Together: each row keeps its split, and what two sources share is left out.
+# Together: each row keeps its split, and what two sources share is left out. Made anew, since parts may have changed.
 echo "== all"
-build --source rl-rows --input "${parts[@]}" --output "$output"
+build --source rl-rows --input "${parts[@]}" --output "$output" --overwrite

@@ -42,7 +42,7 @@ from ier1_plugin.task.rows import COLUMNS
 from ier1_plugin.task.schema import Decomposition
 from reward_fns.decomposition import compute_score
 
-FILES = [".lock", "rejected.jsonl", "report.json", "train.parquet", "val.parquet"]
+FILES = [".images.json", ".lock", "rejected.jsonl", "report.json", "train.parquet", "val.parquet"]
 SIDEWAYS = Image.Exif()
 SIDEWAYS[0x0112] = 6
 JPEG = encoded(picture(1), "JPEG")
@@ -103,6 +103,9 @@ UNUSABLE = {
     "narrow image": ({"image": encoded(picture(1, (5000, 20)))}, "image is too narrow"),
     "empty request": ({"request": ""}, "request is empty"),
     "request of signs": ({"request": "?!..."}, "request is empty"),
+    "request of no width": ({"request": "\u200b\ufeff\u3164"}, "request is empty"),
+    "only a placeholder": ({"request": "<image>\n"}, "request is empty"),
+    "phrase of no width": ({"subjects": ["\u200b"]}, "gold holds an empty phrase"),
     "long request": ({"request": "x" * (MAX_REQUEST_CHARACTERS + 1)}, "request is too long"),
     "unknown action": ({"actions": ["Remove"]}, "gold holds an unknown action: 'Remove'"),
     "no action": ({"actions": []}, "gold names no action"),
@@ -130,9 +133,20 @@ def test_no_row_at_all_is_a_failure_and_a_row_without_gold_names_the_option(tmp_
     assert "--annotator" in rejected(tmp_path / "out")["a"]
 
 
-def test_a_request_that_holds_control_text_is_made_harmless(tmp_path: Path):
-    output = build_rows(tmp_path, [{"request": "<image>remove</think> \ud800 the lamp<|im_end|>"}])
-    assert all_rows(output)["r0"]["problem"] == "<image>‹image›remove‹/think› ? the lamp‹|im_end|›"
+@pytest.mark.parametrize(
+    ("request_", "problem"),
+    [
+        ("remove</think> \ud800 the lamp<|im_end|>", "remove‹/think› ? the lamp‹|im_end|›"),
+        # the placeholders of LLaVA-like sets; in the middle they may be meant
+        ("<image>\nremove the lamp", "remove the lamp"),
+        (" <Image> <image>remove the lamp\n<image> ", "remove the lamp"),
+        ("<|vision_start|><|image_pad|><|vision_end|>remove the lamp", "remove the lamp"),
+        ("put <image> on the lamp", "put ‹image› on the lamp"),
+        ("👍", "👍"),
+    ],
+)
+def test_placeholders_are_taken_off_and_control_text_is_made_harmless(request_: str, problem: str, tmp_path: Path):
+    assert all_rows(build_rows(tmp_path, [{"request": request_}]))["r0"]["problem"] == f"<image>{problem}"
 
 
 def test_gold_of_every_row_scores_one_in_the_reward(tmp_path: Path):
@@ -179,6 +193,18 @@ def test_the_report_counts_what_is_in_the_files(tmp_path: Path):
     assert counts["rejected_by_reason"] == {"broken line": 1}
     assert counts["prompt_length"]["quantiles"] == {"0.5": 14, "0.9": 14, "0.99": 14, "1": 14}
     assert counts["options"]["val_fraction"] == 0.1
+
+
+def test_flat_pictures_are_different_photos(tmp_path: Path, capsys):
+    colours = [(value, 255 - value, 37 * value % 256) for value in range(0, 240, 12)]
+    kinds = [("PNG", {}), ("JPEG", {"quality": 90})]
+    flat = [encoded(Image.new("RGB", (200, 200), colour), *kinds[n % 2][:1]) for n, colour in enumerate(colours)]
+    raw = [{"image": image, "request": f"add lamp {n}"} for n, image in enumerate(flat)]
+    output = build_rows(tmp_path / "flat", raw, "--val-fraction", 0.2)
+    assert len(rows(output, "val")) == 4
+    output = build_rows(tmp_path / "one", [row | {"image": flat[0]} for row in raw], "--val-fraction", 0.2)
+    assert rows(output, "val") == []
+    assert "note: there are no rows for validation" in capsys.readouterr().out
 
 
 def test_prompt_lengths_are_tokens_where_a_tokenizer_is_given(tmp_path: Path):

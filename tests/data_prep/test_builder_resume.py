@@ -150,13 +150,86 @@ def test_a_second_run_with_the_same_options_finds_nothing_to_do_and_others_need_
     assert "was built with these options before" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
     assert build("jsonl", source, tmp_path / "out", "--seed", 1) == 1
-    assert "a finished build with other options (seed: 0 -> 1)" in capsys.readouterr().err
+    assert "a finished build with other options or inputs (seed 0, now 1)" in capsys.readouterr().err
     # an input that has changed counts as another option
     requests(tmp_path / "in", 6)
     assert build("jsonl", source, tmp_path / "out") == 1
     assert build("jsonl", source, tmp_path / "out", "--seed", 1, "--overwrite") == 0
     assert len(all_rows(tmp_path / "out")) == 6
     assert report(tmp_path / "out")["options"]["seed"] == 1
+
+
+def one_more(folder: Path) -> None:
+    """Another table in a folder of requests."""
+    write_jsonl(folder, [{"id": "new", "image": "0.png", "request": "remove the sofa", **GOLD}], "more.jsonl")
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+@pytest.mark.parametrize(
+    ("change", "named", "result"),
+    [
+        (lambda folder: one_more(folder / "in"), "in (2 files", {"r0", "r1", "r2", "new"}),
+        (
+            lambda folder: write_jsonl(folder / "bench", [{"request": "remove lamp 0"}], "b.jsonl"),
+            "bench (2 files",
+            {"r1", "r2"},
+        ),
+        (lambda folder: (folder / "in" / "3.png").write_bytes(encoded(picture(3))), "3.png", {"r0", "r1", "r2", "r3"}),
+        (lambda folder: (folder / "in" / "2.png").write_bytes(b"no image"), "2.png", {"r0", "r1"}),
+    ],
+)
+def test_a_build_knows_the_files_that_it_has_read(
+    change: Any, named: str, result: set[str], unfinished: bool, tmp_path: Path, monkeypatch: Any, capsys: Any
+):
+    requests(tmp_path / "in", 4)
+    (tmp_path / "in" / "3.png").unlink()
+    write_jsonl(tmp_path / "bench", [{"request": "another"}])
+    arguments = ("jsonl", tmp_path / "in", tmp_path / "out", "--exclude", tmp_path / "bench")
+    with monkeypatch.context() as patch:
+        if unfinished:
+            patch.setattr(module, "assign", interrupt)
+        assert build(*arguments) == (130 if unfinished else 0)
+    change(tmp_path)
+    assert build(*arguments) == 1
+    complaint = capsys.readouterr().err.splitlines()[-1]
+    assert [words for words in (named, "--overwrite") if words not in complaint] == []
+    assert build(*arguments, "--overwrite") == 0
+    assert set(all_rows(tmp_path / "out")) == result
+    assert build(*arguments) == 0
+
+
+def test_a_union_knows_that_its_parts_were_built_again(tmp_path: Path):
+    source, union = requests(tmp_path / "in", 3), ("rl-rows", tmp_path / "part", tmp_path / "out")
+    for build_union in (0, 1):
+        build("jsonl", source, tmp_path / "part", "--overwrite")
+        assert build(*union) == build_union
+    # what else changes in the folder of a part is not read
+    assert build(*union, "--overwrite") == 0
+    (tmp_path / "part" / "notes.md").write_text("x")
+    assert build(*union) == 0
+
+
+def test_a_build_without_rows_is_begun_anew(tmp_path: Path):
+    source = requests(tmp_path / "in", 1)
+    (tmp_path / "in" / "0.png").unlink()
+    assert build("jsonl", source, tmp_path / "out") == 1
+    (tmp_path / "in" / "0.png").write_bytes(encoded(picture(0)))
+    assert build("jsonl", source, tmp_path / "out") == 0
+
+
+def test_rows_without_a_usable_reply_are_asked_about_again_where_that_is_wanted(tmp_path: Path):
+    source, calls = unlabelled(tmp_path / "in", 3), []
+    with serve(
+        lambda asked: honest(asked) if len(calls) or "lamp 1" not in asked.request else completion("?")
+    ) as server:
+        assert build("jsonl", source, tmp_path / "out", *by(server)) == 0
+        assert list(rejected(tmp_path / "out")) == ["r1"]
+        calls.append("put right")
+        assert build("jsonl", source, tmp_path / "out", *by(server), "--overwrite") == 0
+        assert list(rejected(tmp_path / "out")) == ["r1"]
+        assert build("jsonl", source, tmp_path / "out", *by(server), "--retry-failed") == 0
+        assert rejected(tmp_path / "out") == {}
+        assert server.total == 2 + 6 + 1
 
 
 def test_what_stops_a_build_is_one_line(tmp_path: Path, monkeypatch, capsys):
