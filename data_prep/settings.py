@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.task.schema import Decomposition
 
 SPLITS = ("train", "val")
@@ -80,7 +81,5 @@ class Settings:
 
 
 def for_report(settings: Settings) -> dict[str, Any]:
-    """Every option used, as JSON values, for the report; addresses without user names and passwords."""
-    address = (settings.base_url or "").rpartition("@")[2]
-    options = asdict(settings) | {"output": str(settings.output), "base_url": address or None}
-    return options | {"image_roots": list(map(str, settings.image_roots))}
+    """Every option used, as JSON values, for the report; without secrets."""
+    return without_secrets(asdict(settings))

@@ -68,7 +68,7 @@ class Editor:
     supports: Callable[[str], bool] | None = None
     """Set by editors that compute instead of painting: True for a sub-request better left to them (`route`)."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What a trace records: model, steps, library versions. Holds no secret."""
+    """What a trace records, without secrets: model, steps, library versions."""
     close: Callable[[], None] = lambda: None
     """Frees memory and connections; an edit after it is an EditError or starts anew."""
 

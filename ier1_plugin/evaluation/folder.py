@@ -32,6 +32,7 @@ from typing import Any
 from ier1_plugin import __version__
 from ier1_plugin.evaluation.records import BenchmarkItem, EvaluationError, Judgement
 from ier1_plugin.runs.folder import changes, write
+from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.runs.store import Store
 
 EVALUATION, ITEMS = "evaluation.json", "items.jsonl"
@@ -118,7 +119,8 @@ def joined(
     folder: Path,
 ) -> dict[str, Any]:
     """The new contents of evaluation.json. EvaluationError: it already has other settings for one of these."""
-    plain = json.loads(json.dumps({"benchmark": benchmark, "systems": systems, "judges": judges}, default=str))
+    before = without_secrets(before)
+    plain = without_secrets({"benchmark": benchmark, "systems": systems, "judges": judges})
 
     def check(known: Mapping[str, Any], now: Mapping[str, Any], kind: str) -> None:
         if changed := changes(known, now, FREE[kind]):

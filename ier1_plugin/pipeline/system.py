@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ier1_plugin import __version__
 from ier1_plugin.chat.http import MAX_TIMEOUT
 from ier1_plugin.runs.fingerprint import fingerprint
-from ier1_plugin.runs.secrets import without_password
+from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.runs.settings import HELP, PARSE, SettingsError, parse_settings, read_yaml
 from ier1_plugin.task.schema import CHAIN, METHODS, MODES, ORIGINAL, SEQUENCER_INPUTS, SINGLE_TURN, PlanError
 
@@ -186,14 +186,13 @@ class System:
 
 
 def run_settings(system: System, fingerprint: Callable[[Path], str] = fingerprint) -> dict[str, Any]:
-    """The settings that decide the pixels, for run.json; passwords in addresses are left out. `fingerprint`: hashes a
+    """The settings that decide the pixels, for run.json, without secrets. `fingerprint`: hashes a
     folder of weights, so that retrained weights are not mistaken for these.
     """
     kept = {known.name: getattr(system, known.name) for known in fields(system) if known.name not in NOT_IN_RUN}
-    named = {name: without_password(kept[name]) for name in (*AGENTS, "editor")}
     local = {name: Path(kept[name].removeprefix(LOCAL)) for name in AGENTS if kept[name].startswith(LOCAL)}
     weights = {f"{name}_sha256": fingerprint(folder) for name, folder in local.items() if folder.is_dir()}
-    return kept | named | weights | {"imageedit_r1": __version__}
+    return without_secrets(kept) | weights | {"imageedit_r1": __version__}
 
 
 def shipped(kind: str) -> dict[str, Path]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.secrets import without_secrets
 
 LOCK = ".lock"
 PART = ".part"
@@ -48,12 +49,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def freeze_settings(file: Path, settings: Mapping[str, Any]) -> None:
-    """Writes the settings of a run when it starts; RunError names what differs if it continues with others."""
-    now = json.loads(json.dumps(settings, default=str))
+    """Writes the settings of a run, without secrets, when it starts; RunError names what differs if it continues with
+    others."""
+    now = without_secrets(settings)
     if not file.exists():
         write(file, json.dumps(now, indent=2, ensure_ascii=False) + "\n")
         return
-    if changed := changes(read_settings(file), now):
+    if changed := changes(without_secrets(read_settings(file)), now):
         raise RunError(f"{file.parent} was begun with other settings ({', '.join(changed)}); choose another folder")
 
 

@@ -1,11 +1,45 @@
-"""Keeps passwords out of what is printed and written.
+"""Keeps keys and passwords out of what is printed and written: settings, traces, PNG files, reports, error lines.
 
-without_password("http://me:hunter2@127.0.0.1:8000/v1")      # "http://127.0.0.1:8000/v1"
+without_secrets({"model": "m", "token": "hf_123", "headers": {"Authorization": "Bearer t"}})
+-> {"model": "m", "token": "***", "headers": {"Authorization": "***"}}
+without_secrets("http://me:hunter2@127.0.0.1:8000/v1?key=abc")      # "http://127.0.0.1:8000/v1?key=***"
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
+
+HIDDEN = "***"
+_NAMES = r"token|secret|passw(?:or)?d|pwd|passphrase|credentials?|api_?key|(?<![a-z])key|authorization|auth"
+# max_tokens is a number, key_name the name of a variable
+_SECRET = re.compile(rf"(?:{_NAMES}|headers?|cookies?)$|secret|passw", re.IGNORECASE)
+# what EasyR1 calls the columns of its rows
+_COLUMNS = ("prompt_key", "answer_key", "image_key", "video_key", "filter_key")
+# token=..., 'api_key': '...', Authorization: Bearer ...
+_ASSIGNED = re.compile(
+    rf"""((?:{_NAMES})['"]?\s*(?:=\s*|:\s*(?=['"]))['"]?|authorization\W+)(?:(?:bearer|basic)\s+)?[^\s'",;&)}}\]]+""",
+    re.IGNORECASE,
+)
+
+
+def without_secrets(value: Any, name: str = "") -> Any:
+    """A copy, as JSON has it, with *** for what must not be written: whatever stands under a name such as token, key,
+    secret, password, authorization or headers, and in texts what is assigned to such a name, and user and password of
+    addresses. `name`: the key that `value` stands under.
+    """
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name).rstrip("_0123456789")
+    hidden = bool(_SECRET.search(words)) and words not in _COLUMNS
+    if isinstance(value, Mapping):
+        return {str(key): without_secrets(inner, name if hidden else str(key)) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [without_secrets(inner, name) for inner in value]
+    if value is None or isinstance(value, bool) or value == "":
+        return value
+    if hidden:
+        return HIDDEN
+    return value if isinstance(value, (int, float)) else without_password(_ASSIGNED.sub(rf"\1{HIDDEN}", str(value)))
 
 
 def without_password(text: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ier1_plugin import __version__
 from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.secrets import without_secrets
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -179,7 +180,7 @@ class Trace:
         steps = [{name: getattr(step, name) for name in shown} for step in self.steps]
         values = {known.name: getattr(self, known.name) for known in fields(self)}
         values |= {"plan": asdict(self.plan), "steps": steps, "editor_settings": dict(self.editor_settings)}
-        return json.dumps(values, ensure_ascii=False, default=str)
+        return json.dumps(without_secrets(values), ensure_ascii=False)
 
 
 @dataclass(frozen=True)

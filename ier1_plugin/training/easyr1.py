@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ier1_plugin import prompts
 from ier1_plugin.runs.folder import write
 from ier1_plugin.runs.hardware import has_gpu
+from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.training.run_config import RUN_CONFIG
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -127,11 +128,12 @@ def launch(raw: Any, config: Any, cpu: bool) -> int:
     # beside the checkpoints, which hold no pixel budget, so that merging finds it
     folder = places.checkpoint_folder(config)
     places.keep_step_config(folder)
-    write(folder / RUN_CONFIG, as_yaml(config, easyr1_version=__version__))
+    left = without_secrets(OmegaConf.to_container(config)) | {"easyr1_version": __version__}
+    write(folder / RUN_CONFIG, as_yaml(left))
     print(f"checkpoints go to {folder}", flush=True)
     try:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-            file.write(as_yaml(raw))
+            file.write(as_yaml(OmegaConf.to_container(raw)))
             file.flush()
             # EasyR1 reads its config from the command line only
             sys.argv = [easyr1.__file__, f"config={file.name}"]
@@ -144,13 +146,13 @@ def launch(raw: Any, config: Any, cpu: bool) -> int:
     return 0
 
 
-def as_yaml(config: Any, **more: str) -> str:
-    """`config` and `more` as YAML, every number to its last digit."""
+def as_yaml(config: Any) -> str:
+    """A plain dict as YAML, every number to its last digit."""
     import yaml
 
     # not OmegaConf.save: importing EasyR1 makes PyYAML's own dumper round floats to three digits
     # (verl/utils/py_functional.py, float_representer), and a learning rate of 1.5e-4 becomes 0.0
-    return yaml.safe_dump(OmegaConf.to_container(config) | more, sort_keys=False)  # pyright: ignore[reportOperatorIssue]
+    return yaml.safe_dump(config, sort_keys=False)
 
 
 def _text(raw: Any, key: str) -> str:

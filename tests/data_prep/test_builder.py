@@ -185,7 +185,7 @@ def test_the_report_counts_what_is_in_the_files(tmp_path: Path):
     address = ("--annotator", "m", "--base-url", "http://me:secret@host:1/v1")
     build("jsonl", source, tmp_path / "out", "--val-fraction", 0.1, *address)
     counts = report(tmp_path / "out")
-    assert counts["options"]["base_url"] == "host:1/v1"
+    assert counts["options"]["base_url"] == "http://host:1/v1"
     assert counts["rows"] == {"train": 18, "val": 2, "rejected": 1}
     assert counts["by_source"] == {"jsonl": {"train": 18, "val": 2}}
     assert counts["by_action"] == {"Crop": {"train": 18, "val": 2}, "Delete": {"train": 18, "val": 2}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +20,15 @@ from ier1_plugin.task.schema import Plan, PlanError, plan_json
 
 def test_the_trace_holds_everything_and_the_png_holds_the_trace(tmp_path: Path):
     chat = FakeChat([reply(), json.dumps(ORDER)])
-    agents = ImageEditR1(partial(decompose, chat=chat), partial(sequence, chat=chat), canvas_editor([]))
+    settings = {"model": "m", "call_kwargs": {"http_options": {"headers": {"Authorization": "Bearer s3cret-t0ken"}}}}
+    editor = replace(canvas_editor([]), settings=settings)
+    agents = ImageEditR1(partial(decompose, chat=chat), partial(sequence, chat=chat), editor)
     result = agents.edit(photo(), f"{REQUEST} 把", mode="multi-turn", seed=3)
     save_image(tmp_path / "out.png", result.image, result.trace.to_json())
     trace = read_trace(tmp_path / "out.png")
     assert trace == json.loads(result.trace.to_json())
+    assert trace["editor_settings"]["model"] == "m"
+    assert b"s3cret-t0ken" not in (tmp_path / "out.png").read_bytes()
     assert trace["plan"]["decomposition"] == json.loads(GOLD.to_json())
     assert trace["plan"]["decomposer"]["replies"] == [reply()]
     assert trace["plan"]["decomposer"]["model"] == "fake"
