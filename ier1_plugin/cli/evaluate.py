@@ -37,14 +37,14 @@ def evaluate(
 
             assert config.rows
             models = config.decomposition
-            print(table(score_all(out, models, config.rows, config.sample, config.seed, config.jobs, log)))
+            scored = score_all(out, models, config.rows, config.sample, config.seed, config.jobs, log)
+            print(table(scored))
+            if empty := [one.name for one in scored if not one.parts["overall"].count]:
+                raise EvaluationError(f"no row was answered by {', '.join(empty)}; the reasons stand above")
             return
-        from ier1_plugin.evaluation.costs import usage, usage_lines
         from ier1_plugin.evaluation.run import evaluate as run
 
         result = run(config, log)
-        for line in usage_lines(usage(out, result)):
-            log(line)
     except ModuleNotFoundError as error:
         cure = "" if "pip install" in str(error) else "; pip install -e '.[evaluation]'"
         raise EvaluationError(f"{error}{cure}") from None

@@ -7,14 +7,14 @@ sample: 100
 system: [flux-kontext, flux-kontext-original]
 judge: [openai:gpt-4o-2024-11-20]
 
-config = parse_settings(EvaluationConfig, read_yaml("psr.yaml"), "psr.yaml")
-evaluate(config, print)      # or: ier1 evaluate --config psr.yaml
+evaluate(EvaluationConfig.of(read_yaml("psr.yaml")), print)      # or: ier1 evaluate --config psr.yaml
 """
 
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.runs.settings import HELP, PARSE, SHORT
@@ -33,55 +33,46 @@ def _pairs(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in parts}
 
 
+def _option(default: Any, help: str) -> Any:
+    """A field with the help of its option."""
+    return field(default=default, metadata={HELP: help})
+
+
 @dataclass(frozen=True)
 class EvaluationConfig:
     """All settings of one run."""
 
-    out: str = field(default="", metadata={HELP: "folder for everything; the same command continues in it"})
-    benchmark: str = field(
-        default="",
-        metadata={
-            HELP: "psr, realedit, ultraedit, gedit, imgedit, magicbrush, complex-edit[:LEVEL], jsonl:FILE, "
-            "small-world[:FROM-TO]"
-        },
+    out: str = _option("", "folder for everything; the same command continues in it")
+    benchmark: str = _option(
+        "",
+        "psr, realedit, ultraedit, gedit, imgedit, magicbrush, complex-edit[:LEVEL], jsonl:FILE, small-world[:FROM-TO]",
     )
-    system: tuple[str, ...] = field(
-        default=(), metadata={HELP: "a system: a name of `ier1 models`, or a YAML file; repeatable"}
-    )
-    judge: tuple[str, ...] = field(
-        default=(), metadata={HELP: "openai:[BASE_URL#]MODEL, gemini:MODEL or pixel; repeatable"}
-    )
-    sample: int | None = field(default=None, metadata={HELP: "items to take (default: all)"})
-    seed: int = field(default=0, metadata={HELP: "seed of the sample (default: 0)"})
+    system: tuple[str, ...] = _option((), "a system: a name of `ier1 models`, or a YAML file; repeatable")
+    judge: tuple[str, ...] = _option((), "openai:[BASE_URL#]MODEL, gemini:MODEL or pixel; repeatable")
+    sample: int | None = _option(None, "items to take (default: all)")
+    seed: int = _option(0, "seed of the sample (default: 0)")
     ids: Path | None = field(default=None, metadata={HELP: "take these items, one id a line, instead of a sample"})
-    data: str = field(default="", metadata={HELP: "local file or folder of the benchmark, or another hub id"})
-    split: str = field(default="", metadata={HELP: "split or splits, with commas between them"})
+    data: str = _option("", "local file or folder of the benchmark, or another hub id")
+    split: str = _option("", "split or splits, with commas between them")
     columns: dict[str, str] = field(
         default_factory=dict, metadata={HELP: "other columns: request=NAME,image=NAME,...", PARSE: _pairs}
     )
     where: dict[str, str] = field(
         default_factory=dict, metadata={HELP: "only rows with COLUMN=VALUE,...", PARSE: _pairs}
     )
-    samples: int = field(default=1, metadata={HELP: "judgements of each edit (default: 1)"})
+    samples: int = _option(1, "judgements of each edit (default: 1)")
     rubric: Path | None = field(default=None, metadata={HELP: "another prompt for the judges, as a .jinja file"})
-    max_side: int = field(
-        default=1024, metadata={HELP: "longest side in pixels of the images that judges get (default: 1024)"}
-    )
-    human: bool = field(
-        default=False, metadata={HELP: "evaluate the edits made by people as a system too (of several the first)"}
-    )
-    sanity: bool = field(
-        default=False, metadata={HELP: "first test the judges on edits that are known to be good or bad"}
-    )
+    max_side: int = _option(1024, "longest side in pixels of the images that judges get (default: 1024)")
+    judge_max_tokens: int = _option(4096, "tokens of a judge's reply, its thoughts included (default: 4096)")
+    human: bool = _option(False, "evaluate the edits made by people as a system too (of several the first)")
+    sanity: bool = _option(False, "first test the judges on edits that are known to be good or bad")
     prices: Path | None = field(default=None, metadata={HELP: "YAML or JSON: prices of images and tokens"})
-    retry_failed: bool = field(default=False, metadata={HELP: "redo edits and judgements that failed or got no score"})
+    retry_failed: bool = _option(False, "redo edits and judgements that failed or got no score")
     jobs: int = field(default=8, metadata={HELP: "edits and judgements at a time (default: 8)", SHORT: "-j"})
-    decomposition: tuple[str, ...] = field(
-        default=(),
-        metadata={
-            HELP: "instead of editing: a model (openai:BASE_URL#MODEL, local:FOLDER) or a .jsonl file of responses, "
-            "scored against --rows; repeatable"
-        },
+    decomposition: tuple[str, ...] = _option(
+        (),
+        "instead of editing: a model (openai:BASE_URL#MODEL, local:FOLDER) or a .jsonl file of responses, scored "
+        "against --rows; repeatable",
     )
     rows: Path | None = field(default=None, metadata={HELP: "parquet file with gold decompositions"})
 

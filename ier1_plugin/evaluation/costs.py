@@ -14,7 +14,7 @@ and its sanity check. The agents' tokens and the cost of failed edits are not co
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ class Usage:
     text: str
     cost: float | None = None
     """None: no price is known, or the priced quantity was not counted."""
+    done: int = 0
+    """Edits or scores that came of it."""
 
 
 def read_prices(file: Path | None) -> dict[str, Any] | None:
@@ -83,18 +85,22 @@ def usage(folder: Path, run: Mapping[str, Any]) -> list[Usage]:
         file = folder / str(system["folder"]) / RESULTS
         lines = [json.loads(line) for line in (file.read_bytes().splitlines() if file.is_file() else [])]
         edited = [line for line in lines if line["status"] == "edited"]
-        failed = sum(line["status"] == "failed" for line in lines)
-        text, edits = f"{len(edited):,} images, {failed:,} failed", len(edited)
+        failed = [str(line.get("error")) for line in lines if line["status"] == "failed"]
+        text, edits = f"{len(edited):,} images, {len(failed):,} failed{most_often(failed)}", len(edited)
         if (system.get("settings") or {}).get("mode") == MULTI_TURN:
             # an edit each for every sub-request
             edits = sum(len(line.get("sub_requests") or ["the request"]) for line in edited)
             text += f"; {edits:,} edits"
         price = (prices.get("editors") or {}).get(_editor(system))
-        uses.append(Usage(system["name"], text, None if price is None else price * edits))
-    counts = Counter((one.judge, one.score is not None) for one in read_judgements(folder))
+        uses.append(Usage(system["name"], text, None if price is None else price * edits, len(edited)))
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for one in read_judgements(folder):
+        reasons[one.judge].append(one.unscored)
     tokens = _tokens(folder) + _tokens(folder / SANITY)
     for name in (judge["name"] for judge in run["judges"]):
-        text = f"{counts[name, True]:,} scored, {counts[name, False]:,} unscored"
+        unscored = [reason for reason in reasons[name] if reason]
+        scored = len(reasons[name]) - len(unscored)
+        text = f"{scored:,} scored, {len(unscored):,} unscored{most_often(unscored)}"
         prompt, completion, uncounted = (tokens[name, kind] for kind in ("prompt", "completion", "uncounted"))
         if prompt or completion:
             text += f"; {prompt:,} + {completion:,} tokens"
@@ -103,8 +109,17 @@ def usage(folder: Path, run: Mapping[str, Any]) -> list[Usage]:
         known = prices.get("judges") or {}
         price = next((known[key] for key in _price_names(name) if key in known), None)
         cost = (prompt * price["prompt"] + completion * price["completion"]) / MILLION if price else 0
-        uses.append(Usage(name, text, None if price is None or uncounted else cost))
+        uses.append(Usage(name, text, None if price is None or uncounted else cost, scored))
     return uses
+
+
+def most_often(reasons: Sequence[str]) -> str:
+    """ " (most often: http: ...)": a reason of the most frequent kind, which stands before its colon; "" for none."""
+    if not reasons:
+        return ""
+    kind = Counter(reason.partition(":")[0] for reason in reasons).most_common(1)[0][0]
+    of_kind = Counter(reason for reason in reasons if reason.partition(":")[0] == kind)
+    return f" (most often: {of_kind.most_common(1)[0][0]})"
 
 
 def usage_lines(uses: Sequence[Usage]) -> list[str]:

@@ -77,18 +77,6 @@ class GoldRow:
 
 
 @dataclass(frozen=True)
-class Rates:
-    """How well one action is found: numbers of responses to rows with it in the gold, with it named, with both."""
-
-    gold: int
-    named: int
-    both: int
-    precision: Estimate
-    recall: Estimate
-    f1: Estimate
-
-
-@dataclass(frozen=True)
 class Scored:
     """The scores of one model. Rows about one photo are resampled together."""
 
@@ -101,7 +89,9 @@ class Scored:
     """Scores over all rows, with 0 for those without an answer."""
     by_operations: Mapping[str, Mapping[str, Estimate]]
     """As `parts`, by how many operations the gold has."""
-    actions: Mapping[str, Rates]
+    actions: Mapping[str, Mapping[str, Any]]
+    """Action -> numbers of responses to rows with it in the gold ("gold"), with it named ("named"), with both; and the
+    Estimates "precision", "recall" and "f1"."""
     confusion: Mapping[str, Mapping[str, int]]
     """Gold action -> what was named: itself where it was named, else each action that the gold has not."""
     unanswered: Mapping[str, int] = field(default_factory=dict)
@@ -195,7 +185,10 @@ def score(rows: Sequence[GoldRow], answers: Mapping[str, Answers]) -> list[Score
                 continue
             values[number] = np.mean([_scores(text, row.gold) for text in responses], axis=0)
             gold = frozenset(_CANONICAL.get(action, OTHER) for action in row.gold.actions)
-            pairs += [(gold, named_actions(text)) for text in responses]
+            for text in responses:
+                actions = parse_response(text).actions
+                known = (_CANONICAL.get(action, OTHER) for action in normalised_set(actions or ()))
+                pairs.append((gold, None if actions is None else frozenset(known)))
             pair_photos += [photos[number]] * len(responses)
         first = values if first is None else first
         found.append(
@@ -215,32 +208,25 @@ def score(rows: Sequence[GoldRow], answers: Mapping[str, Answers]) -> list[Score
     return found
 
 
-def named_actions(response: str) -> frozenset[str] | None:
-    """The actions of a response, those outside the vocabulary as OTHER; None where they can't be read."""
-    actions = parse_response(response).actions
-    return None if actions is None else frozenset(_CANONICAL.get(name, OTHER) for name in normalised_set(actions))
-
-
 Pairs = Sequence[tuple[frozenset[str], frozenset[str] | None]]
-"""Gold actions and `named_actions`, response by response."""
+"""Gold actions and named ones, response by response, those outside the vocabulary as OTHER; None: unreadable."""
 
 
-def by_action(pairs: Pairs, photos: NDArray[Any]) -> dict[str, Rates]:
-    """The rates of every action that is in a gold or was named. `photos`: a number for the photo of each pair."""
-    gold, named = (
-        np.array([[name in (pair[side] or ()) for name in NAMES] for pair in pairs], float).reshape(-1, len(NAMES))
-        for side in (0, 1)
-    )
-    both, resamples = gold * named, Resamples(photos, seed=0)
-    rates = zip(
-        *(ratios(*each, resamples) for each in ((both, named), (both, gold), (2 * both, gold + named))), strict=True
-    )
-    counts = zip(*(each.sum(axis=0).astype(int).tolist() for each in (gold, named, both)), strict=True)
-    return {
-        name: Rates(*count, *estimates)
-        for name, count, estimates in zip(NAMES, counts, rates, strict=True)
-        if count[0] or count[1]
-    }
+def by_action(pairs: Pairs, photos: NDArray[Any]) -> dict[str, dict[str, Any]]:
+    """`Scored.actions` of every action that is in a gold or was named. `photos`: a number for the photo of each
+    pair."""
+    resamples, found = Resamples(photos, seed=0), {}
+    for name in NAMES:
+        gold, named = (np.array([[name in (pair[side] or ())] for pair in pairs], float) for side in (0, 1))
+        both = gold * named
+        if gold.any() or named.any():
+            found[name] = {
+                **{key: int(each.sum()) for key, each in (("gold", gold), ("named", named), ("both", both))},
+                "precision": ratios(both, named, resamples)[0],
+                "recall": ratios(both, gold, resamples)[0],
+                "f1": ratios(2 * both, gold + named, resamples)[0],
+            }
+    return found
 
 
 def confusion(pairs: Pairs) -> dict[str, dict[str, int]]:
@@ -278,8 +264,8 @@ def table(scored: Sequence[Scored]) -> str:
         cells = [[f"{label} by action (gold rows)", *names]]
         for action in dict.fromkeys(action for one in scored for action in one.actions):
             rates = [one.actions.get(action) for one in scored]
-            gold = max(each.gold for each in rates if each)
-            cells.append([f"{action} ({gold})", *(_cell(getattr(each, rate)) if each else "-" for each in rates)])
+            gold = max(each["gold"] for each in rates if each)
+            cells.append([f"{action} ({gold})", *(_cell(each[rate]) if each else "-" for each in rates)])
         lines += ["", *_aligned(cells)]
     for one in scored:
         missed = [

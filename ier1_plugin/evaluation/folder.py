@@ -44,7 +44,7 @@ OLD_JUDGEMENTS = "judgements"
 FREE = {
     "benchmark": ("revision", "splits", "sampled"),
     "systems": (),
-    "judges": ("date", "samples", "sanity", "rubric"),
+    "judges": ("date", "samples", "sanity", "rubric", "max_tokens"),
 }
 NOT_TRIED = "not tried"
 
@@ -141,6 +141,7 @@ def joined(
             if kind == "judges":
                 # further judgements of an edit take nothing from those that are there
                 there["samples"] = max(there["samples"], one["samples"])
+                there["max_tokens"] = one.get("max_tokens")
         plain[kind] = list(known.values())
     return plain | {
         "failed_sanity": dict(before.get("failed_sanity", {})),

@@ -95,7 +95,7 @@ class Judgement:
     score: Score | None
     """None: unscored, for the reason in `unscored`."""
     unscored: str = ""
-    """Such as "refusal: ...", "unreadable: ...", "out of range: ...", "http: ...", "missing image: ..."."""
+    """The reason after its kind and a colon, such as "unreadable: no JSON in 'Sure!'"; the kinds: judges/base.py."""
     reply: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -117,7 +117,7 @@ class Judgement:
 
     @property
     def kind(self) -> str:
-        """Why there is no score, in a word or two: "refusal", "unreadable", "out of range", "http", "missing image"."""
+        """Why there is no score, in a word or two, such as "refusal" or "missing image"."""
         return self.unscored.partition(":")[0]
 
     @property

@@ -26,7 +26,7 @@ from ier1_plugin.data.tables import Rejected, read, read_jsonl
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.pipeline.agents import decomposition_request
 from ier1_plugin.prompts import path as prompt_path
-from ier1_plugin.runs.errors import one_line
+from ier1_plugin.runs.errors import UserError, one_line
 from ier1_plugin.runs.fingerprint import fingerprint, sha256_of
 from ier1_plugin.runs.store import Store
 from ier1_plugin.runs.workers import as_completed, progress
@@ -35,7 +35,7 @@ from ier1_plugin.task.rows import IMAGE_PLACEHOLDER
 
 STORE, LINES = "responses.sqlite", "responses.jsonl"
 WANTED, SHOWN = '{"id": "...", "response": "..."}', 80
-# what one row can do wrong; anything else would befall the others too
+# what one row can do wrong; any other UserError would befall the others too
 ROW_ERRORS = (ImageError, RequestRejected, TransientError)
 
 Answers = dict[str, list[str] | str]
@@ -77,6 +77,10 @@ def ask_models(
                     return row["id"], [completion.text or completion.refusal]
                 except ROW_ERRORS as error:
                     return row["id"], one_line(error)
+                except UserError:
+                    raise
+                except Exception as error:
+                    return row["id"], f"{type(error).__name__}: {one_line(error)}"
 
             lines = read(str(rows_file), None, ("id", "problem", "images"))
             rows = (line.row for line in lines if line.row["id"] in missing)
@@ -115,7 +119,7 @@ def read_responses(file: Path) -> Answers:
     """
     answers: Answers = {}
     try:
-        for line in read_jsonl(file, file.parent):
+        for line in read_jsonl(file, (file.parent,)):
             where = f"{file}, line {line.row['line'] if isinstance(line, Rejected) else line.number}"
             id = line.row.get("id")
             responses: Any = line.row.get("responses") or [line.row.get("response")]

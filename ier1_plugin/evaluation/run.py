@@ -24,7 +24,7 @@ from ier1_plugin.evaluation.benchmarks.sample import known_items, make_items, re
 from ier1_plugin.evaluation.benchmarks.small_world import NAME as SMALL_WORLD
 from ier1_plugin.evaluation.benchmarks.small_world import small_world_editor
 from ier1_plugin.evaluation.config import EvaluationConfig
-from ier1_plugin.evaluation.costs import check_prices, read_prices
+from ier1_plugin.evaluation.costs import check_prices, read_prices, usage, usage_lines
 from ier1_plugin.evaluation.folder import EXPORT, JUDGEMENTS, NOT_TRIED, SANITY, joined, read_items, read_run, write_run
 from ier1_plugin.evaluation.judges import make_judge
 from ier1_plugin.evaluation.judges.base import Judge, Pair
@@ -49,7 +49,8 @@ FAIL_ONE_BY_ONE = ("folder", "pillow", SMALL_WORLD)
 def evaluate(config: EvaluationConfig, on_warning: Callable[[str], None]) -> dict[str, Any]:
     """Does what is missing and returns the contents of evaluation.json.
 
-    UserError or OSError: it can't begin or continue; what is done is kept, here as after Ctrl-C.
+    UserError or OSError: it can't begin or continue, or a system edited nothing, or a judge scored nothing; what is
+    done is kept, here as after Ctrl-C.
     """
     config.check()
     EDITORS.setdefault(SMALL_WORLD, small_world_editor)
@@ -62,7 +63,12 @@ def evaluate(config: EvaluationConfig, on_warning: Callable[[str], None]) -> dic
         items: list[BenchmarkItem] = []
         batches = _batches(config, folder, items)
         judges: list[Judge] = []
-        asking = {"samples": config.samples, "rubric": config.rubric, "max_side": config.max_side}
+        asking = {
+            "samples": config.samples,
+            "rubric": config.rubric,
+            "max_side": config.max_side,
+            "max_tokens": config.judge_max_tokens,
+        }
         for spec in dict.fromkeys(config.judge):
             judges.append(make_judge(spec, on_warning=on_warning, **asking))
             opened.callback(judges[-1].close)
@@ -126,7 +132,7 @@ def evaluate(config: EvaluationConfig, on_warning: Callable[[str], None]) -> dic
             )
         if config.sanity:
             write_run(folder, run | {"judges": before.get("judges", [])})
-            _try_judges(folder, items, judges, run, config.jobs, on_warning)
+            _try_judges(folder, items, judges, run, config, on_warning)
         write_run(folder, run)
 
         for name, batch in batches.items():
@@ -137,6 +143,15 @@ def evaluate(config: EvaluationConfig, on_warning: Callable[[str], None]) -> dic
                 for judge in judges:
                     _judge(judge, items, batches, store, config, on_warning)
                 store.export(folder / EXPORT)
+        uses = usage(folder, run)
+        for line in usage_lines(uses):
+            on_warning(line)
+        asked = {*batches, *(judge.name for judge in judges if batches)}
+        if empty := [one.name for one in uses if not one.done and one.name in asked]:
+            raise EvaluationError(
+                f"nothing was edited or scored by {', '.join(empty)}; the reason stands above; once that is put right, "
+                "add --retry-failed"
+            )
         return run
 
 
@@ -195,7 +210,7 @@ def _try_judges(
     items: Sequence[BenchmarkItem],
     judges: Sequence[Judge],
     run: dict[str, Any],
-    jobs: int,
+    config: EvaluationConfig,
     on_warning: Callable[[str], None],
 ) -> None:
     """Records in `run` how each judge did in its sanity check. EvaluationError: one failed, which is recorded on
@@ -204,7 +219,7 @@ def _try_judges(
     known = [item for item in items if item.known_edit][:ITEMS]
     failed = []
     for judge in judges:
-        report = check_judge(judge, known, folder / SANITY, jobs, on_warning)
+        report = check_judge(judge, known, folder / SANITY, config.jobs, on_warning, config.retry_failed)
         on_warning(report.table())
         facts = next(one for one in run["judges"] if one["name"] == judge.name)
         facts["sanity"] = f"{'FAILED' if report.failed else 'passed'} on {report.items} items, {_today()}"

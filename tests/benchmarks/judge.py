@@ -29,7 +29,8 @@ from ier1_plugin.task.images import encode, png_bytes
 
 SECONDS, JOBS, JUDGEMENTS = 0.2, 32, 1000
 MOST = JOBS / SECONDS
-VERDICT = json.dumps({"reasoning": "The lamp is gone.", "fulfilment": 4, "quality": 2, "preservation": 3})
+SCORE = {"fulfilment": 4, "quality": 2, "preservation": 3}
+VERDICT = json.dumps({"images_seen": 2, "reasoning": "The lamp is gone.", **SCORE})
 MESSAGE = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": VERDICT}}]}
 REPLY = json.dumps(MESSAGE | {"model": "fake", "usage": {"prompt_tokens": 1700, "completion_tokens": 40}}).encode()
 

@@ -89,7 +89,7 @@ def test_of_several_responses_to_a_row_their_mean_counts(rows: Path):
     Path("sampled.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (found,) = scored(rows, "sampled.jsonl")
     assert (found.parts["overall"].mean, found.parts["overall"].count) == (0.5, 6)
-    assert (found.actions["Delete"].gold, found.actions["Delete"].both) == (12, 6)
+    assert (found.actions["Delete"]["gold"], found.actions["Delete"]["both"]) == (12, 6)
 
 
 def test_rows_about_one_photo_are_resampled_together(tmp_path: Path):
@@ -104,8 +104,8 @@ def test_rows_about_one_photo_are_resampled_together(tmp_path: Path):
     assert "6 photos" in table([shared])
     for one, other in (
         (alone.parts["action"], shared.parts["action"]),
-        (alone.actions["Delete"].f1, shared.actions["Delete"].f1),
-        (alone.actions["Delete"].recall, shared.actions["Delete"].recall),
+        (alone.actions["Delete"]["f1"], shared.actions["Delete"]["f1"]),
+        (alone.actions["Delete"]["recall"], shared.actions["Delete"]["recall"]),
     ):
         assert one.mean == other.mean
         assert 1.5 * (one.high - one.low) < other.high - other.low
@@ -113,14 +113,14 @@ def test_rows_about_one_photo_are_resampled_together(tmp_path: Path):
 
 def test_actions_are_counted_and_confusions_named(rows: Path):
     (found,) = scored(rows, responses())
-    rates = found.actions["Delete"]
-    assert (rates.gold, rates.named, rates.both) == (6, 4, 4)
-    assert [share.mean for share in (rates.precision, rates.recall, rates.f1)] == pytest.approx([1.0, 4 / 6, 0.8])
-    assert [share.count for share in (rates.precision, rates.recall, rates.f1)] == [4, 6, 6]
+    rates, shares = found.actions["Delete"], ("precision", "recall", "f1")
+    assert (rates["gold"], rates["named"], rates["both"]) == (6, 4, 4)
+    assert [rates[share].mean for share in shares] == pytest.approx([1.0, 4 / 6, 0.8])
+    assert [rates[share].count for share in shares] == [4, 6, 6]
     replace = found.actions["Replace"]
-    assert math.isnan(replace.recall.mean)
+    assert math.isnan(replace["recall"].mean)
     # one photo alone has no interval
-    assert (replace.precision.mean, math.isnan(replace.precision.low)) == (0, True)
+    assert (replace["precision"].mean, math.isnan(replace["precision"].low)) == (0, True)
     assert found.confusion == {
         "Delete": {"Delete": 4, "Replace": 1, "(unreadable)": 1},
         "Recoloring": {"Recoloring": 1, "(none)": 1, "(unreadable)": 1},
@@ -149,10 +149,11 @@ def test_rows_without_an_answer_have_no_score_and_are_counted(rows: Path):
     assert (found.parts["format"].count, found.parts["format"].mean) == (4, 1.0)
     assert found.as_zero["format"].mean == pytest.approx(4 / 6)
     assert sum(found.confusion["Delete"].values()) == 4
-    with chat_server(lambda body, number: error(400) if number else "no tags") as server:
-        found = score_all(Path("other"), [f"openai:{server.url}#fake"], rows, None, 0, jobs=1)[0]
-    assert (found.parts["format"].count, found.as_zero["format"].mean) == (1, 0)
-    assert "5 rows without an answer" in table([found])
+    with chat_server(lambda body, number: error(400)) as server:
+        nothing = evaluate(rows, f"openai:{server.url}#fake", sample=4, out="other")
+    assert nothing.exit_code == 1
+    assert "4 rows without an answer" in nothing.stdout
+    assert "no row was answered by openai:" in nothing.stderr
 
 
 def test_the_command_prints_tables_and_writes_everything_as_json(rows: Path):

@@ -30,12 +30,12 @@ from fakes.evaluate_runs import (
     scores,
     system,
 )
-from fakes.judge_server import JudgeServer, honest
+from fakes.judge_server import JudgeServer, honest, verdict
 from PIL import Image
 
 from ier1_plugin.evaluation.costs import Usage, usage, usage_lines
 from ier1_plugin.evaluation.folder import read_items
-from ier1_plugin.evaluation.records import BenchmarkItem
+from ier1_plugin.evaluation.records import BenchmarkItem, Score
 from ier1_plugin.pipeline.system import System, run_settings
 from ier1_plugin.runs.folder import locked
 
@@ -233,18 +233,46 @@ def test_a_system_that_cannot_be_had_is_reported_before_another_one_is_paid_for(
     assert "folder:nowhere is not a folder" in line
     assert os.listdir("out") == [".lock"]
     Path("somewhere").mkdir()
-    again = evaluate(*original, system("Bad", editor="folder:somewhere"))
-    assert again.exit_code == 0, again.output
+    assert evaluate(*original, system("Bad", editor="folder:somewhere")).exit_code == 1
     assert [one["name"] for one in facts()["systems"]] == ["Original", "Bad"]
 
 
-def test_an_editor_that_fails_item_by_item_does_not_end_the_run(original: tuple[str, ...]):
-    # pillow refuses each item for its own words
-    text = Path("tiny.jsonl").read_text().replace("flip it horizontally", "make the sofa navy")
-    Path("tiny.jsonl").write_text(text * 3)
-    result = evaluate(*original)
+def test_a_system_that_edited_nothing_and_a_judge_that_scored_nothing_are_an_error_with_the_reason(
+    original: tuple[str, ...], judge: JudgeServer
+):
+    # pillow refuses each item for its own words, which does not end the run
+    text = Path("tiny.jsonl").read_text()
+    Path("tiny.jsonl").write_text(text.replace("flip it horizontally", "make the sofa navy") * 3)
+    result = evaluate(*original, out="nothing")
+    assert result.exit_code == 1
+    assert "Original: 0 images, 18 failed (most often: pillow can't do 'make the sofa navy" in result.stderr
+    assert "nothing was edited or scored by Original; " in result.stderr.splitlines()[-1]
+    Path("tiny.jsonl").write_text(text)
+    judge.respond = lambda asked: completion("I like it.")
+    result = evaluate(*original, *looked_at_by(judge))
+    assert result.exit_code == 1
+    assert "0 scored, 6 unscored (most often: unreadable: no JSON in 'I like it.')" in result.stderr
+    reported = ier1("report", "out")
+    assert reported.exit_code == 1
+    assert "nothing was scored: 6 unscored (most often: unreadable: " in reported.stderr
+    # one score is enough, and an earlier judge without any is not this command's
+    judge.respond = lambda asked: honest(asked) if asked.request.endswith("!!") else completion("Nice.")
+    assert evaluate(*original, "--judge", f"openai:{judge.url}#another").exit_code == 0
+    assert ier1("report", "out").exit_code == 0
+
+
+def test_judges_get_the_tokens_that_they_are_given_and_a_reply_that_is_cut_off_says_so(
+    original: tuple[str, ...], judge: JudgeServer
+):
+    judge.respond = lambda asked: completion("Well, let me think", "length")
+    assert evaluate(*original, *looked_at_by(judge)).exit_code == 1
+    assert {asked.body["max_completion_tokens"] for asked in judge.log} == {4096}
+    assert all(one.startswith("cut off: ") and "--judge-max-tokens" in one for one in scores().values())
+    judge.respond = honest
+    result = evaluate(*original, *looked_at_by(judge), "--judge-max-tokens", 9000, "--retry-failed")
     assert result.exit_code == 0, result.output
-    assert "Original: 0 images, 18 failed" in result.stderr
+    assert judge.log[-1].body["max_completion_tokens"] == 9000
+    assert [one["max_tokens"] for one in facts()["judges"]] == [9000]
 
 
 def test_a_package_that_is_missing_is_one_line_with_the_cure(monkeypatch: pytest.MonkeyPatch):
@@ -380,13 +408,13 @@ def test_several_turns_are_priced_as_several_edits(tmp_path: Path):
     lines = [
         {"id": "a", "status": "edited", "sub_requests": ["one", "two", "three"]},
         {"id": "b", "status": "edited", "sub_requests": ["one"]},
-        {"id": "c", "status": "failed"},
+        {"id": "c", "status": "failed", "error": "no luck"},
     ]
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     settings = {"editor": "nano-banana", "mode": "multi-turn"}
     one = {"name": "Chain", "folder": "systems/chain", "settings": settings}
     run = {"systems": [one], "judges": [], "prices": {"editors": {"nano-banana": 0.25}}}
-    assert usage(tmp_path, run) == [Usage("Chain", "2 images, 1 failed; 4 edits", 1.0)]
+    assert usage(tmp_path, run) == [Usage("Chain", "2 images, 1 failed (most often: no luck); 4 edits", 1.0, 2)]
 
 
 # what --sanity leaves behind
@@ -395,7 +423,7 @@ def test_several_turns_are_priced_as_several_edits(tmp_path: Path):
 @pytest.fixture
 def blind(judge: JudgeServer) -> JudgeServer:
     """Says the same of every edit."""
-    judge.respond = lambda asked: completion('{"fulfilment": 3, "quality": 2, "preservation": 2}')
+    judge.respond = lambda asked: completion(verdict(Score(3, 2, 2)))
     return judge
 
 

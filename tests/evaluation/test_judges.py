@@ -77,11 +77,12 @@ def test_both_images_are_sent_under_their_names_then_the_rubric_with_the_request
         assert distance(picture(server.log[0].body, number), wanted) < 3
     text = asked[-1]["text"]
     assert '"""\nremove ‹image› and {{ 7 * 7 }}\n"""' in text
-    for scale in ("fulfilment, 0 to 4", "quality, 0 to 3", "preservation, 0 to 3", "JSON"):
+    for scale in ("fulfilment, 0 to 4", "quality, 0 to 3", "preservation, 0 to 3", "JSON", '"images_seen": N'):
         assert scale in text
     assert "paper" not in text
     schema = server.log[0].body["response_format"]["json_schema"]["schema"]
-    assert list(schema["properties"]) == ["reasoning", "fulfilment", "quality", "preservation"] == schema["required"]
+    assert list(schema["properties"]) == schema["required"] == ["images_seen", "reasoning", *DIMENSIONS]
+    assert schema["properties"]["images_seen"]["enum"] == [0, 1, 2]
     assert schema["properties"]["fulfilment"]["enum"] == [0, 1, 2, 3, 4]
     assert schema["properties"]["quality"]["enum"] == schema["properties"]["preservation"]["enum"] == [0, 1, 2, 3]
     assert (json.loads(reply.text)["fulfilment"], reply.prompt_tokens, reply.model) == (4, 700, "fake-vlm-2026")
@@ -118,11 +119,15 @@ def test_a_rubric_that_cannot_work_is_refused_before_anything_is_paid_for(text: 
 
 def test_the_rubric_is_known_by_the_hash_of_its_file(tmp_path: Path):
     file = tmp_path / "rubric.txt"
-    file.write_text('Rate this: """\n{{ request }}\n"""')
+    file.write_text('Rate this in JSON, with images_seen: """\n{{ request }}\n"""')
     judge = make_judge("openai:gpt-4o", rubric=file)
     assert judge.rubric_sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert judge.settings["rubric"] == str(file)
-    assert judge.prepare(CASE).messages[0]["content"][-1]["text"] == 'Rate this: """\nremove the lamp\n"""'
+    assert judge.prepare(CASE).messages[0]["content"][-1]["text"].endswith('images_seen: """\nremove the lamp\n"""')
+    # what was judged before judges had to say what they see can't be mixed with what is judged now
+    file.write_text('Rate this: """\n{{ request }}\n"""')
+    with pytest.raises(EvaluationError, match="never asks for images_seen"):
+        make_judge("openai:gpt-4o", rubric=file)
 
 
 def test_further_samples_and_attempts_are_other_draws(server: JudgeServer):
@@ -176,7 +181,8 @@ def test_with_30_percent_faults_of_all_kinds_every_score_is_the_known_one(tmp_pa
 
 # replies
 
-JSON = '{"reasoning": "The lamp is gone.", "fulfilment": 3, "quality": 2, "preservation": 1}'
+JSON = '{"images_seen": 2, "reasoning": "The lamp is gone.", "fulfilment": 3, "quality": 2, "preservation": 1}'
+SCORES = '"fulfilment": 0, "quality": 0, "preservation": 0}'
 
 
 @pytest.mark.parametrize(
@@ -184,7 +190,7 @@ JSON = '{"reasoning": "The lamp is gone.", "fulfilment": 3, "quality": 2, "prese
     [
         JSON,
         JSON.replace("3", "3.0"),
-        '{"preservation": 1, "quality": 2, "fulfilment": 3}',
+        '{"preservation": 1, "quality": 2, "fulfilment": 3, "images_seen": 2}',
         JSON.replace("The lamp is gone.", "Quality: 3 at first sight, a 10/10 edit"),
         JSON.replace("The lamp is gone.", "I'm sorry, I can't see any lamp."),
         f"<think>Quality: 1? No, 3, or 2/5.</think>\n```json\n{JSON}\n```",
@@ -206,17 +212,28 @@ def test_one_object_with_three_numbers_is_read(text: str):
         (JSON[:-1] + ', "quality": 3}', "unreadable: a key occurs twice"),
         (f'{{"verdict": {JSON}}}', "unreadable"),
         (JSON.replace("fulfilment", "fulfillment"), "unreadable"),
-        ('{"fulfilment": 3, "quality": 2}', "unreadable"),
+        ('{"images_seen": 2, "fulfilment": 3, "quality": 2}', "unreadable"),
         (JSON.replace(" 3", ' "3"'), "unreadable: fulfilment is '3'; wanted a whole number from 0 to 4"),
         (JSON.replace(" 3", " 3.5"), "unreadable: fulfilment is '3.5'"),
         (JSON.replace(" 3", " true"), "unreadable: fulfilment is 'True'"),
         (JSON.replace(" 3", " null"), "unreadable: fulfilment is 'None'"),
         (JSON.replace(" 3", " [3]"), "unreadable: fulfilment is"),
         (JSON.replace(" 3", " 1e999"), "unreadable: fulfilment is 'inf'"),
-        (JSON.replace(" 2", " 4"), "out of range: quality is 4; wanted 0 to 3"),
+        (JSON.replace('y": 2', 'y": 4'), "out of range: quality is 4; wanted 0 to 3"),
         (JSON.replace(" 3", " -1"), "out of range: fulfilment is -1"),
         (Completion(JSON, refusal="content filter"), "refusal: 'content filter'"),
-        (Completion(JSON, cut_off=True), "unreadable: cut off at its length limit"),
+        (Completion(JSON, cut_off=True), "cut off: the reply reached its length limit, which --judge-max-tokens sets"),
+        (Completion("", cut_off=True), "cut off: "),
+        # a judge that saw less than both images
+        (f'{{"reasoning": "No images were provided.", {SCORES}', "unreadable"),
+        (f'{{"images_seen": 0, {SCORES}', "images not seen: the judge says that it saw 0 of 2"),
+        (f'{{"images_seen": 1, "reasoning": "只收到一张图片。", {SCORES}', "images not seen"),
+        (f'{{"images_seen": 1.0, "reasoning": null, {SCORES}', "images not seen"),
+        ('{"images_seen": 0, "reasoning": "Ich sehe kein Bild."}', "images not seen"),
+        (JSON.replace(" 2,", ' "2",', 1), "unreadable: images_seen is '2'; wanted a whole number"),
+        (JSON.replace(" 2,", " true,", 1), "unreadable: images_seen is 'True'"),
+        (JSON.replace(" 2,", " 3,", 1), "out of range: images_seen is 3"),
+        (JSON.replace(" 2,", " -1,", 1), "out of range: images_seen is -1"),
     ],
 )
 def test_everything_else_is_unscored_with_its_reason(reply: str | Completion, wanted: str):
@@ -232,7 +249,7 @@ def test_everything_else_is_unscored_with_its_reason(reply: str | Completion, wa
         st.text(), st.text(alphabet='fulilmentqaypsrvo:=0123456789/*-`{}",. \n()'), st.from_regex(r"[\[{]{1,50}.*")
     )
 )
-@example(f'{{"fulfilment": {"9" * 5000}, "quality": 1, "preservation": 1}}')
+@example(f'{{"images_seen": 2, "fulfilment": {"9" * 5000}, "quality": 1, "preservation": 1}}')
 @example("\ud800")
 def test_no_reply_raises_and_each_has_a_score_or_a_reason(reply: str):
     score, reason = read_verdict(Completion(reply))

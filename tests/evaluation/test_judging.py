@@ -14,7 +14,7 @@ from PIL import Image
 
 from ier1_plugin.chat import ChatError, Completion, RequestRejected, TransientError
 from ier1_plugin.evaluation.folder import JUDGEMENTS, read_judgements
-from ier1_plugin.evaluation.judges.base import Case, Pair, content_sha256
+from ier1_plugin.evaluation.judges.base import Case, Pair, content_sha256, shown_size
 from ier1_plugin.evaluation.judges.judging import MAX_FAILURES_IN_A_ROW, PREPARING, JudgementStore
 from ier1_plugin.evaluation.records import EvaluationError, Judgement, Score
 from ier1_plugin.runs.store import Store
@@ -22,7 +22,7 @@ from ier1_plugin.runs.workers import WINDOW
 from ier1_plugin.task.images import encode, png_bytes
 
 REFUSAL = Completion("", refusal="no", prompt_tokens=700, completion_tokens=5)
-TOO_HIGH = replace(BAD, text='{"fulfilment": 4, "quality": 7, "preservation": 1}')
+TOO_HIGH = replace(BAD, text='{"images_seen": 2, "fulfilment": 4, "quality": 7, "preservation": 1}')
 
 
 class Killed(BaseException):
@@ -230,10 +230,32 @@ def test_a_run_that_ends_early_waits_for_no_further_attempt(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("max_side", "wanted"),
-    [(100, ((100, 50), (100, 50))), (1000, ((300, 150), (300, 150))), (None, ((300, 150), (70, 90)))],
+    ("edited", "wanted"),
+    [
+        ((300, 150), (300, 150)),
+        ((150, 75), (300, 150)),
+        ((600, 300), (300, 150)),
+        # as editors round
+        ((299, 150), (300, 150)),
+        ((304, 152), (300, 150)),
+        ((30, 16), (300, 150)),
+        # a crop, a rotation, a border, an outpainting
+        ((150, 150), (300, 300)),
+        ((150, 300), (150, 300)),
+        ((310, 160), (300, 155)),
+        ((600, 150), (300, 75)),
+        ((2, 90), (7, 300)),
+    ],
 )
-def test_the_edited_image_is_brought_to_the_size_of_the_source_where_there_is_a_bound(
+def test_an_edit_is_shown_in_its_own_shape_and_as_large_as_its_source(edited: tuple[int, int], wanted: tuple[int, int]):
+    assert shown_size(edited, (300, 150)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("max_side", "wanted"),
+    [(100, ((100, 50), (78, 100))), (1000, ((300, 150), (233, 300))), (None, ((300, 150), (70, 90)))],
+)
+def test_a_circle_stays_a_circle_for_the_judge(
     max_side: int | None, wanted: tuple[tuple[int, int], ...], tmp_path: Path
 ):
     judge, asked = fake(GOOD, max_side=max_side)
@@ -242,6 +264,27 @@ def test_the_edited_image_is_brought_to_the_size_of_the_source_where_there_is_a_
     case = asked[0][0]
     assert (case.source.size, case.edited.size) == wanted
     assert (case.source.getpixel((0, 0)), case.edited.getpixel((0, 0))) == ((9, 9, 9), (1, 2, 3))
+
+
+def test_what_nobody_foresaw_is_the_error_of_its_pair_and_tried_again_in_the_next_run(tmp_path: Path):
+    def ask(case: Case) -> Completion:
+        if "cat" in case.request:
+            raise KeyError("no such thing")
+        return GOOD
+
+    def prepare(case: Case) -> Case:
+        if "sofa" in case.request:
+            raise MemoryError
+        return case
+
+    judge, _ = fake(ask)
+    pairs = [pair(tmp_path, id) for id in ("cat", "sofa", "lamp")]
+    pairs.append(Pair(replace(pairs[0].item, id="nul", image="a\0b.png"), "flux", pairs[0].edited))
+    found = {one.item: one.score or one.unscored for one in run(replace(judge, prepare=prepare), tmp_path, pairs)}
+    assert found["lamp"] == Score(4, 2, 3)
+    assert (found["cat"], found["sofa"]) == ("error: KeyError: 'no such thing'", "error: MemoryError: MemoryError")
+    assert str(found["nul"]).startswith("missing image: ")
+    assert [one.total for one in run(fake(GOOD)[0], tmp_path, pairs[:3])] == [9, 9, 9]
 
 
 def test_requests_and_decoded_photos_are_bounded_and_a_pair_is_prepared_once(tmp_path: Path):

@@ -11,6 +11,7 @@ import base64
 import json
 import time
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import Any
 
 from fakes.chat_server import CLOSE, Answer, Asked, ChatServer, Respond, completion, draw, error, running
@@ -41,7 +42,7 @@ def picture(body: dict[str, Any], number: int) -> Image.Image:
 
 
 def verdict(score: Score) -> str:
-    return json.dumps({"reasoning": "I looked.", **{name: getattr(score, name) for name in DIMENSIONS}})
+    return json.dumps({"images_seen": 2, "reasoning": "I looked.", **asdict(score)})
 
 
 def honest(asked: Asked) -> Answer:
@@ -66,7 +67,8 @@ FAULTS = {
     "cut in silence": lambda text: completion(text[:-9]),
     "refusal": lambda text: completion(None, refusal="I can't help with this image."),
     "prose": lambda text: completion("Fulfilment: 4\nQuality: 3\nPreservation: 3"),
-    "out of range": lambda text: completion('{"fulfilment": 9, "quality": 9, "preservation": 9}'),
+    "saw one image": lambda text: completion(text.replace('"images_seen": 2', '"images_seen": 1')),
+    "out of range": lambda text: completion('{"images_seen": 2, "fulfilment": 9, "quality": 9, "preservation": 9}'),
 }
 
 

@@ -1,7 +1,7 @@
 """A judge, and what it looks at: a pair of images with its request.
 
 judge.ask(judge.prepare(Case(source, edited, "remove the lamp")), 0, 0)
--> Completion(text='{"reasoning": "It is gone.", "fulfilment": 4, "quality": 2, "preservation": 3}', ...)
+-> Completion(text='{"images_seen": 2, "reasoning": "It is gone.", "fulfilment": 4, "quality": 2, "preservation": 3}')
 read_verdict(completion)     # (Score(4, 2, 3), "")
 """
 
@@ -21,18 +21,25 @@ from ier1_plugin.runs.errors import one_line
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ier1_plugin.task.images import Size
+
 PIXEL = "pixel"
 ATTEMPTS = 3
 # kinds of reasons why there is no score
-REFUSAL, UNREADABLE, OUT_OF_RANGE, MISSING, HTTP = "refusal", "unreadable", "out of range", "missing image", "http"
+REFUSAL, CUT_OFF, UNREADABLE, OUT_OF_RANGE = "refusal", "cut off", "unreadable", "out of range"
+NOT_SEEN, MISSING, HTTP, UNFORESEEN = "images not seen", "missing image", "http", "error"
+# what a judge has to say beside its scores: how many images reached it
+IMAGES_SEEN, IMAGES = "images_seen", 2
 SHOWN = 80
+# two shapes count as one where they differ by no more, as editors round sizes to multiples of 8 or 16
+SAME_SHAPE = 0.01
 # a PNG's text, such as a trace, makes no other picture (PNG specification, 11.3)
 PNG_SIGNATURE, PNG_TEXTS = b"\x89PNG\r\n\x1a\n", (b"tEXt", b"zTXt", b"iTXt", b"tIME")
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a judge looks at: RGB images, both of the source's size where the judge has a `max_side`."""
+    """What a judge looks at: RGB images; both with one longest side where the judge has a `max_side`."""
 
     source: Image.Image
     edited: Image.Image
@@ -76,20 +83,28 @@ class Pair(NamedTuple):
 def read_verdict(completion: Completion) -> tuple[Score | None, str]:
     """The score in a reply, or None and the reason, which begins with its kind and a colon. Nothing is guessed.
 
-    A score is exactly one JSON object with a whole number in range for each of DIMENSIONS; other keys are ignored.
+    A score is exactly one JSON object with a whole number in range for each of DIMENSIONS, by a judge that says that it
+    saw both images; other keys are ignored.
     """
     if completion.refusal:
         return None, f"{REFUSAL}: {one_line(completion.refusal)[:SHOWN]!r}"
     if completion.cut_off:
-        return None, f"{UNREADABLE}: cut off at its length limit: {one_line(completion.text[-SHOWN:])!r}"
+        end = one_line(completion.text[-SHOWN:])
+        return None, f"{CUT_OFF}: the reply reached its length limit, which --judge-max-tokens sets, after {end!r}"
+    if completion.only_thoughts:
+        return None, f"{UNREADABLE}: {completion.flaw(0)}"
     try:
         values = json_in_reply(completion.text)
     except ValueError as error:
         return None, f"{UNREADABLE}: {one_line(error)}"
-    if not isinstance(values, dict) or not set(DIMENSIONS) <= set(values):
-        wanted = ", ".join(DIMENSIONS)
-        return None, f"{UNREADABLE}: {one_line(completion.text)[:SHOWN]!r}; wanted an object with {wanted}"
-    for name, highest in DIMENSIONS.items():
+    numbers = {IMAGES_SEEN: IMAGES, **DIMENSIONS}
+    seen = values.get(IMAGES_SEEN) if isinstance(values, dict) else None
+    if type(seen) in (int, float) and seen in range(IMAGES):
+        words = one_line(str(values.get("reasoning", "")))[:SHOWN]
+        return None, f"{NOT_SEEN}: the judge says that it saw {seen} of {IMAGES}: {words!r}"
+    if not isinstance(values, dict) or not set(numbers) <= set(values):
+        return None, f"{UNREADABLE}: {one_line(completion.text)[:SHOWN]!r}; wanted an object with {', '.join(numbers)}"
+    for name, highest in numbers.items():
         value = values[name]
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1:
             return None, f"{UNREADABLE}: {name} is {str(value)[:SHOWN]!r}; wanted a whole number from 0 to {highest}"
@@ -98,9 +113,23 @@ def read_verdict(completion: Completion) -> tuple[Score | None, str]:
     return Score(*(int(values[name]) for name in DIMENSIONS)), ""
 
 
-def bounded(size: tuple[int, int], max_side: int) -> tuple[int, int]:
-    """(width, height) with the longer side at most `max_side` and the shape kept; never larger than it was."""
-    factor = min(1.0, max_side / max(size))
+def bounded(size: Size, max_side: int) -> Size:
+    """The size with its longer side at most `max_side` and its shape kept; never larger than it was."""
+    return _scaled(size, min(1.0, max_side / max(size)))
+
+
+def shown_size(edited: Size, source: Size) -> Size:
+    """The size at which an edit is shown beside its source, so that the number of pixels tells nothing and the shape
+    everything: the source's own where both have one shape, else the edit's shape with the source's longest side.
+    """
+    across, down = edited[0] * source[1], edited[1] * source[0]
+    # a pixel more or less is rounding, too
+    if abs(across - down) <= max(*edited, *source, SAME_SHAPE * across):
+        return source
+    return _scaled(edited, max(source) / max(edited))
+
+
+def _scaled(size: Size, factor: float) -> Size:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 

@@ -28,21 +28,23 @@ from ier1_plugin.evaluation.judges.base import (
     HTTP,
     MISSING,
     REFUSAL,
+    UNFORESEEN,
     Case,
     Judge,
     Pair,
     bounded,
     content_sha256,
     read_verdict,
+    shown_size,
 )
 from ier1_plugin.evaluation.records import EvaluationError, Judgement
-from ier1_plugin.runs.errors import one_line
+from ier1_plugin.runs.errors import UserError, one_line
 from ier1_plugin.runs.store import Store
 from ier1_plugin.runs.workers import as_completed
 from ier1_plugin.task.images import ImageError, fitted, open_image, read_file
 
-# nothing was paid for these, and the next run may fare better
-FREE = (MISSING, HTTP)
+# the next run may fare better
+FREE = (MISSING, HTTP, UNFORESEEN)
 # pairs that are made ready while `jobs` requests are under way; a decoded photo may take 300 MB, so not all at once
 PREPARING = 4
 # a server that fails so often in a row is down, whatever the pairs are
@@ -153,7 +155,12 @@ class _Worker:
             # kept before the claim ends, or else an equal question would be asked once more
             with self._store.claim(one):
                 if not one.unscored:
-                    one = self._judged(one, files, pair.item.request, prepared)
+                    try:
+                        one = self._judged(one, files, pair.item.request, prepared)
+                    except (UserError, _Stopped):
+                        raise
+                    except Exception as error:
+                        one = replace(one, unscored=f"{UNFORESEEN}: {type(error).__name__}: {one_line(error)}")
                 judgements.append(self._store.keep(one))
         return judgements
 
@@ -176,7 +183,8 @@ class _Worker:
                 if not isinstance(path, Path):
                     raise ImageError(path)
                 files[name] = read_file(path)
-            except ImageError as error:
+            # an ImageError, or what Python says of a path with a NUL
+            except ValueError as error:
                 problem = problem or f"{MISSING}: {error}"
         hashes = {name: content_sha256(data) for name, data in files.items()}
         # with another gold edit it is another question
@@ -214,8 +222,9 @@ class _Worker:
                         return replace(blank, unscored=f"{MISSING}: {name}: {error}")
                 case = Case(request=request, **images)
                 if self._judge.max_side is not None:
-                    size = bounded(case.source.size, self._judge.max_side)
-                    case = replace(case, source=fitted(case.source, size), edited=fitted(case.edited, size))
+                    source = fitted(case.source, bounded(case.source.size, self._judge.max_side))
+                    edited = fitted(case.edited, shown_size(case.edited.size, source.size))
+                    case = replace(case, source=source, edited=edited)
                 prepared.append(self._judge.prepare(case))
         for attempt in range(len(replies), self._judge.attempts):
             reply, final = self._reply(blank, prepared[0], given_up + attempt)

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ier1_plugin.chat.request import Completion, RequestRejected
-from ier1_plugin.evaluation.judges.base import PIXEL, Case, Judge
+from ier1_plugin.evaluation.judges.base import IMAGES, IMAGES_SEEN, PIXEL, Case, Judge
 from ier1_plugin.evaluation.records import DIMENSIONS, Score
 from ier1_plugin.task.images import fitted
 
@@ -43,7 +43,7 @@ def pixel_judge() -> Judge:
         if case.gold is None:
             raise RequestRejected("no gold edit")
         score = pixel_score(case.source, case.edited, case.gold)
-        return Completion(json.dumps(asdict(score)), prompt_tokens=0, completion_tokens=0)
+        return Completion(json.dumps({IMAGES_SEEN: IMAGES, **asdict(score)}), prompt_tokens=0, completion_tokens=0)
 
     # a judgement by another definition is another judgement
     definition = hashlib.sha256((__doc__ or "").encode()).hexdigest()

@@ -2,9 +2,10 @@
 
     JudgePrompt.read().question("remove the lamp")      # the text of prompts/judge.jinja, with the request in it
 
-`--rubric FILE` replaces the project's own with another jinja template. Its scales are the same three. It has
-to ask for a JSON object with the keys fulfilment, quality and preservation. It should put the request between lines of
-three quotation marks or three backticks, which no request can hold here.
+`--rubric FILE` replaces the project's own with another jinja template. Its scales are the same three. It has to ask for
+a JSON object with the keys images_seen, fulfilment, quality and preservation, where images_seen is the number of images
+that the judge sees. It should put the request between lines of three quotation marks or three backticks, which no
+request can hold here.
 """
 
 from __future__ import annotations

@@ -128,8 +128,10 @@ def check_judge(
     folder: Path,
     jobs: int = 8,
     on_warning: Callable[[str], None] = lambda line: None,
+    retry_unscored: bool = False,
 ) -> SanityReport:
     """Has `judge` score all pairs of the items; their paths are absolute. `folder`: for images and judgements.
+    `retry_unscored`: as for `JudgementStore`.
 
     Items without a gold or human edit are left out. EvaluationError: fewer than two items are left, none of them has
     another photo and another request than the rest, or the judge can't be asked.
@@ -168,7 +170,7 @@ def check_judge(
             Pair(replace(item, request=other.request, gold_image=other.known_edit), OTHER_REQUEST, best),
         ]
     judgements: dict[str, dict[str, Judgement]] = {kind: {} for kind in KINDS}
-    with JudgementStore(folder / JUDGEMENTS) as store:
+    with JudgementStore(folder / JUDGEMENTS, retry_unscored) as store:
         for judgement in judge_all(pairs, judge, store, 1, jobs, on_warning):
             judgements[judgement.system][judgement.item] = judgement
     return SanityReport(judge.name, len(able), judgements)

@@ -2,7 +2,7 @@
 
 judge = vlm_judge("gemini:gemini-2.5-flash")
 judge.ask(judge.prepare(Case(source, edited, "remove the lamp")), 0, 0)
--> Completion(text='{"reasoning": "The lamp is gone.", "fulfilment": 4, "quality": 2, "preservation": 3}', ...)
+-> Completion(text='{"images_seen": 2, "reasoning": "The lamp is gone.", "fulfilment": 4, ...}', ...)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ier1_plugin.chat import ChatError, ChatRequest, Completion, make_chat
-from ier1_plugin.evaluation.judges.base import Case, Judge
+from ier1_plugin.evaluation.judges.base import IMAGES, IMAGES_SEEN, Case, Judge
 from ier1_plugin.evaluation.judges.prompt import JudgePrompt
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError
 from ier1_plugin.runs.secrets import without_password
@@ -24,17 +24,18 @@ MAX_SIDE = 1024
 ONCE, SEVERAL = 0.0, 1.0
 # a question that was answered badly is not asked the same way again
 SECOND_TEMPERATURE = 0.7
-# a verdict is short; the rest is room for models that reason first, and an end to those that never stop
 MAX_TOKENS = 4096
+"""A verdict is short; the rest is room for models that reason first, and an end to those that never stop."""
 SOURCE_LABEL, EDITED_LABEL = "Source image:", "Edited image:"
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        # first, so that the model thinks before it scores
+        # first what it sees, then what it thinks, then the scores
+        IMAGES_SEEN: {"type": "integer", "enum": list(range(IMAGES + 1))},
         "reasoning": {"type": "string"},
         **{name: {"type": "integer", "enum": list(range(highest + 1))} for name, highest in DIMENSIONS.items()},
     },
-    "required": ["reasoning", *DIMENSIONS],
+    "required": [IMAGES_SEEN, "reasoning", *DIMENSIONS],
     "additionalProperties": False,
 }
 
@@ -52,14 +53,19 @@ def vlm_judge(
 ) -> Judge:
     """The judge of a model that `chat.make_chat` knows.
 
-    `max_side` in pixels, `timeout` in seconds a request, `max_tokens` of a reply; `backoff`: see `make_chat`. One
-    sample is judged at temperature 0, several at 1, since they could not differ at 0: these are two judges, which have
-    two names and share no judgements.
+    `max_side` in pixels, `timeout` in seconds a request, `max_tokens` of a reply, its thoughts included; `backoff`: see
+    `make_chat`. One sample is judged at temperature 0, several at 1, since they could not differ at 0: these are two
+    judges, which have two names and share no judgements.
 
     EvaluationError: there is no such judge, or it is not available on this machine (no key, no client).
     """
     temperature = SEVERAL if samples > 1 else ONCE
     prompt = JudgePrompt.read(rubric)
+    if IMAGES_SEEN not in prompt.question(""):
+        raise EvaluationError(
+            f"rubric {rubric} never asks for {IMAGES_SEEN}; let a judge's JSON object begin with it: the number of "
+            f"images that it sees, {IMAGES} or less"
+        )
     try:
         chat = make_chat(spec, timeout=timeout, backoff=backoff, on_warning=on_warning)
     except ChatError as error:
@@ -92,6 +98,11 @@ def vlm_judge(
         prepare=prepare,
         rubric_sha256=prompt.sha256,
         max_side=max_side,
-        settings={"image_format": "jpeg", "temperature": temperature, "rubric": str(rubric or "judge.jinja")},
+        settings={
+            "image_format": "jpeg",
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "rubric": str(rubric or "judge.jinja"),
+        },
         close=chat.close,
     )

@@ -13,6 +13,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.evaluation.costs import most_often
+from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.evaluation.report.agreement import agreement_table, read_agreement
 from ier1_plugin.evaluation.report.comparisons import Comparison, Row, main_rows, read_comparisons, turn_comparison
 from ier1_plugin.evaluation.report.estimates import estimates, main_columns, slices
@@ -50,7 +52,8 @@ def write_report(
     examples: int = 3,
     seed: int = 0,
 ) -> tuple[list[Path], list[str]]:
-    """Returns the files, the page first, and notes for the reader. UserError: a folder or file can't be used.
+    """Returns the files, the page first, and notes for the reader. UserError: a folder or file can't be used, or,
+    once all is written, nothing in the folders has a score.
 
     `comparisons`: see comparisons.py; `agreement`: what `ier1 agreement --json` wrote; `paper`: with the paper's own
     figures, marked as quoted; `examples`: cases shown of each benchmark; `seed`: for resamples, permutations and
@@ -146,6 +149,9 @@ def write_report(
         if str(file.relative_to(out)) not in files:
             # of an earlier report that had more
             file.unlink(missing_ok=True)
+    if scores.table["total"].isna().all():
+        why = most_often(scores.table["unscored"].tolist())
+        raise EvaluationError(f"nothing was scored: {len(scores.table):,} unscored{why}; the page is {out / PAGE}")
     return [out / name for name in files], notes
 
 
