@@ -48,7 +48,7 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
     from ier1_plugin.training import preflight
     from ier1_plugin.training.preflight import configuration, host
 
-    if problems := list(host.versions()):
+    if problems := list(host.versions(cpu)):
         return _refuse(problems)
     raw, problems = configuration.read(overrides, defaults())
     config = None

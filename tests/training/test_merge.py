@@ -129,6 +129,20 @@ def test_easyr1s_own_config_file_serves_as_well_and_the_shipped_prompt_of_anothe
     assert (out / "decompose.jinja").is_file()
 
 
+def test_a_step_is_merged_with_the_config_that_it_was_trained_with_and_not_that_of_a_later_run(run_folder: Path):
+    budgets = {"global_step_4": 3136, ".": 1568}
+    for folder, pixels in budgets.items():
+        text = f"data: {{min_pixels: 784, max_pixels: {pixels}}}\ntrainer: {{experiment_name: with {pixels}}}\n"
+        (run_folder / folder / "ier1_config.yaml").write_text(text)
+    write_json(run_folder / "experiment_config.json", {"data": {"min_pixels": 784, "max_pixels": 784}})
+    for name, pixels in (("own", 3136), ("run's", 1568)):
+        out = run_folder / name
+        ier1("merge", run_folder / "global_step_4" / "actor", "--out", out)
+        assert (Decomposer.read(out).max_pixels, Decomposer.read(out).experiment) == (pixels, f"with {pixels}")
+        # a run of an earlier version left its config beside its steps alone
+        (run_folder / "global_step_4" / "ier1_config.yaml").unlink(missing_ok=True)
+
+
 def test_rollouts_by_the_cpu_standin_are_named_in_record_and_card(run_folder: Path, actor: Path):
     write_json(actor / "huggingface" / "rollout.json", {"rollout": "cpu-standin"})
     out = merge(run_folder)

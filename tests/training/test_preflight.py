@@ -15,7 +15,6 @@ import pytest
 import verl
 from fakes import tiny_models
 from fakes.preflight_runs import GOLD, checkpoint, many, of_rows, one, png, row, run, typed, write
-from omegaconf import OmegaConf
 from PIL import Image
 from pyarrow import parquet
 
@@ -197,18 +196,6 @@ def test_validation_must_say_how_many_answers_it_draws():
     assert "set worker.rollout.val_override_config.n=1" in one(settings.sampling(unsaid))
 
 
-def test_a_package_of_the_wrong_version_is_named_with_the_right_one(monkeypatch: pytest.MonkeyPatch):
-    versions = {"omegaconf": "2.4.0", "transformers": "5.3.0", "peft": "0.21.2"}
-    monkeypatch.setattr(host.metadata, "version", versions.__getitem__)
-    omegaconf, transformers = host.versions()
-    assert "omegaconf 2.4.0" in omegaconf
-    assert "'omegaconf<2.4'" in omegaconf
-    assert "transformers 5.3.0" in transformers
-    for rank, told in ((8, ["peft 0.21.2"]), (0, [])):
-        with_lora = OmegaConf.create({"worker": {"actor": {"model": {"lora": {"rank": rank}}}}})
-        assert [line[:11] for line in host.lora(Run(with_lora))] == told
-
-
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
     loggers, on_cpu = run("trainer.logger=[wandb,swanlab,mlflow]"), run("--cpu")
     find, missing = host.importlib.util.find_spec, "verl"
@@ -277,7 +264,7 @@ def test_a_model_that_can_not_be_had_or_trained_is_named(tmp_path: Path, model: 
         (tmp_path / kind / "config.json").write_text(json.dumps({"model_type": kind}))
     padding_free = "worker.actor.padding_free=true"
     assert "can't train a llava" in one(host.model(run(f"{MODEL}={tmp_path}/llava", padding_free)))
-    qwen3 = list(host.model(run(f"{MODEL}={tmp_path}/qwen3_vl")))
+    qwen3 = list(host.model(run("--cpu", f"{MODEL}={tmp_path}/qwen3_vl")))
     assert "current source" in one(qwen3) if RELEASE else qwen3 == []
 
 

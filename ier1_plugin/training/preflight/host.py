@@ -1,6 +1,6 @@
 """What is installed and what there is to run on: versions, packages, GPUs, loggers, the model.
 
-vllm is not installed: EasyR1 generates with it; install it, or train a tiny model without a GPU with --cpu
+vllm 0.13.0: EasyR1 can't drive it; pip install 'vllm>=0.8,<0.13'
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from ier1_plugin.training.preflight.run import Run, Unchecked
 from ier1_plugin.training.preflight.settings import get
 
 SOURCE = "EasyR1's current source (https://github.com/hiyouga/EasyR1), not the 0.3.2 of PyPI"
+# package -> the versions that EasyR1 can drive, and for what; vLLM lacks from 0.13 on vllm.lora.models, which EasyR1
+# imports, and the argument disable_mm_preprocessor_cache, which it passes
+ENGINES = {"vllm": (">=0.8,<0.13", "generates"), "flash-attn": (">=2.4.3,<3", "computes attention")}
 # logger name -> package that it needs; EasyR1 imports them only if they are there and fails when it starts to log
 LOGGER_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "swanlab": "swanlab", "mlflow": "mlflow"}
 # loggers that need a login, and where it is kept below the home folder (netrc files)
@@ -37,37 +40,63 @@ HUB_SECONDS = 10
 CONNECT_SECONDS = 5
 
 
-def versions() -> Iterator[str]:
+def versions(cpu: bool = False) -> Iterator[str]:
     """What has to be right before EasyR1's config can even be read."""
     yield from _version("omegaconf", "<2.4", "2.4 refuses EasyR1's own defaults (`logger: Tuple[str]`)")
     yield from _version("transformers", ">=4.54,<5", "EasyR1 is written for transformers 4")
+    for package, (wanted, _) in {}.items() if cpu else ENGINES.items():
+        yield from _version(package, wanted, "EasyR1 can't drive it", missing_too=False)
+    if not cpu:
+        yield from _torch_for_vllm()
     if importlib.util.find_spec("verl") is None:
         yield "EasyR1 is not installed: pip install --no-deps lazyllm-verl==0.3.2.dev2, or its source"
     elif importlib.util.find_spec("verl.trainer.main") is None:
         yield "the installed `verl` is not EasyR1 but another trainer of the same name; use an environment of its own"
 
 
-def _version(package: str, wanted: str, why: str) -> Iterator[str]:
+def _version(package: str, wanted: str, why: str, missing_too: bool = True) -> Iterator[str]:
     from packaging.specifiers import SpecifierSet
 
     try:
         installed = metadata.version(package)
     except metadata.PackageNotFoundError:
-        yield f"{package} is not installed: pip install '{package}{wanted}'"
+        if missing_too:
+            yield f"{package} is not installed: pip install '{package}{wanted}'"
         return
     if not SpecifierSet(wanted).contains(installed, prereleases=True):
         yield f"{package} {installed}: {why}; pip install '{package}{wanted}'"
 
 
+def _torch_for_vllm() -> Iterator[str]:
+    """vLLM's compiled part fits one release of torch, which its own metadata name."""
+    from packaging.requirements import Requirement
+
+    try:
+        requirements = [Requirement(text) for text in metadata.requires("vllm") or ()]
+    except metadata.PackageNotFoundError:
+        return
+    for needs in requirements:
+        if needs.name == "torch" and (needs.marker is None or needs.marker.evaluate({"extra": ""})):
+            yield from _version("torch", str(needs.specifier), f"vllm {metadata.version('vllm')} is built for another")
+
+
 def engines(run: Run) -> Iterator[str]:
-    """The two packages that need a GPU; the stand-ins take their place."""
-    packages = {"vllm": "generates", "flash_attn": "computes attention"} if not run.cpu else {}
-    for package, use in packages.items():
-        if importlib.util.find_spec(package) is None and run.elsewhere:
-            yield Unchecked(package.replace("_", "-"))
-        elif importlib.util.find_spec(package) is None:
-            cure = "install it, or train a tiny model without a GPU with --cpu"
-            yield f"{package.replace('_', '-')} is not installed: EasyR1 {use} with it; {cure}"
+    """The two packages that need a GPU; the stand-ins take their place. Their versions: `versions`."""
+    for package, (wanted, use) in {}.items() if run.cpu else ENGINES.items():
+        missing = importlib.util.find_spec(package.replace("-", "_")) is None
+        if missing and run.elsewhere:
+            yield Unchecked(package)
+        elif missing:
+            cure = f"pip install '{package}{wanted}', or train a tiny model without a GPU with --cpu"
+            yield f"{package} is not installed: EasyR1 {use} with it; {cure}"
+        elif package == "flash-attn" and not run.elsewhere:
+            # EasyR1 passes over an error here, and fails in its first step; vllm was imported with EasyR1's config
+            try:
+                importlib.import_module("flash_attn.bert_padding")
+            except Exception as error:  # whatever a library that was built for another torch raises
+                reason = f"{type(error).__name__}: {one_line(error)}"
+                cure = f"pip install --force-reinstall --no-deps --no-build-isolation '{package}{wanted}'"
+                yield f"flash-attn can't be imported ({reason}); build it for the torch that is installed: {cure}"
 
 
 def lora(run: Run) -> Iterator[str]:
@@ -195,6 +224,10 @@ def model(run: Run) -> Iterator[str]:
     if patched and kind not in SUPPORTED_MODEL_TYPE:
         more = f"; it needs {SOURCE}" if kind in ("qwen3_vl", "qwen3_vl_moe") else ""
         yield f"{key}: this EasyR1 can't train a {kind}, only {', '.join(SUPPORTED_MODEL_TYPE)}{more}"
+    elif kind.startswith("qwen3_vl"):
+        yield from _version("transformers", ">=4.57,<5", "older ones know no Qwen3-VL")
+        if not run.cpu:
+            yield from _version("vllm", ">=0.11,<0.13", "older ones know no Qwen3-VL", missing_too=False)
 
 
 @functools.cache
