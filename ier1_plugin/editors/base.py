@@ -113,6 +113,11 @@ def split(instruction: str) -> list[str]:
     return [part.strip().removesuffix(".") for part in parts if part.strip(" .\n\t")]
 
 
+def is_flat(image: Image.Image) -> bool:
+    """True if all pixels have one colour."""
+    return all(low == high for low, high in image.convert("RGB").getextrema())  # pyright: ignore
+
+
 @contextmanager
 def failing_as(name: str, hints: Mapping[str, str] | None = None, secrets: Iterable[str] = ()) -> Iterator[None]:
     """Turns whatever fails inside into an EditError that begins with `name`; the message of a UserError stays as it is.

@@ -1,5 +1,6 @@
 """Real diffusers pipelines with tiny random weights, saved to disk and loaded by name, and every preset."""
 
+import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ from PIL import Image
 
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.editors.canvas import KONTEXT_SIZES, kontext, megapixel
+from ier1_plugin.editors.local.diffusers import LocalPipeline
 from ier1_plugin.editors.local.loading import Options, build, load
 from ier1_plugin.pipeline.system import PRESET, System, shipped
 from ier1_plugin.runs.settings import parse_settings, read_yaml
@@ -149,19 +151,73 @@ def test_control_tokens_and_other_scripts_are_harmless(editor_of, small_qwen, sm
     assert editor_of(kind, steps=1)(small, instruction, 0).size == (64, 64)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, True])
+def test_a_seed_that_is_none_is_refused(editor_of, small, seed):
+    with pytest.raises(EditError, match="seed is"):
+        editor_of("flux-kontext")(small, "add a hat", seed)
+
+
 @pytest.mark.parametrize(
-    ("instruction", "seed", "message"),
+    ("kind", "limit", "settings"),
     [
-        # it would be cut off in silence
-        ("add a hat " * 200, 0, r"reads 512 tokens .* has \d+; shorten it"),
-        *(("add a hat", seed, "seed is") for seed in (-1, 2**63, 1.5, True)),
+        ("flux-kontext", 512, {}),
+        ("flux-kontext", 100, {"call_kwargs": {"max_sequence_length": 100}}),
+        ("flux2-klein", 512, {}),
+        ("instruct-pix2pix", 77, {"load_kwargs": {"safety_checker": None}}),
+        # it reads everything
+        ("qwen-image-edit", None, {}),
     ],
 )
-def test_an_instruction_that_is_too_long_and_a_seed_that_is_none_are_refused(
-    editor_of, small, instruction, seed, message
+def test_an_instruction_that_would_be_cut_off_in_silence_is_refused(
+    pipelines, small_qwen, small, kind, limit, settings
 ):
-    with pytest.raises(EditError, match=message):
-        editor_of("flux-kontext")(small, instruction, seed)
+    editor = make_editor(f"diffusers:{pipelines(kind)}", steps=1, **settings)
+    assert editor(small, "add a hat " * 5, 0).size == (64, 64)
+    if limit is None:
+        assert editor(small, "add a hat " * 300, 0).size == (64, 64)
+    else:
+        with pytest.raises(EditError, match=rf"reads {limit} tokens .* has \d+; shorten it"):
+            editor(small, "add a hat " * 300, 0)
+
+
+@pytest.mark.parametrize(("kind", "steps", "guidance"), [("flux2-klein", 4, 1.0), ("flux2-klein-base", 50, 4.0)])
+def test_distilled_weights_get_few_steps_and_no_guidance_and_others_their_own(pipelines, kind, steps, guidance):
+    loaded = LocalPipeline(kind, str(pipelines(kind)), Options())
+    assert loaded.canvas((64, 64)) == (64, 64)
+    assert loaded.arguments == {"num_inference_steps": steps, "guidance_scale": guidance}
+
+
+@pytest.fixture
+def painting(pipelines, tmp_path):
+    """A pipeline whose picture is made of this number alone."""
+
+    def folder(number):
+        from safetensors.torch import load_file, save_file
+
+        copy = shutil.copytree(pipelines("flux-kontext"), tmp_path / str(number))
+        file = copy / "vae" / "diffusion_pytorch_model.safetensors"
+        weights = load_file(file)
+        save_file(
+            {name: weight.fill_(number) if "decoder" in name else weight for name, weight in weights.items()}, file
+        )
+        return copy
+
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("instruct-pix2pix", "safety checker"), (math.nan, r"NaN.*--dtype"), (0.0, "one colour.*--dtype")],
+)
+def test_a_picture_that_shows_nothing_is_no_edit(pipelines, painting, small, kind, message):
+    folder = pipelines(kind) if isinstance(kind, str) else painting(kind)
+    editor = make_editor(f"diffusers:{folder}", steps=1)
+    with pytest.raises(EditError, match=message) as caught:
+        editor(small, "add a red hat", 0)
+    assert "\n" not in str(caught.value)
+    # a photo of one colour may stay one
+    if kind == 0.0:
+        assert editor(Image.new("RGB", (64, 64), "red"), "add a red hat", 0).size == (64, 64)
 
 
 def test_threads_get_what_they_would_get_alone(editor_of, small):

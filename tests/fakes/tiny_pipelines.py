@@ -25,6 +25,13 @@ QWEN_TOKENS = (
     *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
 )
 CHANNELS = 16
+VAE = {
+    "block_out_channels": (8, 8, 8, 8),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+}
 SMALL = 64 * 64
 """Pixels of a canvas that takes no time."""
 
@@ -66,21 +73,16 @@ def _flux_parts(channels: int) -> dict[str, Any]:
     """What FLUX pipelines are made of; `channels`: of the transformer's input."""
     import transformers as hf
 
-    clip = _clip_tokenizer()
-    text = {"vocab_size": len(clip), "hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2}
-    ids = {"bos_token_id": clip.bos_token_id, "eos_token_id": clip.eos_token_id, "pad_token_id": clip.pad_token_id}
-    t5 = _t5_tokenizer()
+    clip, t5 = _clip_tokenizer(), _t5_tokenizer()
     t5_config = hf.T5Config(vocab_size=len(t5), d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4)
-    blocks = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
-    kinds = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     scales = {"shift_factor": 0.1159, "scaling_factor": 0.3611, "use_quant_conv": False, "use_post_quant_conv": False}
     return {
         "scheduler": _scheduler(),
-        "text_encoder": hf.CLIPTextModel(hf.CLIPTextConfig(num_attention_heads=4, projection_dim=32, **text, **ids)),
+        "text_encoder": hf.CLIPTextModel(_clip_config(clip)),
         "tokenizer": clip,
         "text_encoder_2": hf.T5EncoderModel(t5_config),
         "tokenizer_2": t5,
-        "vae": _diffusers().AutoencoderKL(latent_channels=CHANNELS, **blocks, **kinds, **scales),
+        "vae": _diffusers().AutoencoderKL(latent_channels=CHANNELS, **VAE, **scales),
         "transformer": _diffusers().FluxTransformer2DModel(
             in_channels=channels,
             out_channels=4 * CHANNELS,
@@ -94,6 +96,85 @@ def _flux_parts(channels: int) -> dict[str, Any]:
             axes_dims_rope=(4, 4, 8),
         ),
     }
+
+
+def _clip_config(tokenizer: Any) -> Any:
+    import transformers as hf
+
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    sizes = {"hidden_size": 32, "intermediate_size": 37, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return hf.CLIPTextConfig(vocab_size=len(tokenizer), projection_dim=32, **sizes, **ids)
+
+
+def _instruct_pix2pix() -> Any:
+    """Its safety checker objects to every picture."""
+    import torch
+    import transformers as hf
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    clip, diffusers = _clip_tokenizer(), _diffusers()
+    vision = hf.CLIPVisionConfig(hidden_size=32, intermediate_size=37, num_hidden_layers=1, num_attention_heads=4)
+    vision.image_size, vision.patch_size, text = 32, 8, _clip_config(clip)
+    checker = StableDiffusionSafetyChecker(
+        hf.CLIPConfig(vision_config=vision.to_dict(), text_config=text.to_dict(), projection_dim=16)
+    )
+    with torch.no_grad():
+        checker.concept_embeds_weights.fill_(-5)
+    unet = diffusers.UNet2DConditionModel(
+        in_channels=8,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=32,
+        attention_head_dim=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )
+    return diffusers.StableDiffusionInstructPix2PixPipeline(
+        vae=diffusers.AutoencoderKL(latent_channels=4, **VAE),
+        text_encoder=hf.CLIPTextModel(text),
+        tokenizer=clip,
+        unet=unet,
+        scheduler=diffusers.EulerDiscreteScheduler(),
+        safety_checker=checker,
+        feature_extractor=hf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+    )
+
+
+def _flux2_klein(is_distilled: bool) -> Any:
+    import transformers as hf
+
+    tokenizer, diffusers = _qwen_tokenizer(), _diffusers()
+    tokenizer.chat_template = "{% for turn in messages %}<|im_start|>{{ turn.content }}<|im_end|>{% endfor %}"
+    # it reads layers 9, 18 and 27
+    text = hf.Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=28,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
+    transformer = diffusers.Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=3 * 8,
+        axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )
+    return diffusers.Flux2KleinPipeline(
+        scheduler=_scheduler(),
+        vae=diffusers.AutoencoderKLFlux2(latent_channels=4, **VAE),
+        text_encoder=hf.Qwen3ForCausalLM(text),
+        tokenizer=tokenizer,
+        transformer=transformer,
+        is_distilled=is_distilled,
+    )
 
 
 def _qwen(class_name: str) -> Any:
@@ -133,6 +214,9 @@ PIPELINES: dict[str, Callable[[], Any]] = {
     # the latents, the masked image's latents and the mask, whose 8 x 8 pixels a latent are channels of their own
     "flux-fill": lambda: _diffusers().FluxFillPipeline(**_flux_parts(2 * 4 * CHANNELS + 4 * 8 * 8)),
     "flux": lambda: _diffusers().FluxPipeline(**_flux_parts(4 * CHANNELS)),
+    "flux2-klein": lambda: _flux2_klein(True),
+    "flux2-klein-base": lambda: _flux2_klein(False),
+    "instruct-pix2pix": _instruct_pix2pix,
     "qwen-image-edit": lambda: _qwen("QwenImageEditPipeline"),
     "qwen-image-edit-plus": lambda: _qwen("QwenImageEditPlusPipeline"),
 }

@@ -21,9 +21,9 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.editors.base import EditError, Editor, failing_as, known_keys, number, on_canvas, options_of
+from ier1_plugin.editors.base import EditError, Editor, failing_as, is_flat, known_keys, number, on_canvas, options_of
 from ier1_plugin.editors.canvas import MEGAPIXEL, Canvas, at_most, kontext, megapixel, settled
-from ier1_plugin.editors.local.loading import HINTS, Options, build, check_source, load, parameters
+from ier1_plugin.editors.local.loading import HINTS, NUMBERS_OVERFLOWED, Options, build, check_source, load, parameters
 from ier1_plugin.task.images import Size
 from ier1_plugin.task.rows import neutralise
 
@@ -45,8 +45,10 @@ class Recipe:
     """The argument that sets how closely the instruction is followed."""
     canvas: CanvasRule | None = lambda pixels: at_most(pixels or MEGAPIXEL, 16)
     """None: the pipeline resizes by a function of its own, `calculate_dimensions`, whatever size it gets."""
-    truncates: str | None = None
-    """The tokenizer whose text the pipeline silently cuts off at `max_sequence_length` tokens."""
+    reads_all: bool = False
+    """True: the pipeline cuts no text off, whatever its tokenizer's limit is."""
+    distilled: Mapping[str, Any] = field(default_factory=dict)
+    """In place of `call`, for weights that were distilled (`is_distilled` in the pipeline's config)."""
 
 
 # without a negative prompt, these pipelines leave classifier-free guidance out and only log it
@@ -59,15 +61,17 @@ RECIPES: dict[str, Recipe] = {
     "FluxKontextPipeline": Recipe(
         {"num_inference_steps": 28, "guidance_scale": 2.5},
         canvas=lambda pixels: megapixel(16, pixels) if pixels else kontext,
-        truncates="tokenizer_2",
     ),
     # model cards of Qwen/Qwen-Image-Edit and Qwen/Qwen-Image-Edit-2509
-    "QwenImageEditPipeline": Recipe({"num_inference_steps": 50, **_QWEN}, guidance="true_cfg_scale", canvas=None),
-    "QwenImageEditPlusPipeline": Recipe({"num_inference_steps": 40, **_QWEN}, guidance="true_cfg_scale", canvas=None),
+    "QwenImageEditPipeline": Recipe({"num_inference_steps": 50, **_QWEN}, "true_cfg_scale", None, reads_all=True),
+    "QwenImageEditPlusPipeline": Recipe({"num_inference_steps": 40, **_QWEN}, "true_cfg_scale", None, reads_all=True),
     "QwenImage21Pipeline": Recipe(guidance="true_cfg_scale", canvas=_around(MEGAPIXEL, 32)),
     "LongCatImageEditPipeline": Recipe(canvas=None),
-    # distilled: few steps, no guidance (model cards of black-forest-labs/FLUX.2-klein)
-    "Flux2KleinPipeline": Recipe({"num_inference_steps": 4, "guidance_scale": 1.0}),
+    # model cards of black-forest-labs/FLUX.2-klein and FLUX.2-klein-base
+    "Flux2KleinPipeline": Recipe(
+        {"num_inference_steps": 50, "guidance_scale": 4.0},
+        distilled={"num_inference_steps": 4, "guidance_scale": 1.0},
+    ),
     # Stable Diffusion 1.5 was trained at 512 x 512
     "StableDiffusionInstructPix2PixPipeline": Recipe(canvas=_around(512 * 512, 8)),
     "StableDiffusionXLInstructPix2PixPipeline": Recipe(canvas=_around(MEGAPIXEL, 8)),
@@ -88,7 +92,7 @@ class LocalPipeline:
         """How the pipeline is called. EditError: it is not one for this editor."""
         kind = type(pipe).__name__
         recipe = RECIPES.get(kind, Recipe())
-        if not {"image", "prompt"} <= parameters(pipe):
+        if not {"image", "prompt"} <= parameters(pipe).keys():
             raise EditError(
                 f"{self.name}: {kind} takes no image and prompt, so it edits nothing; wanted an editing pipeline"
             )
@@ -127,18 +131,33 @@ class LocalPipeline:
             return self.picture(pipe(image=image, prompt=instruction, generator=noise, **arguments))
 
     def picture(self, result: Any) -> Image.Image:
-        """The image in what the pipeline returned. EditError: there is none."""
+        """The image in what the pipeline returned. EditError: there is none, or its safety checker blanked it."""
+        output = result if isinstance(result, Mapping) else {}
+        if any(any(flags) for name, flags in output.items() if "nsfw" in name and flags is not None):
+            raise EditError(f"{self.name}: its safety checker withheld the picture; try another request or seed")
         images = getattr(result, "images", None)
         if not isinstance(images, list) or not images or not isinstance(images[0], Image.Image):
             raise EditError(f"{self.name}: {type(self.pipe).__name__} returned no image")
         return images[0]
 
     def check_length(self, instruction: str) -> None:
-        """EditError for a text that would silently be cut off, and the last sub-requests with it."""
-        if self._recipe.truncates is None:
+        """EditError for a text that would silently be cut off, and the last sub-requests with it.
+
+        Of several text encoders, the one that reads most has to read it all: FLUX gives CLIP's 77 tokens a small part.
+        """
+        kinds = [getattr(self.pipe, name) for name in getattr(self.pipe, "components", {}) if "tokenizer" in name]
+        tokenizers = [kind for kind in kinds if getattr(kind, "model_max_length", None)]
+        if self._recipe.reads_all or not tokenizers:
             return
-        limit = self.arguments.get("max_sequence_length", 512)
-        tokens = len(getattr(self.pipe, self._recipe.truncates)(instruction, verbose=False).input_ids)
+        tokenizer = max(tokenizers, key=lambda kind: kind.model_max_length)
+        usual = parameters(self.pipe).get("max_sequence_length", getattr(self.pipe, "tokenizer_max_length", None))
+        limits = (tokenizer.model_max_length, self.arguments.get("max_sequence_length", usual))
+        limit = min(limit for limit in limits if isinstance(limit, int))
+        if getattr(tokenizer, "chat_template", None):
+            message = [{"role": "user", "content": instruction}]
+            chat = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+            instruction = tokenizer.apply_chat_template(message, **chat)
+        tokens = len(tokenizer(instruction, verbose=False).input_ids)
         if tokens > limit:
             raise EditError(
                 f"{self.name} reads {limit} tokens of an instruction and this one has {tokens}; shorten it, or make "
@@ -154,11 +173,17 @@ class LocalPipeline:
         with self._lock:
             self._load()
             with failing_as(self.name, HINTS):
+                import numpy as np
                 import torch
 
                 # drawn on the CPU, the noise is the same on every device
                 noise = torch.Generator("cpu").manual_seed(seed)
-                return self.call(image, neutralise(instruction), noise)
+                # NaN would become black pixels
+                with np.errstate(invalid="raise"):
+                    edited = self.call(image, neutralise(instruction), noise)
+            if is_flat(edited) and not is_flat(image):
+                raise EditError(f"{self.name}: the whole picture came back in one colour; {NUMBERS_OVERFLOWED}")
+            return edited
 
     def close(self) -> None:
         """Frees the memory; another edit loads the pipeline again."""
@@ -185,7 +210,9 @@ class LocalPipeline:
             pipe, options = load(self.source, self.options), self.options
             self._recipe, self._canvas = self.recipe(pipe)
             chosen = {"num_inference_steps": options.steps, self._recipe.guidance: options.guidance}
-            usual = {**self._recipe.call, **{name: value for name, value in chosen.items() if value is not None}}
+            is_distilled = self._recipe.distilled and pipe.config.get("is_distilled")
+            advised = self._recipe.distilled if is_distilled else self._recipe.call
+            usual = {**advised, **{name: value for name, value in chosen.items() if value is not None}}
             known, more = parameters(pipe), dict(build(options.call_kwargs))
             known_keys(more, known, f"call_kwargs: {type(pipe).__name__}")
             self.arguments = {name: value for name, value in usual.items() if name in known} | more

@@ -27,7 +27,7 @@ LORA = "RiverZ/normal-lora"
 WIDTH = 512
 # FLUX cuts sides to multiples of 16 pixels; a picture taller than this is squeezed
 MULTIPLE, MAX_HEIGHT = 16, 4 * WIDTH
-RECIPE = Recipe({"num_inference_steps": 28, "guidance_scale": 50.0}, truncates="tokenizer_2")
+RECIPE = Recipe({"num_inference_steps": 28, "guidance_scale": 50.0})
 
 
 def icedit_editor(
@@ -61,7 +61,7 @@ class ICEdit(LocalPipeline):
     """FLUX.1-Fill, called with a diptych."""
 
     def recipe(self, pipe: Any) -> tuple[Recipe, Canvas]:
-        if not {"image", "mask_image", "prompt"} <= parameters(pipe):
+        if not {"image", "mask_image", "prompt"} <= parameters(pipe).keys():
             raise EditError(f"icedit: {type(pipe).__name__} paints no masked part; wanted FLUX.1-Fill")
         return RECIPE, settled(half_diptych)
 
