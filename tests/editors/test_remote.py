@@ -271,7 +271,8 @@ FAILURES = [
     ("images-api", lambda: Response("", 200), "no image but ''"),
     ("images-api", lambda: json_reply({"created": 1, "data": []}), "no image but"),
     ("images-api", lambda: json_reply([1]), "no image but"),
-    ("images-api", lambda: data_reply(url="http://example.org/x.png"), "b64_json"),
+    ("images-api", lambda: data_reply(url="http://me:pw@example.org/x.png?sig=1"), "link to example.org .* b64_json"),
+    ("images-api", lambda: data_reply(url="data:image/svg+xml,<svg/>"), "no base64"),
     ("images-api", lambda: data_reply(b64_json="%%%"), "no base64"),
     ("images-api", lambda: data_reply(b64_json="aGVsbG8="), "not an image"),
     ("images-api", lambda: data_reply(b64_json=None), "image is empty"),
@@ -281,7 +282,11 @@ FAILURES = [
         lambda: json_reply({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}),
         r"blocked \(PROHIBITED_CONTENT\)",
     ),
-    ("nano-banana", lambda: google_reply({"text": "I can't do\nthat."}), "no image came back.*: I can't do that"),
+    (
+        "nano-banana",
+        lambda: google_reply({"text": "Hm.", "thought": True}, {"text": "I can't do\nthat."}),
+        "no image came back, but wrote: I can't do that",
+    ),
     ("nano-banana", lambda: google_reply(), "no image came back"),
     ("nano-banana", lambda: json_reply({}), "no image came back"),
     ("nano-banana", lambda: google_reply(google_data("aGVsbG8=")), "not an image"),
@@ -290,6 +295,32 @@ FAILURES = [
     ("nano-banana", lambda: google_error(400, f"odd\nkey {KEY}"), r"odd key \*\*\* \(HTTP 400"),
     ("nano-banana", lambda: html_reply("<html>Login</html>"), "Expecting value"),
 ]
+
+
+RED, BLUE = (Image.new("RGB", (64, 64), colour) for colour in ("red", "blue"))
+
+
+@pytest.mark.parametrize(
+    ("name", "reply"),
+    [
+        ("images-api", lambda: data_reply(b64_json=f"data:image/png;base64,{in_base64(RED)}")),
+        ("images-api", lambda: data_reply(url=f"data:image/png;base64,{in_base64(RED)}")),
+        ("images-api", lambda: data_reply(b64_json=re.sub("(.{76})", r"\1\r\n", in_base64(RED)))),
+        ("images-api", lambda: data_reply(b64_json=in_base64(RED).rstrip("="), url="http://example.org/x.png")),
+        ("images-api", lambda: data_reply(b64_json=in_base64(RED).translate(str.maketrans("+/", "-_")))),
+        # a thought is a draft, and so is an image before another
+        (
+            "nano-banana",
+            lambda: google_reply({**google_image(BLUE), "thought": True}, {"text": "x"}, google_image(RED)),
+        ),
+        ("nano-banana", lambda: google_reply(google_image(RED), {**google_image(BLUE), "thought": True})),
+        ("nano-banana", lambda: google_reply(google_image(BLUE), google_image(RED))),
+        ("nano-banana", lambda: google_reply(*({**google_image(image), "thought": True} for image in (BLUE, RED)))),
+    ],
+)
+def test_the_result_is_found_however_it_is_written_and_a_draft_is_none(httpserver, small, name, reply):
+    httpserver.expect_request(re.compile(".*")).respond_with_handler(lambda _: reply())
+    assert editor_at(httpserver, name)(small, "make it red", 0).getpixel((5, 5)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize(("name", "reply", "message"), FAILURES)

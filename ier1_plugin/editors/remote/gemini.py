@@ -49,17 +49,18 @@ def nano_banana_editor(model_id: str, on_warning: OnWarning = ignore_warning, **
 
 
 def _image(name: str, response: Any) -> Image.Image:
-    """The first image of a reply; EditError says why there is none."""
+    """The last image of a reply, since drafts come first; of thoughts only where there is no other. EditError says why
+    there is none."""
     candidate = next(iter(response.candidates or ()), None)
     parts = getattr(getattr(candidate, "content", None), "parts", None) or ()
-    data = next((part.inline_data.data for part in parts if part.inline_data and part.inline_data.data), None)
-    if data:
-        return image_of(data, name)
+    images = [part for part in parts if part.inline_data and part.inline_data.data]
+    if images:
+        return image_of(max(reversed(images), key=lambda part: not part.thought).inline_data.data, name)
     blocked, finish = getattr(response.prompt_feedback, "block_reason", None), getattr(candidate, "finish_reason", None)
     # enums of the client, or strings that it does not know yet
     blocked, finish = (str(getattr(reason, "value", reason) or "") for reason in (blocked, finish))
     reason = f"the request was blocked ({blocked})" if blocked else "no image came back"
     if not blocked and finish not in ("", "STOP"):
         reason += f" ({finish})"
-    words = " ".join(part.text for part in parts if part.text)
+    words = " ".join(part.text for part in parts if part.text and not part.thought)
     raise EditError(one_line(f"{name}: {reason}{f', but wrote: {words}' if words else ''}"))

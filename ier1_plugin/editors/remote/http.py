@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from PIL import Image
 from ier1_plugin.chat.http import MAX_TIMEOUT, checked_address
 from ier1_plugin.editors.base import EditError, number
 from ier1_plugin.task.images import ImageError, open_image
+
+_URL_SAFE = str.maketrans("-_", "+/")
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,15 @@ class Options:
 
 
 def image_of(data: bytes | str | None, name: str) -> Image.Image:
-    """An image from a reply: encoded bytes, or those in base64. EditError: it is not an image."""
+    """An image from a reply: encoded bytes, or those in base64, also as a data URL, in lines or without padding.
+
+    EditError: it is not an image.
+    """
     try:
-        encoded = base64.b64decode(data, validate=True) if isinstance(data, str) else data or b""
-        return open_image(encoded)
+        if isinstance(data, str):
+            text = "".join(re.sub(r"^\s*data:[^,]*;base64,", "", data).split()).rstrip("=")
+            data = base64.b64decode(text.translate(_URL_SAFE) + "=" * (-len(text) % 4), validate=True)
+        return open_image(data or b"")
     except (binascii.Error, ValueError) as error:
         reason = error if isinstance(error, ImageError) else "no base64"
         raise EditError(f"{name}: sent no usable image: {reason}") from None

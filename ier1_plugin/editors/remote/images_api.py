@@ -176,9 +176,13 @@ class ImagesServer:
             data, url = entry.get("b64_json"), entry.get("url")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise EditError(f"{self.name}: sent no image but {one_line(text[:60], (self._key,))!r}") from None
-        if not data and url:
-            raise EditError(f"{self.name}: sent a link in place of the image; ask it for b64_json")
-        return image_of(data, self.name)
+        link = re.match(r"https?://(?:[^/?#]*@)?([^/?#]*)", str(url or ""))
+        if link and not data:
+            raise EditError(
+                f"{self.name}: sent a link to {link[1]} and not the image, though b64_json was asked; only images in "
+                "the reply are read"
+            )
+        return image_of(data or url, self.name)
 
     def _close(self) -> None:
         self._retries.close()
