@@ -50,7 +50,7 @@ _FILTERED = re.compile(
 # where an error reply has its words, from the general to the particular
 WORDS = ("error", "errors", "title", "message", "msg", "detail", "error_description", "metadata", "raw", "reasons")
 # characters of a text that are searched for words
-MAX_TEXT = 20_000
+MAX_TEXT = 4_000
 # "retryDelay": "41s" of Google's RetryInfo; "Please try again in 1m30s."; "Retry after 20 seconds"
 _WAIT = re.compile(
     r"(?:\"retryDelay\"\s*:\s*\"|(?:retry|try again|wait)[^\d.;]{0,20})((?:\d+(?:\.\d+)?\s*[a-z]*\s*)+)", re.IGNORECASE
@@ -142,7 +142,7 @@ def failure(where: str, status: int, body: str, headers: Mapping[str, str], key_
 def client_failure(error: Any, where: str, key_name: str, key: str) -> ChatError:
     """The error for an exception of the openai client; `key` is the secret in the variable `key_name`."""
     response = getattr(error, "response", None)
-    if response is None:
+    if response is None or response.status_code < 400:
         return TransientError(f"{where}: {one_line(error.__cause__ or error, (key,))}")
     return failure(where, response.status_code, response.text, response.headers, key_name, key)
 
@@ -166,7 +166,7 @@ def read_error(body: str) -> tuple[str, set[str]]:
         place = value.get("loc")
         names = [name for name in (value.get("param"), *(place if isinstance(place, list) else [])) if name]
         names = [name for name in names if isinstance(name, str)]
-        named.update(names)
+        named.update([name for name in names if name not in ("body", "query")][:1])
         notes = [note for note in (*names, value.get("code")) if isinstance(note, str) and note not in "".join(parts)]
         return ": ".join(parts) + (f" ({', '.join(notes)})" if parts and notes else "")
 
@@ -183,7 +183,7 @@ def retry_after(headers: Mapping[str, str], body: str = "") -> float:
     Read are Retry-After as a number or a date (RFC 9110, 10.2.3), retry-after-ms, Google's RetryInfo, and sentences
     such as "Please try again in 1m30s".
     """
-    waits = [0.0]
+    waits, text = [0.0], body
     for name, unit in (("retry-after", 1.0), ("retry-after-ms", 0.001)):
         value = headers.get(name, "")
         try:
@@ -192,8 +192,8 @@ def retry_after(headers: Mapping[str, str], body: str = "") -> float:
             try:
                 waits.append(parsedate_to_datetime(value).timestamp() - time())
             except (ValueError, TypeError):
-                continue
-    for match in _WAIT.finditer(body):
+                text += f" retry {value}"
+    for match in _WAIT.finditer(text):
         parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)", match[1].lower())
         waits.append(sum(float(count) * _SECONDS.get(unit, 0.0) for count, unit in parts))
     # NaN is neither

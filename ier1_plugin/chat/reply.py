@@ -12,7 +12,7 @@ from typing import Any
 SHOWN = 120
 _THOUGHT_ENDS = re.compile(r"</think(?:ing)?>|\[/THINK\]|◁/think▷")
 # a Markdown fence, a box of LaTeX, or the one that GLM draws around an answer
-_WRAPPED = re.compile(r"```\w*\s(.*)```|\$*\\boxed\s*\{(.*)\}\$*|<\|begin_of_box\|>(.*)<\|end_of_box\|>", re.DOTALL)
+WRAPPERS = (("```", "```"), ("\\boxed{", "}"), ("<|begin_of_box|>", "<|end_of_box|>"))
 
 
 def json_in_reply(text: str) -> Any:
@@ -26,10 +26,13 @@ def json_in_reply(text: str) -> Any:
     if not answer.startswith(("{", "[")):
         # in a reply that is JSON itself, marks are part of its strings
         answer = _THOUGHT_ENDS.split(answer)[-1].strip()
-        wrapped = _WRAPPED.search(answer)
-        # brackets outside would be another value
-        if wrapped and not re.search(r"[{\[]", answer[: wrapped.start()] + answer[wrapped.end() :]):
-            answer = next(filter(None, wrapped.groups()), "")
+        for opening, closing in WRAPPERS:
+            before, _, rest = answer.partition(opening)
+            inside, found, after = rest.rpartition(closing)
+            # brackets outside would be another value
+            if found and not re.search(r"[{\[]", before + after):
+                answer = re.sub(r"^\w*\s", "", inside) if opening == "```" else inside
+                break
     if not answer.strip():
         raise ValueError("the reply is empty")
 

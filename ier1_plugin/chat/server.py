@@ -36,6 +36,8 @@ from ier1_plugin.task.rows import without_surrogates
 
 OPENAI = "api.openai.com"
 CONNECT_SECONDS = 10.0
+# statuses of servers that don't take a parameter
+REFUSES = (400, 422, 500, 501)
 # anything shorter is a placeholder, such as "none", which may be a word of the reply
 SHORTEST_KEY = 8
 # what a server may refuse without harm to the answer: reasoning models of OpenAI take no temperature, Mistral's API no
@@ -57,8 +59,8 @@ _REFUSED = re.compile(
 _TOO_LONG = re.compile(
     r"context|too (?:large|long|many|big)|exceed|at most|maximum|range|less than|greater than|model.?len", re.IGNORECASE
 )
-# a quotation with a space in it is one of the request, as is what stands in braces
-_QUOTED = re.compile(r"""\{.*\}|"[^"]*"|`[^`]*`|“[^”]*”|(?<!\w)'.*?'(?!\w)""", re.DOTALL)
+# a quotation with a space in it is one of the request, as is what stands in braces; a place is told by `named`
+_QUOTED = re.compile(r"""\{.*\}|\(body,[^)]*\)|"[^"]*"|`[^`]*`|“[^”]*”|(?<!\w)'.*?'(?!\w)""", re.DOTALL)
 
 
 class OpenAIChat(Chat):
@@ -146,9 +148,7 @@ class OpenAIChat(Chat):
             except openai.APIError as error:
                 problem = client_failure(error, where, "OPENAI_API_KEY", self._key)
                 refused = error.response if isinstance(error, openai.APIStatusError) else None
-                if refused is None or refused.status_code not in (400, 422):
-                    raise problem from None
-                name = refused_parameter(refused.text, body)
+                name = refused_parameter(refused.text, body) if refused and refused.status_code in REFUSES else ""
                 if not name:
                     raise problem from None
                 with self._lock:
@@ -157,24 +157,7 @@ class OpenAIChat(Chat):
                         self._given_up.add(name)
                         instead = "with the schema in the text" if name == "response_format" else "without it"
                         self._retries.on_warning(f"{problem}; continuing {instead} ({name})")
-        if len(self._key) >= SHORTEST_KEY:
-            # replies are kept, and what a gateway echoes must not be
-            reply = reply.replace(self._key, "***")
-        try:
-            values = json.loads(reply)
-            if values.get("error") and not values.get("choices"):
-                # gateways pass on with status 200 what a model's server says
-                status = values["error"].get("code")
-                known = type(status) is int and 400 <= status < 600
-                raise failure(where, status if known else 502, reply, {}, "OPENAI_API_KEY", self._key)
-            if values["choices"][0].get("finish_reason") == "error":
-                raise TransientError(f"{where}: the server broke off the reply")
-            return read_completion(values)
-        except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-            if isinstance(error, ChatError):
-                raise
-            begin = one_line(reply, (self._key,))[:60]
-            raise TransientError(f"{self.address} sent no completion but {begin!r}") from None
+        return read_completion(reply, where, self._key)
 
 
 def refused_parameter(body: str, sent: Mapping[str, Any]) -> str:
@@ -193,31 +176,42 @@ def refused_parameter(body: str, sent: Mapping[str, Any]) -> str:
     return ""
 
 
-def read_completion(reply: dict[str, Any]) -> Completion:
-    """The completion in a server's reply; a malformed reply raises KeyError, TypeError and the like."""
-    choice = reply["choices"][0]
-    message, ending = choice.get("message") or {}, choice.get("finish_reason")
-    filtered = "content filter" if ending == "content_filter" else ""
-    text = text_of(message.get("content"))
-    thoughts = message.get("reasoning_content") or message.get("reasoning") or message.get("content")
-    usage = reply.get("usage") or {}
-    tokens = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
-    return Completion(
-        text=clean_text(text),
-        refusal=clean_text(message.get("refusal") or filtered),
-        cut_off=ending == "length",
-        only_thoughts=bool(thoughts) and not text.strip(),
-        model=clean_text(reply.get("model")),
-        **{name: count if type(count) is int else None for name, count in tokens.items()},
-    )
-
-
-def text_of(content: Any) -> str:
-    """The text of a message's content: a string, or a list of parts, of which those of reasoning are left out."""
-    if not isinstance(content, list):
-        return str(content or "")
-    parts = [{"text": part} if isinstance(part, str) else part for part in content]
-    return "".join(part.get("text") or "" for part in parts if part.get("type", "text") in ("text", "output_text"))
+def read_completion(reply: str, where: str, key: str) -> Completion:
+    """The completion in a server's reply. TransientError: there is none. ChatError, as in `failure`: it is an error."""
+    if len(key) >= SHORTEST_KEY:
+        # replies are kept, and what a gateway echoes must not be
+        reply = reply.replace(key, "***")
+    try:
+        values = json.loads(reply)
+        if values.get("error") and not values.get("choices"):
+            # gateways pass on with status 200 what a model's server says
+            code = values["error"].get("code") if isinstance(values["error"], dict) else None
+            status = code if isinstance(code, int) and 400 <= code < 600 else 502
+            raise failure(where, status, reply, {}, "OPENAI_API_KEY", key)
+        choice = values["choices"][0]
+        message, ending = choice.get("message") or {}, str(choice.get("finish_reason")).lower()
+        if ending == "error":
+            raise TransientError(f"{where}: the server broke off the reply")
+        content = message.get("content") or ""
+        # a string, or parts, of which those of reasoning are left out
+        parts = content if isinstance(content, list) else [content]
+        parts = [{"text": part} if isinstance(part, str) else part for part in parts]
+        text = "".join(part.get("text") or "" for part in parts if part.get("type", "text") in ("text", "output_text"))
+        refusal = message.get("refusal") or "".join(part.get("refusal") or "" for part in parts)
+        usage = values.get("usage") or {}
+        tokens = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
+        return Completion(
+            text=clean_text(text),
+            refusal=clean_text(refusal or ("content filter" if ending in ("content_filter", "safety") else "")),
+            cut_off=ending in ("length", "max_tokens"),
+            model=clean_text(values.get("model")),
+            only_thoughts=not text.strip() and any(map(message.get, ("reasoning_content", "reasoning", "content"))),
+            **{name: count if type(count) is int else None for name, count in tokens.items()},
+        )
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, ChatError):
+            raise
+        raise TransientError(f"{where} sent no completion but {one_line(reply, (key,))[:60]!r}") from None
 
 
 def clean_text(text: Any) -> str:

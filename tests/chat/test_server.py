@@ -22,7 +22,7 @@ from PIL import ImageChops
 
 from ier1_plugin.chat import MAX_TOKENS, Chat, ChatError, ChatRequest, Completion, RequestRejected, TransientError
 from ier1_plugin.chat import make_chat as make
-from ier1_plugin.chat.http import MAX_REJECTED_AT_START, MAX_RETRY_AFTER, read_error, retry_after
+from ier1_plugin.chat.http import MAX_REJECTED_AT_START, MAX_RETRY_AFTER, MAX_TEXT, read_error, retry_after
 from ier1_plugin.chat.server import refused_parameter
 from ier1_plugin.task.rows import messages
 
@@ -91,6 +91,8 @@ def test_the_request_goes_over_the_wire_as_it_was_trained(serve: Serve):
         (body_of({"content": [{"type": "text", "text": "a"}, {"type": "output_text", "text": "b"}]}), Completion("ab")),
         (body_of({"content": [{"type": "thinking", "thinking": [{"text": "no"}]}, "yes"]}), Completion("yes")),
         (body_of({"content": [{"type": "thinking", "thinking": "no"}]}), Completion("", only_thoughts=True)),
+        (body_of({"content": [{"type": "refusal", "refusal": "No."}]}), Completion("", "No.", only_thoughts=True)),
+        (body_of({"content": "[1"}, "max_tokens"), Completion("[1", cut_off=True)),
         *(
             (body_of({"content": content, name: "Hm."}), Completion(content or "", only_thoughts=not content))
             for content in ("yes", None, "")
@@ -187,6 +189,7 @@ def test_a_server_that_is_down_slow_or_no_model_is_one_line_after_bounded_attemp
         (error(400, "the images are too odd"), RequestRejected, "too odd"),
         (error(413), RequestRejected, "too large"),
         (raw('{"error": {"message": "odd one", "code": 400}}'), RequestRejected, "odd one"),
+        (raw('{"error": {"message": "odd one", "code": 401}}'), ChatError, "OPENAI_API_KEY was not accepted: odd one"),
         (error(400, "flagged", code="content_filter"), RequestRejected, "flagged"),
         (error(403, "Your input was flagged for violence."), RequestRejected, "flagged"),
         (error(400, "filtered due to Azure's content management policy"), RequestRejected, "policy"),
@@ -237,7 +240,7 @@ def test_a_server_that_takes_none_of_the_first_requests_ends_the_run(serve: Serv
         ('{"status": 7}', '{"status": 7}'),
         ("upstream connect error", "upstream connect error"),
         ("<html><style>b {}</style><h1>Bad &amp; gone</h1></html>", "Bad & gone"),
-        ("[" * 20_000, "[" * 20_000),
+        ("[" * 20_000, "[" * MAX_TEXT),
         ("", ""),
     ],
 )
@@ -262,6 +265,7 @@ def said(message: str, **more: Any) -> str:
         (said('Invalid JSON payload. Unknown name "seed": Cannot find field.'), "seed"),
         ("1 validation error\nseed\n  Extra inputs are not permitted [input_value={'temperature': 0}]", "seed"),
         # the request once more, in the server's words
+        ('{"detail": [{"loc": ["body", "messages", 0, "seed"], "msg": "not permitted here"}]}', ""),
         ('{"detail": [{"loc": ["body", "messages"], "msg": "no image", "input": {"temperature": 0.0}}]}', ""),
         (said("{'temperature': 0.0, 'seed': 0} is not supported"), ""),
         (said('The prompt "raise the temperature of the light" is not allowed.'), ""),
@@ -316,6 +320,7 @@ def test_a_schema_that_the_server_does_not_take_is_spelled_out_in_the_text(serve
         ({"retry-after": "Wed, 21 Oct 2099 07:28:00 GMT"}, "", MAX_RETRY_AFTER),
         *(({"retry-after": value}, "", 0) for value in ("soon", "-3", "nan", "Wed, 21 Oct 2015 07:28:00 GMT", "")),
         ({"retry-after-ms": "2500"}, "", 2.5),
+        ({"retry-after": "1m 30s"}, "", 90),
         ({"retry-after": "1"}, '{"error": {"details": [{"retryDelay": "41s"}]}}', 41),
         ({}, said("You exceeded your quota. Please retry in 41.5s."), 41.5),
         ({}, "Rate limit reached. Please try again in 1m30s", 90),
