@@ -55,7 +55,7 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
     if raw is not None:
         make_absolute(raw)
         if cpu:
-            problems += _arm_stand_ins(raw, check)
+            problems += _arm_stand_ins(raw)
         config, more = configuration.typed(raw)
         problems += more
     elsewhere = check and not cpu and not has_gpu()
@@ -164,16 +164,13 @@ def _text(raw: Any, key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _arm_stand_ins(raw: Any, check: bool) -> list[str]:
-    """Arms the CPU stand-ins, unless one of their conditions is not met; the problems if so.
-
-    A mere check arms them for any model, since without them EasyR1's config can't be read on a machine without a GPU.
-    """
+def _arm_stand_ins(raw: Any) -> list[str]:
+    """Arms the CPU stand-ins, unless one of their conditions is not met; the problems if so."""
     from ier1_plugin.training.cpu import guard, install
 
     model = _text(raw, "worker.actor.model.model_path")
     problems = guard.refusals(os.path.abspath(model) if Path(model).exists() else model)
-    if not problems or (check and not guard.has_gpu()):
+    if not problems:
         install()
     return problems
 

@@ -161,7 +161,7 @@ def test_a_config_for_gpus_is_checked_where_there_is_none_without_the_stand_ins(
     done = python("-c", code, PAPER, "data.train_files=train.parquet", *FILES[1:], cwd=run_folder)
     assert done.stdout.endswith("preflight: no problems\n[] 0\n"), done.stderr
     assert "data.train_files: 128 rows checked, longest prompt" in done.stdout
-    assert "not checked here, without a GPU: vllm; flash-attn; GPUs and CPUs" in done.stdout
+    assert "not checked here, without a GPU: vllm; flash-attn; the logger tensorboard; GPUs and CPUs" in done.stdout
 
 
 @pytest.mark.slow

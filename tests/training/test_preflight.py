@@ -117,13 +117,13 @@ def test_what_can_not_be_read_is_one_line(
         (settings.sampling, "worker.rollout.temperature=0.0", "training has to sample"),
         (settings.sampling, "worker.rollout.val_override_config.temperature=0.6", Note("0.6")),
         (settings.sampling, "worker.rollout.val_override_config.temprature=0.6", "nearest: temperature"),
-        (settings.shares, "worker.rollout.top_p=0.0", "worker.rollout.top_p=0.0: wanted more than 0"),
-        (settings.shares, "worker.rollout.gpu_memory_utilization=1.5", "at most 1"),
-        (settings.filtering, "algorithm.online_filtering=true algorithm.filter_low=1.0", "wanted low < high"),
+        (settings.ranges, "worker.rollout.top_p=0.0", "worker.rollout.top_p=0.0: wanted more than 0"),
+        (settings.ranges, "worker.rollout.gpu_memory_utilization=1.5", "at most 1"),
+        (settings.ranges, "algorithm.online_filtering=true algorithm.filter_low=1.0", "wanted low < high"),
         (settings.lengths, "worker.rollout.max_num_batched_tokens=600", "max_num_batched_tokens"),
         (settings.lengths, "worker.rollout.max_model_len=600", "max_model_len"),
-        (settings.pixels, "data.min_pixels=60000", "min_pixels <= max_pixels"),
-        (settings.prompt_filter, "data.filter_overlong_prompts=true", Note("can hang")),
+        (settings.ranges, "data.min_pixels=60000", "min_pixels <= max_pixels"),
+        (settings.lengths, "data.filter_overlong_prompts=true", Note("can hang")),
         (host.loggers, "trainer.logger=[console,wandbb]", "no logger 'wandbb'"),
         (host.stand_ins, "--cpu worker.actor.use_torch_compile=true", "worker.actor.use_torch_compile"),
         (host.model, f"{MODEL}=null", "wanted a folder or a hub id"),
@@ -168,10 +168,9 @@ ENV_VARS = '{"runtime_env":{"env_vars":{"NCCL_DEBUG":"INFO","RAY_OVERRIDE_JOB_RU
     ("check", "arguments"),
     [
         *((check, "") for check in (settings.positive, settings.names, settings.batches, settings.sampling)),
-        *((check, "") for check in (settings.lengths, settings.pixels, places.tensorboard, reward.reward_function)),
+        *((check, "") for check in (settings.lengths, settings.ranges, places.tensorboard, reward.reward_function)),
         (reward.reward_function, "algorithm.online_filtering=true algorithm.filter_key=goal"),
-        (settings.filtering, "algorithm.online_filtering=true"),
-        (settings.shares, ""),
+        (settings.ranges, "algorithm.online_filtering=true"),
         # a size below one is not divided by
         (settings.batches, "data.rollout_batch_size=0"),
         (places.saving, f"{IN_JOB} {SAVE}=/tmp"),
@@ -229,7 +228,7 @@ def test_a_logger_without_a_login_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: str, login: str | bool | None
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(host, "LOGGER_PACKAGES", {})
+    monkeypatch.setattr(host, "LOGGER_PACKAGES", ())
     # of another machine
     (tmp_path / ".netrc").write_text(login if isinstance(login, str) else "machine git login user password abc")
     lines = list(host.loggers(run(f"trainer.logger=[{name}]", f"HOME={tmp_path}", *arguments.split())))
@@ -333,7 +332,7 @@ def test_a_run_continues_only_its_own_steps(tmp_path: Path, changes: str, told: 
     checkpoint(tmp_path)
     here = f"{SAVE}={tmp_path}", "data.train_files=/a.parquet"
     left_by(tmp_path, *here)
-    lines = list(places.same_run(run(*here, *changes.split())))
+    lines = list(places.resuming(run(*here, *changes.split())))[1:]
     if told is None:
         assert lines == []
     else:
@@ -341,7 +340,7 @@ def test_a_run_continues_only_its_own_steps(tmp_path: Path, changes: str, told: 
         assert type(lines[0]) is type(told)
     # named on purpose, from another folder
     load = f"trainer.load_checkpoint_path={tmp_path}/global_step_3"
-    lines = places.same_run(run(*here, *changes.split(), f"{SAVE}={tmp_path}/other", load))
+    lines = list(places.resuming(run(*here, *changes.split(), f"{SAVE}={tmp_path}/other", load)))[1:]
     assert [type(line) for line in lines] == ([Note] if told else [])
 
 
@@ -352,7 +351,7 @@ def test_a_job_finds_its_prompt_and_reward_at_another_place_each_time(tmp_path: 
         tmp_path, f"{SAVE}={tmp_path}", f"data.format_prompt={package.format('a')}", f"{REWARD}=/old/reward_fns/r.py:f"
     )
     now = f"data.format_prompt={package.format('b')}", f"{REWARD}=/new/reward_fns/r.py:f"
-    assert list(places.same_run(run(f"{SAVE}={tmp_path}", *now))) == []
+    assert "continues from" in one(places.resuming(run(f"{SAVE}={tmp_path}", *now)))
 
 
 def test_each_step_keeps_the_config_that_it_was_trained_with(tmp_path: Path):
@@ -365,7 +364,7 @@ def test_each_step_keeps_the_config_that_it_was_trained_with(tmp_path: Path):
     budgets = [find_budget(read_run_config(tmp_path / f"global_step_{step}"), None, None) for step in (3, 4)]
     assert budgets == [(784, 50176), (784, 3136)]
     # and is what a continued run is compared with
-    assert list(places.same_run(run(f"{SAVE}={tmp_path}", "data.max_pixels=3136"))) == []
+    assert "continues from" in one(places.resuming(run(f"{SAVE}={tmp_path}", "data.max_pixels=3136")))
 
 
 def test_logs_of_an_earlier_part_are_kept_under_the_next_number(tmp_path: Path):
@@ -453,7 +452,7 @@ def test_a_check_that_fails_is_one_line_and_hides_no_other(monkeypatch: pytest.M
     def fails(_: Run) -> list[str]:
         raise RuntimeError("first\nsecond")
 
-    monkeypatch.setattr(preflight, "CHECKS", (fails, settings.pixels))
+    monkeypatch.setattr(preflight, "CHECKS", (fails, settings.ranges))
     failed, other = problems(run("data.min_pixels=0").config)
     assert "fails failed: RuntimeError: first second" in failed
     assert "data.min_pixels=0" in other
@@ -474,8 +473,8 @@ def test_where_the_run_will_not_start_one_note_names_what_was_not_checked(
     assert [type(line) for line in (*counts, note)] == [Note] * 3
     for part in (
         "vllm; flash-attn",
-        "tensorboard's package",
-        "wandb's package and login",
+        "the logger tensorboard",
+        "the logger wandb",
         "GPUs",
         "rows.parquet/run",
         "lengths",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ier1_plugin.runs.errors import one_line
+from ier1_plugin.runs.errors import UserError, one_line
 from ier1_plugin.training.preflight import host, places, reward, rows, settings
 from ier1_plugin.training.preflight.run import Check, Note, Run, Unchecked
 
@@ -25,14 +25,10 @@ CHECKS: tuple[Check, ...] = (
     settings.names,
     settings.batches,
     settings.sampling,
-    settings.shares,
-    settings.filtering,
+    settings.ranges,
     settings.lengths,
-    settings.pixels,
-    settings.prompt_filter,
     places.saving,
     places.resuming,
-    places.same_run,
     places.tensorboard,
     places.job,
     reward.prompt,
@@ -53,6 +49,8 @@ def lines(config: Any, cpu: bool = False, elsewhere: bool = False) -> list[str]:
     for check in CHECKS:
         try:
             found |= dict.fromkeys(check(run))
+        except UserError as error:
+            found[str(error)] = None
         except Exception as error:  # what nobody foresaw must not hide what the other checks found
             name = f"{check.__module__.rpartition('.')[2]}.{check.__name__}"
             found[f"the check {name} failed: {type(error).__name__}: {one_line(error)}; please report it"] = None

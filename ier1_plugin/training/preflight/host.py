@@ -27,12 +27,11 @@ SOURCE = "EasyR1's current source (https://github.com/hiyouga/EasyR1), not the 0
 # package -> the versions that EasyR1 can drive, and for what; vLLM lacks from 0.13 on vllm.lora.models, which EasyR1
 # imports, and the argument disable_mm_preprocessor_cache, which it passes
 ENGINES = {"vllm": (">=0.8,<0.13", "generates"), "flash-attn": (">=2.4.3,<3", "computes attention")}
-# logger name -> package that it needs; EasyR1 imports them only if they are there and fails when it starts to log
-LOGGER_PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "swanlab": "swanlab", "mlflow": "mlflow"}
-# loggers that need a login, and where it is kept below the home folder (netrc files)
-LOGINS = {"wandb": (".netrc", "_netrc"), "swanlab": (".swanlab/.netrc",)}
-# the value of WANDB_MODE and SWANLAB_MODE that needs it, which is the default
-ONLINE = {"wandb": "online", "swanlab": "cloud"}
+# loggers whose package EasyR1 imports only if it is there; it fails when it starts to log, once the models are loaded
+LOGGER_PACKAGES = ("tensorboard", "wandb", "swanlab", "mlflow")
+LOGINS = ("wandb", "swanlab")
+# values of WANDB_MODE and SWANLAB_MODE that need no login
+OFFLINE = ("offline", "local", "disabled", "dryrun")
 # EasyR1 runs a driver, and each reward manager and its runner in processes of their own
 RUNNER_CPUS = 1
 REWARD_MANAGERS = 2
@@ -116,39 +115,35 @@ def loggers(run: Run) -> Iterator[str]:
     from verl.utils.logger.logger import LOGGERS
 
     for name in run.config.trainer.logger:
-        package = LOGGER_PACKAGES.get(name, "sys")
         if name not in LOGGERS:
             more = f"; `file` needs {SOURCE}" if name == "file" else ""
             yield f"trainer.logger: this EasyR1 has no logger {name!r}, but {', '.join(LOGGERS)}{more}"
-        elif run.elsewhere and name in LOGINS:
-            yield Unchecked(f"{name}'s package and login")
-        elif importlib.util.find_spec(package) is None and run.elsewhere:
-            yield Unchecked(f"{name}'s package")
-        elif importlib.util.find_spec(package) is None:
-            yield f"trainer.logger: {name} needs a package: pip install {package}, or take {name} out"
+        elif name in LOGGER_PACKAGES and run.elsewhere:
+            yield Unchecked(f"the logger {name}")
+        elif name in LOGGER_PACKAGES and importlib.util.find_spec(name) is None:
+            yield f"trainer.logger: {name} needs a package: pip install {name}, or take {name} out"
         # a cluster's workers have an environment of their own
         elif name in LOGINS and not run.in_job and run.address is None and not _logged_in(run, name):
             login = f"set {name.upper()}_API_KEY, run `{name} login`, or set {name.upper()}_MODE=offline"
-            yield f"trainer.logger: {name} has no login, and fails once the models are loaded; {login}"
+            yield f"trainer.logger: {name} has no login and would fail once the models are loaded; {login}"
 
 
 def _logged_in(run: Run, name: str) -> bool:
     """True if the logger finds a key, or needs none in its mode."""
-    if run.env.get(f"{name.upper()}_API_KEY") or run.env.get(f"{name.upper()}_MODE", ONLINE[name]) != ONLINE[name]:
-        return True
-    if name == "wandb" and Path("wandb", "settings").is_file():
-        return True  # written by `wandb offline` and by a login for this folder alone
     home = Path(run.env.get("HOME") or Path.home())
-    address = run.env.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    for file in [Path(run.env["NETRC"])] if "NETRC" in run.env else [home / place for place in LOGINS[name]]:
-        try:
-            hosts = netrc.netrc(file).hosts
-        except (OSError, netrc.NetrcParseError):
-            continue
-        # the file of swanlab holds nothing else
-        if name != "wandb" or urlsplit(address).hostname in hosts:
-            return True
-    return False
+    if run.env.get(f"{name.upper()}_API_KEY") or run.env.get(f"{name.upper()}_MODE") in OFFLINE:
+        return True
+    if name == "swanlab":
+        return (home / ".swanlab" / ".netrc").is_file()
+    # written by `wandb offline`, and by a login for this folder alone
+    if Path("wandb", "settings").is_file():
+        return True
+    address = run.env.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+    try:
+        logins = netrc.netrc(run.env.get("NETRC") or home / ".netrc")
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return logins.authenticators(urlsplit(address).hostname or "") is not None
 
 
 def gpus(run: Run) -> Iterator[str]:

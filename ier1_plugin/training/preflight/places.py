@@ -72,7 +72,7 @@ def resumed_checkpoint(config: Any) -> Path | None:
     """The `global_step_*` folder from which EasyR1 will continue; None for a fresh start."""
     trainer = config.trainer
     if trainer.load_checkpoint_path:
-        return Path(trainer.load_checkpoint_path)
+        return Path(os.path.abspath(trainer.load_checkpoint_path))
     tracker = checkpoint_folder(config) / TRACKER
     if not trainer.find_last_checkpoint or not tracker.is_file():
         return None
@@ -156,15 +156,15 @@ def resuming(run: Run) -> Iterator[str]:
                 )
                 return
     yield Note(f"continues from {folder}")
+    yield from same_run(run, folder)
 
 
-def same_run(run: Run) -> Iterator[str]:
+def same_run(run: Run, folder: Path) -> Iterator[str]:
     """A run that continues must be the one that lies there, whose steps would pass for its own from then on."""
-    folder = resumed_checkpoint(run.config)
-    if folder is None or not (earlier := read_run_config(folder)):
+    if not (earlier := read_run_config(folder)):
         return
     now: Any = OmegaConf.to_container(run.config)
-    own = folder.parent == checkpoint_folder(run.config)
+    own = folder.parent.resolve() == checkpoint_folder(run.config).resolve()
     changed = {}
     for key in (*IDENTITY, *CHANGES):
         old, new = look_up(earlier, key), look_up(now, key)

@@ -118,14 +118,16 @@ def data(run: Run) -> Iterator[str]:
     data = run.config.data
     if data.image_dir and not os.path.isdir(data.image_dir):
         yield f"data.image_dir={data.image_dir}: no such folder, and EasyR1 would continue without it"
-    length, why = prompt_length(run)
-    if length is None:
-        yield Unchecked("prompt lengths") if run.elsewhere else Note(f"prompt lengths were not measured: {why}")
-    elif opens_think(length):
-        yield (
-            "the model's chat template opens <think> itself, so that no response holds the tag and the format reward "
-            "stays 0; train the Instruct model, or set data.override_chat_template to a template without it"
-        )
+    length = None
+    try:
+        length = prompt_length(run)
+        if opens_think(length):
+            yield (
+                "the model's chat template opens <think> itself, so that no response holds the tag and the format "
+                "reward stays 0; train the Instruct model, or set data.override_chat_template to one without it"
+            )
+    except UserError as reason:
+        yield Unchecked("prompt lengths") if run.elsewhere else Note(f"prompt lengths were not measured: {reason}")
     for key in ("data.train_files", "data.val_files"):
         value = get(run.config, key)
         try:
@@ -301,13 +303,13 @@ def decode(image: Any, folder: str | None) -> Size:
         return size
 
 
-def prompt_length(run: Run) -> tuple[PromptLength | None, str]:
-    """The measure of a run's prompts and "", or None and why they can't be measured."""
+def prompt_length(run: Run) -> PromptLength:
+    """The measure of a run's prompts. UserError: why they can't be measured."""
     data, model = run.config.data, run.config.worker.actor.model
     if not data.format_prompt or not os.path.isfile(data.format_prompt):
-        return None, "there is no prompt file"
+        raise UserError("there is no prompt file")
     if unreadable := model_config(model.model_path)[1] if model.model_path else "no model is set":
-        return None, unreadable
+        raise UserError(unreadable)
     try:
         # as EasyR1 loads it (verl/trainer/main.py), with its chat template if there is one
         from verl.utils.tokenizer import get_processor
@@ -319,8 +321,8 @@ def prompt_length(run: Run) -> tuple[PromptLength | None, str]:
             ask_hub(model.model_path)
             processor = get_processor(model.model_path, data.override_chat_template, **options)
     except Exception as error:  # the hub client, transformers and torchvision raise their own
-        return None, f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"{type(error).__name__}: {one_line(error)}") from None
     if not hasattr(getattr(processor, "image_processor", None), "get_number_of_image_patches"):
-        return None, f"{type(processor).__name__} can't tell the tokens of an image from its size"
+        raise UserError(f"{type(processor).__name__} can't tell the tokens of an image from its size")
     template = Path(data.format_prompt).read_text(encoding="utf-8")
-    return PromptLength(processor, template, data.min_pixels, data.max_pixels), ""
+    return PromptLength(processor, template, data.min_pixels, data.max_pixels)

@@ -153,19 +153,6 @@ def sampling(run: Run) -> Iterator[str]:
         )
 
 
-def shares(run: Run) -> Iterator[str]:
-    for key in ("worker.rollout.top_p", "worker.rollout.gpu_memory_utilization"):
-        if not 0 < get(run.config, key) <= 1:
-            yield f"{key}={get(run.config, key)}: wanted more than 0 and at most 1"
-
-
-def filtering(run: Run) -> Iterator[str]:
-    algorithm = run.config.algorithm
-    if algorithm.online_filtering and algorithm.filter_low >= algorithm.filter_high:
-        low, high = algorithm.filter_low, algorithm.filter_high
-        yield f"algorithm.filter_low={low} algorithm.filter_high={high}: no group lies between them; wanted low < high"
-
-
 def lengths(run: Run) -> Iterator[str]:
     data, rollout = run.config.data, run.config.worker.rollout
     total = data.max_prompt_length + data.max_response_length
@@ -174,17 +161,21 @@ def lengths(run: Run) -> Iterator[str]:
         yield f"{what} is more than worker.rollout.max_num_batched_tokens={rollout.max_num_batched_tokens}; raise that"
     if rollout.max_model_len is not None and rollout.max_model_len < total:
         yield f"{what} is more than worker.rollout.max_model_len={rollout.max_model_len}; raise that or leave it out"
-
-
-def pixels(run: Run) -> Iterator[str]:
-    least, most = run.config.data.min_pixels, run.config.data.max_pixels
-    if (least is not None and least < 1) or (most is not None and most < max(least or 1, 1)):
-        yield f"data.min_pixels={least} data.max_pixels={most}: wanted 1 <= min_pixels <= max_pixels"
-
-
-def prompt_filter(run: Run) -> Iterator[str]:
-    if run.config.data.filter_overlong_prompts:
+    if data.filter_overlong_prompts:
         yield Note(
             "data.filter_overlong_prompts=true decodes every image in forked processes, which can hang; the prompt "
             "lengths are measured here, so false is safe"
         )
+
+
+def ranges(run: Run) -> Iterator[str]:
+    for key in ("worker.rollout.top_p", "worker.rollout.gpu_memory_utilization"):
+        if not 0 < get(run.config, key) <= 1:
+            yield f"{key}={get(run.config, key)}: wanted more than 0 and at most 1"
+    least, most = run.config.data.min_pixels, run.config.data.max_pixels
+    if (least is not None and least < 1) or (most is not None and most < max(least or 1, 1)):
+        yield f"data.min_pixels={least} data.max_pixels={most}: wanted 1 <= min_pixels <= max_pixels"
+    algorithm = run.config.algorithm
+    low, high = algorithm.filter_low, algorithm.filter_high
+    if algorithm.online_filtering and low >= high:
+        yield f"algorithm.filter_low={low} algorithm.filter_high={high}: no group lies between them; wanted low < high"
