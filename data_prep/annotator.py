@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from data_prep.settings import Settings
+from data_prep.settings import MAX_TOKENS, Settings
 from data_prep.votes import settle
 from ier1_plugin.chat import Chat, ChatRequest, Completion, RequestRejected, TransientError, make_chat
 from ier1_plugin.chat.reply import json_in_reply
@@ -44,10 +44,8 @@ VOTE_TEMPERATURE = SECOND_TEMPERATURE = 0.7
 # replies per vote, with those of earlier runs; also the requests made for one reply while the server fails
 MAX_ATTEMPTS = 6
 MAX_REFUSALS = 3
-# a fault of single rows does not show in this many votes one after the other
-MAX_USELESS_VOTES = 20
-# a reply is three short lists; the rest is room for models that reason first, and an end to those that never stop
-MAX_REPLY_TOKENS = 4096
+# a fault of single rows does not show in this many of them one after the other
+MAX_FAILED_ROWS = 20
 SHOWN = 80
 _STRINGS = {"type": "array", "items": {"type": "string"}}
 # strict mode of OpenAI's structured outputs: every key required, no others, and only keywords that all servers know
@@ -84,9 +82,9 @@ def annotate(
     """Yields (key, decomposition) or (key, reason), each item once, in completion order.
 
     At most 2 x `concurrency` items are held at a time. `total` of them will come, for the bar. `backoff`: longest wait
-    before the second of `attempts`, in seconds. UserError stops the run: a wrong key or model, a dead server, no usable
-    reply for row after row. Replies received by then are kept, and the next run does not ask for them again, except
-    for unusable ones where `settings.retry_failed`, or where there are no others.
+    before the second of `attempts`, in seconds. UserError stops the run: a wrong key or model, a dead server, no gold
+    for row after row. Replies received by then are kept, and the next run does not ask for them again, except for unusable
+    ones where `settings.retry_failed`, or where there are no others.
     """
     old = settings.output / "replies.jsonl"
     if old.exists():
@@ -128,7 +126,7 @@ class _Worker:
         self._answers = 0
         # a model that has never given a usable reply may have been put right since
         self._retry = settings.retry_failed or not any(_is_usable(record) for _, record in replies)
-        self._useless_votes = 0
+        self._failed_rows = 0
         self._down: UserError | None = None
         self.tokens = 0
         """Paid in this run."""
@@ -144,13 +142,27 @@ class _Worker:
         if self._retry:
             earlier = [record for record in earlier if _is_usable(record)]
         votes: list[Decomposition | str] = []
+        fresh = False
         for number in range(settings.votes):
             kept = [Completion.from_dict(record) for record in earlier if record["vote"] == number]
+            before = len(kept)
             votes.append(self._vote(item, digest, number, kept))
+            fresh = fresh or len(kept) > before
             # once no majority can be reached, the other votes would be paid for nothing
             if 2 * sum(isinstance(vote, str) for vote in votes) >= settings.votes:
                 break
-        return item.key, settle(votes, settings.votes)
+        result = settle(votes, settings.votes)
+        with self._lock:
+            if not isinstance(result, str):
+                self._failed_rows = 0
+            elif fresh:
+                self._failed_rows += 1
+            if self._failed_rows >= MAX_FAILED_ROWS:
+                raise UserError(
+                    f"{MAX_FAILED_ROWS} rows in a row got no gold; the last one: {result}; is {settings.annotator} the "
+                    "right model, and set up to see images? put it right, and run again with --retry-failed"
+                )
+        return item.key, result
 
     def stop(self) -> None:
         """Makes no further requests; those under way still get their answers."""
@@ -158,20 +170,20 @@ class _Worker:
         self._chat.close()
 
     def _vote(self, item: Item, digest: str, number: int, kept: list[Completion]) -> Decomposition | str:
-        """The first usable reply, or the reason why there is none. Reasons are counted by what precedes the colon."""
+        """The first usable reply, or the reason why there is none. New replies are added to those that were kept.
+        Reasons are counted by what precedes the colon.
+        """
         temperature = self._temperature
         attempts = refusals = 0
         reason = ""
         while attempts < len(kept) or (attempts < self._attempts and refusals < MAX_REFUSALS):
-            if attempts < len(kept):
-                completion = kept[attempts]
-            else:
+            if attempts == len(kept):
                 request = ChatRequest(
                     [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _prompt(item.request)}]}],
                     (item.image,),
                     temperature=max(temperature, SECOND_TEMPERATURE) if attempts else temperature,
                     seed=number + 1000 * attempts,
-                    max_tokens=MAX_REPLY_TOKENS,
+                    max_tokens=self._settings.max_tokens,
                     schema=SCHEMA,
                 )
                 try:
@@ -184,29 +196,19 @@ class _Worker:
                 now = datetime.now(timezone.utc).isoformat(timespec="seconds")
                 record = {"row": item.key, "vote": number, "time": now, **completion.as_dict()}
                 self._replies.append(digest, record)
+                kept.append(completion)
                 with self._lock:
                     self._answers += 1
+                    self.unusable += not _is_usable(record)
                     self.tokens += (completion.prompt_tokens or 0) + (completion.completion_tokens or 0)
+            completion = kept[attempts]
             attempts += 1
             try:
-                usable = read_reply(completion)
-                with self._lock:
-                    self._useless_votes = 0
-                return usable
+                return read_reply(completion, self._settings.max_tokens)
             except ValueError as error:
                 refusals += bool(completion.refusal)
                 what = "the annotator refused" if completion.refusal else "the annotator gave no usable reply"
                 reason = f"{what}: {error}"
-                with self._lock:
-                    self.unusable += attempts > len(kept)
-        if attempts > len(kept):
-            with self._lock:
-                self._useless_votes += 1
-                if self._useless_votes >= MAX_USELESS_VOTES:
-                    raise UserError(
-                        f"the last {MAX_USELESS_VOTES} votes brought no usable reply; of the last one, {reason}; is "
-                        f"{self._settings.annotator} the right model? put it right, and run again with --retry-failed"
-                    )
         return f"{reason} (last of {attempts} attempts)"
 
     def _rule_out_dead_server(self, last: TransientError) -> None:
@@ -234,12 +236,12 @@ class _Worker:
 
 def _is_usable(record: dict[str, Any]) -> bool:
     try:
-        return bool(read_reply(Completion.from_dict(record)))
+        return bool(read_reply(Completion.from_dict(record)).actions)
     except ValueError:
         return False
 
 
-def read_reply(completion: Completion) -> Decomposition:
+def read_reply(completion: Completion, max_tokens: int = MAX_TOKENS) -> Decomposition:
     """The decomposition in a reply; its actions may be empty (no edit requested). ValueError: there is none.
 
     read_reply(Completion('{"actions": ["Delete"], "subjects": ["lamp"], "goals": []}'))
@@ -248,8 +250,8 @@ def read_reply(completion: Completion) -> Decomposition:
     shown = repr(" ".join((completion.refusal or completion.text).split())[:SHOWN])
     if completion.refusal:
         raise ValueError(shown)
-    if completion.cut_off:
-        raise ValueError(f"cut off at its length limit: {shown}")
+    if flaw := completion.flaw(max_tokens):
+        raise ValueError(f"{flaw}: {shown}")
     try:
         reply = Decomposition.from_json(json.dumps(json_in_reply(completion.text)))
     except ValueError as error:

@@ -42,7 +42,7 @@ IDENTITY = "identity"
 # raised when the same options would give other rows than before
 FORMAT = 1
 # these change how fast rows come, not which
-NO_INFLUENCE = ("output", "base_url", "concurrency", "timeout", "retry_failed")
+NO_INFLUENCE = ("output", "base_url", "concurrency", "timeout", "max_tokens", "retry_failed")
 NO_GOLD = "no gold: give actions, subjects and goals, or name an annotator with --annotator MODEL"
 # what a kill may cost
 COMMIT_SECONDS = 0.25

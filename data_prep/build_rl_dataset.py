@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 from data_prep.build import build
 from data_prep.output import FILES
-from data_prep.settings import MAX_PIXELS, MIN_PIXELS, SPLITS, Settings
+from data_prep.settings import MAX_PIXELS, MAX_TOKENS, MIN_PIXELS, SPLITS, Settings
 from data_prep.sources import NEEDS_NO_INPUT, SOURCES
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.settings import read_yaml
@@ -131,6 +131,7 @@ def _parser() -> Parser:
     add("--base-url", help="OpenAI-compatible server of the annotator")
     add("--concurrency", type=_positive, default=8, help="requests to the annotator at a time (default 8)")
     add("--timeout", type=_positive, default=60, help="seconds for a request to the annotator (default 60)")
+    add("--max-tokens", type=_positive, default=MAX_TOKENS, help=f"most tokens of its reply (default {MAX_TOKENS})")
     add("--votes", type=_positive, default=1, help="replies per row, of which the majority counts (default 1)")
     add("--retry-failed", action="store_true", help="ask again about rows that the annotator gave no usable reply for")
     add("--exclude", nargs="+", default=[], help="benchmark files or folders whose rows are left out")

@@ -28,8 +28,8 @@ import numpy as np
 
 from data_prep.checks import picture, request_key
 from data_prep.settings import SPLITS, Settings
-from data_prep.staging import Candidates, Staging
-from ier1_plugin.data.tables import Rejected, image_of, open_text, read
+from data_prep.staging import Candidates, Staging, stamp_of
+from ier1_plugin.data.tables import MissingFile, Rejected, image_of, open_text, read
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.workers import progress
 from ier1_plugin.task.images import ImageError
@@ -106,7 +106,12 @@ def marks(benchmark: str, settings: Settings) -> Iterator[tuple[str, Any]]:
         for cell in (cell for column in IMAGES for cell in cells.get(column, ()) if cell is not None):
             # a name without a file, or a picture that nothing opens: neither can be among the rows
             with suppress(ImageError, ValueError, OSError):
-                source = image_of(cell, line.folders)
+                try:
+                    source = image_of(cell, line.folders)
+                except MissingFile as error:
+                    source = error.path
+                if isinstance(source, Path):
+                    yield "file", f"{source}\0{stamp_of(source)}"
                 data = source if isinstance(source, bytes) else source.read_bytes()
                 digest = hashlib.blake2b(data, digest_size=8).digest()
                 if digest not in seen:

@@ -21,6 +21,8 @@ SPLITS = ("train", "val")
 # ceiling is 16,384 tokens; 1,280 is the budget that its model card suggests to bound the cost.
 MIN_PIXELS = 4 * 28 * 28
 MAX_PIXELS = 1280 * 28 * 28
+# a reply of the annotator is three short lists; the rest is room for models that reason first
+MAX_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Settings:
     """Requests to the annotator at a time."""
     timeout: float = 60.0
     """Seconds for a request to the annotator."""
+    max_tokens: int = MAX_TOKENS
+    """Most tokens of its reply."""
     votes: int = 1
     """Samples per request, of which the majority counts (`votes.settle`)."""
     exclude: tuple[str, ...] = ()

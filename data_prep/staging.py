@@ -130,7 +130,8 @@ class Staging:
 
     def stamps(self) -> dict[str, str]:
         """The files of images that were read or looked for, each with its state at that time."""
-        return dict(self._db.execute("SELECT image, stamp FROM rows WHERE stamp IS NOT NULL"))
+        excluded = dict(file.split("\0") for file in self.excluded("file"))
+        return excluded | dict(self._db.execute("SELECT image, stamp FROM rows WHERE stamp IS NOT NULL"))
 
     def commit(self) -> None:
         # the images first: a committed row must find its image

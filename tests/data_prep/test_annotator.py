@@ -129,13 +129,27 @@ def test_attempts_used_up_are_a_reason_and_count_in_the_next_run_until_asked_for
     assert sum("sofa" in asked.request for asked in server.log) == votes
 
 
-@pytest.mark.parametrize("answer", [completion("Sure!"), completion(None, refusal="Sure! Not.")])
-def test_a_model_that_gives_no_usable_reply_ends_the_run_and_can_be_put_right(answer: Answer, tmp_path: Path):
+NOTHING = completion('{"actions": [], "subjects": [], "goals": []}')
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (completion("Sure!"), "no usable reply: no JSON in 'Sure!'"),
+        (completion("Sure", "length"), "cut off at 4,096 tokens; raise max_tokens: 'Sure'"),
+        (completion(None, refusal="Sure not."), "the annotator refused: 'Sure not.'"),
+        (NOTHING, NO_EDIT),
+    ],
+)
+def test_a_model_that_gives_no_gold_for_row_after_row_ends_the_run_and_can_be_put_right(
+    answer: Answer, reason: str, tmp_path: Path
+):
     right = threading.Event()
     with serve(lambda asked: honest(asked) if right.is_set() else answer) as server:
-        with pytest.raises(UserError, match=r"last 20 votes .*Sure!.*fake-vlm the right model.*--retry-failed"):
+        with pytest.raises(UserError, match=r"20 rows in a row.*fake-vlm the right model.*--retry-failed") as error:
             results(server, tmp_path, lamps(100), attempts=2)
-        assert len(server.log) <= 2 * (20 + 4)
+        assert reason in str(error.value)
+        assert len(server.log) <= 2 * (20 + 4 * WINDOW)
         right.set()
         assert set(results(server, tmp_path, lamps(100)).values()) == {LAMP}
 

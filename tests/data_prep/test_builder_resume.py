@@ -174,6 +174,7 @@ def one_more(folder: Path) -> None:
             "bench (2 files",
             {"r1", "r2"},
         ),
+        (lambda folder: (folder / "bench" / "b.png").write_bytes(encoded(picture(0))), "b.png", {"r1", "r2"}),
         (lambda folder: (folder / "in" / "3.png").write_bytes(encoded(picture(3))), "3.png", {"r0", "r1", "r2", "r3"}),
         (lambda folder: (folder / "in" / "2.png").write_bytes(b"no image"), "2.png", {"r0", "r1"}),
     ],
@@ -183,7 +184,7 @@ def test_a_build_knows_the_files_that_it_has_read(
 ):
     requests(tmp_path / "in", 4)
     (tmp_path / "in" / "3.png").unlink()
-    write_jsonl(tmp_path / "bench", [{"request": "another"}])
+    write_jsonl(tmp_path / "bench", [{"request": "another", "image": "b.png"}])
     arguments = ("jsonl", tmp_path / "in", tmp_path / "out", "--exclude", tmp_path / "bench")
     with monkeypatch.context() as patch:
         if unfinished:
