@@ -83,8 +83,8 @@ def annotate(
 
     At most 2 x `concurrency` items are held at a time. `total` of them will come, for the bar. `backoff`: longest wait
     before the second of `attempts`, in seconds. UserError stops the run: a wrong key or model, a dead server, no gold
-    for row after row. Replies received by then are kept, and the next run does not ask for them again, except for unusable
-    ones where `settings.retry_failed`, or where there are no others.
+    for row after row. Replies received by then are kept, and the next run does not ask for them again, except for
+    unusable ones where `settings.retry_failed`, or where there are no others.
     """
     old = settings.output / "replies.jsonl"
     if old.exists():

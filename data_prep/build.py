@@ -169,6 +169,7 @@ def check(position: int, row: RawRow | Rejected, settings: Settings) -> tuple[En
     if row.split not in (None, *SPLITS):
         raise UserError(f"source {settings.source} puts row {row.id} into split {row.split!r}; known: {SPLITS}")
     id, request = without_surrogates(row.id), clean_request(row.request)
+    file = str(row.image) if isinstance(row.image, Path) else ""
     entry = Entry(
         position,
         id,
@@ -177,8 +178,9 @@ def check(position: int, row: RawRow | Rejected, settings: Settings) -> tuple[En
         without_surrogates(row.group),
         order_key(settings.seed, id),
         split=row.split,
-        image=str(row.image) if isinstance(row.image, Path) else f"{len(row.image)} bytes",
-        stamp=stamp_of(row.image) if isinstance(row.image, Path) else None,
+        image=without_surrogates(file) or f"{len(bytes(row.image))} bytes",
+        # a name that is not UTF-8 could not be found again
+        stamp=stamp_of(file) if file and file == without_surrogates(file) else None,
         # a gold that UTF-8 can't carry is rejected right after
         gold=without_surrogates(row.gold.to_json()) if row.gold else None,
         request_key=request_key(request),
