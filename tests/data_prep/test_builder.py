@@ -268,12 +268,3 @@ def test_a_wrong_setting_of_the_recipe_is_one_line():
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "anotator=x is not one of the settings" in line
-
-
-def test_a_missing_benchmark_stops_the_recipe_before_anything_is_paid(tmp_path: Path):
-    missing = tmp_path / "no"
-    with serve() as server:
-        done = recipe("annotator=fake-vlm", f"base_url={server.url}", f"output={tmp_path}", f"exclude={missing}")
-        assert server.total == 0
-    assert done.returncode == 1
-    assert "--exclude: there is no file or folder" in done.stderr

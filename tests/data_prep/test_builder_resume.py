@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -218,19 +219,15 @@ def test_a_build_without_rows_is_begun_anew(tmp_path: Path):
     assert build("jsonl", source, tmp_path / "out") == 0
 
 
-def test_rows_without_a_usable_reply_are_asked_about_again_where_that_is_wanted(tmp_path: Path):
-    source, calls = unlabelled(tmp_path / "in", 3), []
+def test_rows_without_gold_are_asked_about_again_where_that_is_wanted(tmp_path: Path):
+    source, right = unlabelled(tmp_path / "in", 3), threading.Event()
     with serve(
-        lambda asked: honest(asked) if len(calls) or "lamp 1" not in asked.request else completion("?")
+        lambda asked: completion("?") if "lamp 1" in asked.request and not right.is_set() else honest(asked)
     ) as server:
-        assert build("jsonl", source, tmp_path / "out", *by(server)) == 0
-        assert list(rejected(tmp_path / "out")) == ["r1"]
-        calls.append("put right")
-        assert build("jsonl", source, tmp_path / "out", *by(server), "--overwrite") == 0
-        assert list(rejected(tmp_path / "out")) == ["r1"]
-        assert build("jsonl", source, tmp_path / "out", *by(server), "--retry-failed") == 0
-        assert rejected(tmp_path / "out") == {}
-        assert server.total == 2 + 6 + 1
+        for option, total, left in ((), 8, ["r1"]), (["--overwrite"], 8, ["r1"]), (["--retry-failed"], 9, []):
+            assert build("jsonl", source, tmp_path / "out", *by(server), *option) == 0
+            right.set()
+            assert (server.total, list(rejected(tmp_path / "out"))) == (total, left)
 
 
 def test_what_stops_a_build_is_one_line(tmp_path: Path, monkeypatch, capsys):
