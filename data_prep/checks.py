@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ier1_plugin.task.actions import ACTIONS
-from ier1_plugin.task.images import MAX_ASPECT_RATIO, ImageError, encode, open_image, prepare
+from ier1_plugin.task.images import MAX_ASPECT_RATIO, ImageError, encode, means_srgb, open_image, prepare
 from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.rows import neutralise, read_gold
 from ier1_plugin.task.schema import Decomposition
@@ -147,9 +147,10 @@ def _unchanged(data: bytes, min_pixels: int, max_pixels: int) -> Picture | None:
         # libjpeg reads every coefficient, so damage still shows, but skips most of the inverse transform
         image.draft("L", (HASHED_SIDE, HASHED_SIDE))
         image.load()
-        # transparency, several frames and a camera that was held sideways are known only after loading
+        # a trainer reads the bytes as they are: whatever `open_image` would change, or note, has to be made anew
         several = getattr(image, "n_frames", 1) > 1 or "transparency" in image.info
-        if several or image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+        profile = image.info.get("icc_profile")
+        if several or image.getexif().get(EXIF_ORIENTATION, 1) != 1 or (profile and not means_srgb(profile)):
             return None
         # what was skipped are the colours
         return Picture(data, image_hash(Image.open(BytesIO(data)) if _is_flat(image) else image), pixels)

@@ -13,21 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.settings import RawRow, Settings
-from ier1_plugin.data.tables import NOT_UTF8, Rejected, inside, open_text
+from ier1_plugin.data.tables import Rejected, inside, text_of
 from ier1_plugin.runs.errors import UserError
-from ier1_plugin.task.images import SUFFIXES
-from ier1_plugin.task.rows import without_surrogates
+from ier1_plugin.task.images import image_suffixes
 
-# what cameras and editors write, whether Pillow opens it or not: one that it doesn't is rejected, not passed over
-IMAGES = {*SUFFIXES, ".heic", ".heif", ".avif", ".jp2"}
-# a request has 8,000 characters at most; more of a file than this is never read
-READ_CHARACTERS = 100_000
 TEXT = ".txt"
 
 
 def files_of(folder: Path) -> list[Path]:
     """The images and texts in a folder and below, sorted; hidden ones are left out."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (*IMAGES, TEXT))
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (*image_suffixes(), TEXT))
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
@@ -37,7 +32,7 @@ def folder_rows(settings: Settings, input: str) -> Iterator[RawRow | Rejected]:
     if not folder.is_dir():
         raise UserError(f"--source folder: there is no folder {folder}")
     files = files_of(folder)
-    images = [path for path in files if path.suffix.lower() in IMAGES]
+    images = [path for path in files if path.suffix.lower() in image_suffixes()]
     roots, prefix = (folder, *settings.image_roots), settings.prefix(input)
     for path in images:
         name, text = str(path.relative_to(folder)), str(path.relative_to(folder).with_suffix(TEXT))
@@ -45,10 +40,7 @@ def folder_rows(settings: Settings, input: str) -> Iterator[RawRow | Rejected]:
             image = inside(roots, name)
             if not (folder / text).is_file():
                 raise ValueError(f"no request: {text} is missing")
-            with open_text(inside(roots, text), "") as file:
-                request = file.read(READ_CHARACTERS)
-            if without_surrogates(request) != request:
-                raise ValueError(f"no request: {text} {NOT_UTF8}")
+            request = text_of(inside(roots, text), text)
         except OSError as error:
             yield Rejected(prefix + name, f"no request: {text} can't be read, {error.strerror}", {"image": name})
         except ValueError as error:

@@ -156,7 +156,7 @@ def aligned(before: Image.Image, after: Image.Image) -> tuple[Image.Image, Image
 def _opened(photo: str | None) -> Image.Image:
     if not photo:
         raise PlanError("no photo yet; choose one first")
-    return open_image(photo)
+    return open_image(photo, keep_alpha=True)
 
 
 def _plan_on_page(request: str, written: str, plan: Plan | None) -> Plan | None:

@@ -50,7 +50,7 @@ def edit(
         trace.parent.mkdir(parents=True, exist_ok=True)
         _check_writable(trace, {"the photo itself": image, "the edited image's own file": output})
     try:
-        photo = open_image(image)
+        photo = open_image(image, keep_alpha=True)
     except ImageError as error:
         raise ImageError(str(error) if str(image) in str(error) else f"{image}: {error}") from None
     if plan and request:
@@ -115,12 +115,14 @@ def batch(
     system: System,
 ) -> None:
     """Edit many images. The same command continues where it was interrupted."""
-    from ier1_plugin.data.items import count_items, read_items
+    from ier1_plugin.data.items import count_items, left_out, read_items
     from ier1_plugin.pipeline.batch import batch_of, in_threads, run
     from ier1_plugin.pipeline.batch_folder import RESULTS
     from ier1_plugin.pipeline.batch_ray import OnRay
 
     out, total = out.resolve(), count_items(source)
+    if names := left_out(source):
+        log(f"note: {len(names)} files that are no images left out: {', '.join(names[:5])}{', …' * (len(names) > 5)}")
     items = partial(read_items, source.resolve(), request)
     work = batch_of(system, items, out, jobs=jobs, overlap=overlap, retry_failed=retry_failed, total=total)
 

@@ -18,9 +18,9 @@ from typing import Any
 from urllib.parse import quote
 
 from ier1_plugin.data.sets import SETS
-from ier1_plugin.data.tables import Rejected, open_text, read_jsonl
+from ier1_plugin.data.tables import Rejected, open_text, read_jsonl, text_of
 from ier1_plugin.runs.errors import UserError
-from ier1_plugin.task.images import SUFFIXES, read_file
+from ier1_plugin.task.images import USUAL_SUFFIXES, image_suffixes
 from ier1_plugin.task.rows import without_surrogates
 
 # most file systems end a name at 255 bytes
@@ -62,13 +62,20 @@ def read_items(source: Path, request: str = "") -> Iterator[Item]:
     source = source.resolve()
     if source.is_dir():
         # sorted by name: the directory's own order differs between file systems
-        names = sorted(path.name for path in source.iterdir() if path.suffix.lower() in SUFFIXES)
+        names = sorted(path.name for path in source.iterdir() if path.suffix.lower() in image_suffixes())
         times = Counter(Path(name).stem for name in names)
         for name in names:
             stem = Path(name).stem
             beside = source / f"{stem}.txt"
-            words = read_file(beside).decode("utf-8", "replace").strip() if beside.is_file() else request
-            problem = "" if words else f"no request: write one into {beside.name}, or give --request"
+            words, problem = request, ""
+            try:
+                words = text_of(beside, beside.name).strip() if beside.is_file() else request
+                if not words:
+                    problem = f"no request: write one into {beside.name}, or give --request"
+            except OSError as error:
+                problem = f"{beside.name} can't be read: {error.strerror}"
+            except ValueError as error:
+                problem = str(error)
             yield Item(stem if times[stem] == 1 else name, str(source / name), words, problem)
         return
     keys = SETS["jsonl"].columns["request"]
@@ -90,8 +97,8 @@ def read_items(source: Path, request: str = "") -> Iterator[Item]:
 def count_items(source: Path) -> int:
     """How many items there are; quick, as nothing is parsed. BatchError: none, or no such file or folder."""
     if source.is_dir():
-        count = sum(path.suffix.lower() in SUFFIXES for path in source.iterdir())
-    elif source.suffix.lower() in SUFFIXES:
+        count = sum(path.suffix.lower() in image_suffixes() for path in source.iterdir())
+    elif source.suffix.lower() in image_suffixes():
         raise BatchError(f"{source} is one image; edit it with ier1 edit, or name its folder")
     elif source.is_file():
         with open_text(source, "\n") as lines:
@@ -99,9 +106,22 @@ def count_items(source: Path) -> int:
     else:
         raise BatchError(f"{source} is neither a folder nor a file; wanted a folder of images or a .jsonl file")
     if not count:
-        endings = f"; known endings: {', '.join(SUFFIXES)}" if source.is_dir() else ""
+        endings = f"; wanted images: {', '.join(USUAL_SUFFIXES)} and others" if source.is_dir() else ""
         raise BatchError(f"{source} holds nothing to edit{endings}")
     return count
+
+
+def left_out(source: Path) -> list[str]:
+    """The files of a folder of images that are neither an image nor the request of one, by name; [] for a file."""
+    if not source.is_dir():
+        return []
+    files = sorted(path for path in source.iterdir() if path.is_file() and not path.name.startswith("."))
+    images = {path.stem for path in files if path.suffix.lower() in image_suffixes()}
+    return [
+        path.name
+        for path in files
+        if path.suffix.lower() not in image_suffixes() and not (path.suffix == ".txt" and path.stem in images)
+    ]
 
 
 def item_of(values: dict[str, Any]) -> Item:

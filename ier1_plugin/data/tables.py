@@ -33,6 +33,8 @@ SHOWN = 200
 BATCH = 16
 DATA_URL = "data:"
 NOT_UTF8 = "is not UTF-8 (nor UTF-16 with a byte order mark): save the file as UTF-8"
+# a request has 8,000 characters at most; more of a file than this is never read
+MAX_TEXT = 100_000
 # how base64 of JPEG, PNG, WebP, GIF and TIFF begins
 BASE64_IMAGES = ("/9j/", "iVBORw0KGgo", "UklGR", "R0lGOD", "SUkqA", "TU0AK")
 
@@ -270,6 +272,18 @@ def open_text(file: Path, newline: str) -> TextIO:
         marked = data.read(2) in (b"\xff\xfe", b"\xfe\xff")
     encoding, errors = ("utf-16", "surrogatepass") if marked else ("utf-8-sig", "surrogateescape")
     return file.open(encoding=encoding, errors=errors, newline=newline)
+
+
+def text_of(file: Path, name: str) -> str:
+    """The request in a text file, MAX_TEXT characters at most. ValueError, with `name`: it is in another encoding."""
+    try:
+        with open_text(file, "") as lines:
+            text = lines.read(MAX_TEXT)
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text or without_surrogates(text) != text:
+        raise ValueError(f"no request: {name} {NOT_UTF8}")
+    return text
 
 
 def _csv(file: Path, folders: tuple[Path, ...], name: str) -> Iterator[Line | Rejected]:

@@ -59,6 +59,8 @@ class Editor:
     """Size of the original image -> the one size for all turns of its chain. EditError: it has none for this size."""
     preserves_size: bool = True
     """False: the size of the result is part of the edit (a crop, a finished image) and must be left alone."""
+    keeps_alpha: bool = False
+    """True: it is given transparency where the photo has any (RGBA), and may return it; False: all images are RGB."""
     local: bool = True
     """True: it computes in this process, one edit at a time, and repeats exactly for a seed. False: a server does."""
     turns: Callable[[Sequence[str]], list[str]] = list

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from ier1_plugin.editors.base import Edit, EditError, Editor, join
-from ier1_plugin.task.images import SUFFIXES, ImageError, open_image
+from ier1_plugin.task.images import USUAL_SUFFIXES, ImageError, image_suffixes, open_image
 
 
 def finished_editor(directory: str) -> Editor:
@@ -28,13 +28,14 @@ def finished_editor(directory: str) -> Editor:
     def for_item(id: str) -> Edit:
         def finished(image: Image.Image, instruction: str, seed: int) -> Image.Image:
             # an id may hold folders and an ending, but may lead to no file outside the folder
-            root, endings = folder.resolve(), ("", *SUFFIXES) if id.lower().endswith(SUFFIXES) else SUFFIXES
+            root, suffixes = folder.resolve(), image_suffixes()
+            endings = ("", *suffixes) if id.lower().endswith(suffixes) else suffixes
             files = [root / f"{id}{ending}" for ending in endings] if id and "\0" not in id else []
             inside = (file for file in files if file.resolve().is_relative_to(root) and file.is_file())
             path = next(inside, None)
             if path is None:
                 raise EditError(
-                    f"{folder} has no image for {id!r}; wanted {id}.png, or another of {', '.join(SUFFIXES)}"
+                    f"{folder} has no image for {id!r}; wanted {id}.png, or another of {', '.join(USUAL_SUFFIXES)}"
                 )
             try:
                 return open_image(path)

@@ -24,11 +24,11 @@ from typing import Any
 
 from ier1_plugin.chat import ChatError, RequestRejected, TransientError
 from ier1_plugin.data.items import Item
-from ier1_plugin.editors.base import Edit, EditError, Editor
+from ier1_plugin.editors.base import Edit, Editor
 from ier1_plugin.pipeline.batch_folder import BatchFolder, Status
 from ier1_plugin.pipeline.chain import Agent, Decomposer, ImageEditR1, Sequencer, as_agent, as_editor
 from ier1_plugin.pipeline.system import NO_DECOMPOSER, System, run_settings
-from ier1_plugin.runs.errors import log, one_line
+from ier1_plugin.runs.errors import UserError, log, one_line
 from ier1_plugin.runs.folder import RunError
 from ier1_plugin.runs.workers import as_completed, progress
 from ier1_plugin.task.images import ImageError, open_image
@@ -38,8 +38,8 @@ PLAN, EDIT = "plan", "edit"
 STAGES = {PLAN: "planning", EDIT: "editing", PLAN + EDIT: "planning and editing"}
 # an editor or a server that fails so often in a row is broken, whatever the items are
 MAX_FAILURES_IN_A_ROW = 10
-# what can go wrong with one item; anything else would go wrong with the others too
-ITEM_ERRORS = (ImageError, PlanError, RequestRejected, TransientError, EditError)
+# what a server may answer to one item; any other ChatError would meet the others too
+ITEM_ERRORS = (RequestRejected, TransientError)
 Agents = tuple[Agent | Decomposer | None, Agent | Sequencer | None]
 
 
@@ -201,36 +201,50 @@ class Worker:
         def on_warning(line: str) -> None:
             log(f"{item.id}: {line}")
 
+        plan, agents, stage = batch.folder.plan(item), (None, None), PLAN
+        if plan and self._phase == PLAN:
+            return Outcome(item.name)
+        if plan is None and batch.method != ORIGINAL:
+            try:
+                agents = self._make_agents()
+            except UserError as error:
+                return Outcome(item.name, one_line(error), hopeless=True)
         try:
-            plan = batch.folder.plan(item)
-            if plan and self._phase == PLAN:
-                return Outcome(item.name)
-            photo = open_image(item.image)
-            if plan is None and batch.method == ORIGINAL:
-                plan = ImageEditR1(None, None, None, on_warning).plan(photo, item.request, ORIGINAL)
-            elif plan is None:
-                with self._making_agents:
-                    self._check_open()
-                    if self._agents is None:
-                        decomposer, sequencer = batch.make_agents()
-                        self._agents = decomposer and as_agent(decomposer), sequencer and as_agent(sequencer)
-                plan = ImageEditR1(*self._agents, None, on_warning).plan(photo, item.request, batch.method)
-                batch.folder.keep_plan(item, plan)
+            photo = open_image(item.image, keep_alpha=True)
+            if plan is None:
+                plan = ImageEditR1(*agents, None, on_warning).plan(photo, item.request, batch.method)
+                if batch.method != ORIGINAL:
+                    batch.folder.keep_plan(item, plan)
             if self._phase != PLAN:
+                stage = EDIT
                 chain = ImageEditR1(None, None, self._editor, on_warning)
                 with self._editing:
                     self._check_open()
                     result = chain.edit(photo, plan, mode=batch.mode, seed=batch.seed, item=item.id)
                 batch.folder.keep_result(item, result)
-        except (ChatError, *ITEM_ERRORS) as error:
-            hopeless = self._closed or not isinstance(error, ITEM_ERRORS)
+        except RunError:
+            # the folder can't be written
+            raise
+        except Exception as error:
+            # what nobody foresaw is the error of this item too: the next one may go well
+            foreseen = isinstance(error, UserError)
+            reason = one_line(error) if foreseen else one_line(f"{type(error).__name__}: {error}")
+            hopeless = self._closed or (isinstance(error, ChatError) and not isinstance(error, ITEM_ERRORS))
             # an item that was cut short stays open for the next run
             if not hopeless:
-                stage = EDIT if isinstance(error, EditError) else PLAN
-                batch.folder.keep_error(item, stage, one_line(error))
+                batch.folder.keep_error(item, stage, reason)
             own_fault = isinstance(error, (ImageError, PlanError, RequestRejected))
-            return Outcome(item.name, one_line(error), hopeless, own_fault)
+            return Outcome(item.name, reason, hopeless, own_fault)
         return Outcome(item.name)
+
+    def _make_agents(self) -> tuple[Agent | None, Agent | None]:
+        """Those of all threads, made when the first item needs them."""
+        with self._making_agents:
+            self._check_open()
+            if self._agents is None:
+                decomposer, sequencer = self._batch.make_agents()
+                self._agents = decomposer and as_agent(decomposer), sequencer and as_agent(sequencer)
+            return self._agents
 
     def close(self) -> None:
         """Frees the agents; callers that wait for one of them stop waiting."""

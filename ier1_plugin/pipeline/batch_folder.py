@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ier1_plugin.data.items import Item
-from ier1_plugin.runs.folder import clear_parts, freeze_settings, locked, write, writing
+from ier1_plugin.runs.folder import RunError, clear_parts, freeze_settings, locked, write, writing
 from ier1_plugin.task.images import png_bytes
 from ier1_plugin.task.schema import EditResult, Plan, PlanError
 
@@ -72,7 +72,7 @@ class BatchFolder:
     def keep_result(self, item: Item, result: EditResult) -> None:
         trace = result.trace.to_json()
         self._write(TRACES, item, json.loads(trace))
-        write(self.image(item), png_bytes(result.image, trace))
+        self._save(self.image(item), png_bytes(result.image, trace))
         self._file(ERRORS, item).unlink(missing_ok=True)
 
     def keep_error(self, item: Item, stage: str, error: str) -> None:
@@ -108,7 +108,14 @@ class BatchFolder:
 
     def _write(self, folder: str, item: Item, values: dict[str, Any]) -> None:
         head = {"item": item.as_dict(), NEARBY: self._nearby(item)}
-        write(self._file(folder, item), json.dumps(head | values, ensure_ascii=False) + "\n")
+        self._save(self._file(folder, item), json.dumps(head | values, ensure_ascii=False) + "\n")
+
+    def _save(self, file: Path, data: bytes | str) -> None:
+        """RunError: the disk is full, or the folder can't be written any more."""
+        try:
+            write(file, data)
+        except OSError as error:
+            raise RunError(f"{file} can't be written: {error.strerror or error}") from None
 
     def _read(self, folder: str, item: Item) -> dict[str, Any]:
         """The file of an item; empty if there is none or it is damaged."""

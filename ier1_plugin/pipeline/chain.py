@@ -24,7 +24,7 @@ from PIL import Image
 from ier1_plugin.editors.base import Edit, EditError, Editor, join
 from ier1_plugin.pipeline.agents import Answer
 from ier1_plugin.runs.errors import one_line
-from ier1_plugin.task.images import Photo, fitted, open_image
+from ier1_plugin.task.images import NOTES, Photo, fitted, open_image
 from ier1_plugin.task.rows import neutralise
 from ier1_plugin.task.schema import (
     CHAIN,
@@ -128,16 +128,24 @@ class ImageEditR1:
         """
         if mode not in MODES:
             raise PlanError(f"no mode {mode!r}; known: {', '.join(MODES)}")
-        photo = open_image(image)
+        photo = open_image(image, keep_alpha=True)
         if isinstance(request, Plan):
             plan = request
             yield plan
         else:
-            plan = yield from self._plan(photo, request, method)
+            plan = yield from self._plan(open_image(photo), request, method)
         editor = self.editor
         if editor is None:
             raise EditError("no editor; name one")
         start, steps, notes = time.perf_counter(), [], list(plan.fallbacks)
+
+        def note(line: str) -> None:
+            notes.append(line)
+            self.on_warning(line)
+
+        photo = open_image(photo, editor.keeps_alpha)
+        for line in photo.info.get(NOTES, ()):
+            note(f"the photo: {line}")
         # every turn works on one canvas; what comes back in another size is brought back to it
         canvas = editor.canvas(photo.size)
         current = fitted(photo, canvas)
@@ -145,15 +153,18 @@ class ImageEditR1:
         for turn, instruction in enumerate(instructions(plan, mode, editor)):
             begun = time.perf_counter()
             # a copy: a function that paints on its input must not change what came before
-            edited = edit(current.copy(), instruction, seed + turn)
+            given = current.copy()
+            given.info.clear()
+            edited = edit(given, instruction, seed + turn)
             if not isinstance(edited, Image.Image):
                 raise EditError(f"the editor {editor.name} returned {one_line(repr(edited))}; wanted an image")
-            current = edited = open_image(edited)
+            current = edited = open_image(edited, editor.keeps_alpha)
             seconds = _since(begun)
+            for line in edited.info.get(NOTES, ()):
+                note(f"step {turn + 1}: {line}")
             if editor.preserves_size and edited.size != canvas:
                 came, wanted = (f"{width} x {height}" for width, height in (edited.size, canvas))
-                notes.append(f"step {turn + 1} came back as {came}, not {wanted}: resized")
-                self.on_warning(notes[-1])
+                note(f"step {turn + 1} came back as {came}, not {wanted}: resized")
                 current = fitted(edited, canvas)
             steps.append(Step(instruction, seed + turn, seconds, sha256(current), edited.size, current))
             yield steps[-1]
@@ -222,7 +233,7 @@ def checked_request(request: str) -> str:
 
 
 def sha256(image: Image.Image) -> str:
-    """Of the RGB bytes."""
+    """Of the bytes of its pixels."""
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 

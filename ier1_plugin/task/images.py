@@ -10,17 +10,50 @@ from __future__ import annotations
 import base64
 import math
 import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache, lru_cache
 from io import BytesIO
+from itertools import product
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, ImageCms, ImageStat, PngImagePlugin, UnidentifiedImageError
 
-from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.errors import UserError, one_line
 
 # a 10,000 x 10,000 scan still opens; what is larger is more likely a decompression bomb than a photo
 MAX_SOURCE_PIXELS = 100_000_000
 JPEG_QUALITY = 95
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
+USUAL_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
+SRGB: Any = ImageCms.createProfile("sRGB")
+# vectors, which start Ghostscript, and containers that Pillow itself can't decode
+NOT_RASTER = frozenset(("EPS", "WMF", "BUFR", "GRIB", "HDF5", "IPTC", "MPEG"))
+PNG_START = b"\x89PNG\r\n\x1a\n"
+NOTES = "notes"
+"""Key of `Image.info`: lines about what an opened image could not keep."""
+# mean brightness of the visible pixels above which white would hide them
+FAINT = 230
+_STARTS = {
+    b"%PDF": "a PDF",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "an SVG drawing or other XML",
+    b"ftypavif": "an AVIF photo",
+    b"\xff\x0a": "a JPEG XL photo",
+    b"JXL \r\n\x87\n": "a JPEG XL photo",
+    b"II*\0": "a TIFF of a kind that Pillow can't decode",
+    b"MM\0*": "a TIFF of a kind that Pillow can't decode",
+}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF's Orientation."""
 TEXT_KEY = "imageedit_r1"
 """Of the trace in a PNG's international text (iTXt)."""
 # a third of the time of zlib's usual level 6 for a twentieth more bytes, measured on photographs
@@ -37,37 +70,196 @@ class ImageError(UserError):
     """An image that can't be used."""
 
 
-def open_image(source: Photo) -> Image.Image:
-    """The image in a file, in encoded bytes or of Pillow: upright, RGB, transparency on white, first frame. One that
-    is so already is returned itself.
+def open_image(source: Photo, keep_alpha: bool = False) -> Image.Image:
+    """The image in a file, in encoded bytes or of Pillow, as people see it: its first frame, upright, in sRGB, as RGB
+    with transparent parts on white (on black where they would not show); with `keep_alpha` as RGBA if it has any.
 
-    ImageError: empty, not an image, damaged, or more than MAX_SOURCE_PIXELS pixels (checked before decoding).
+    `info` of the result holds a line for everything that could not be kept, as `info["notes"]`; no profile, no EXIF.
+    An image of Pillow that is so already is returned itself. ImageError: empty, not an image, damaged, or more than
+    MAX_SOURCE_PIXELS pixels (checked before decoding).
     """
     if isinstance(source, Image.Image):
-        return _to_rgb(ImageOps.exif_transpose(source))
+        return _as_seen(source, keep_alpha)
     data = source if isinstance(source, bytes) else read_file(source)
     if not data:
         raise ImageError("image is empty (0 bytes)")
+    reason = ""
+    # texts of any size, and other ancillary chunks that are damaged, say nothing about the pixels of a PNG
+    for kept in (None, (b"tRNS", b"iCCP", b"eXIf"), (b"tRNS",)) if data.startswith(PNG_START) else (None,):
+        try:
+            with warnings.catch_warnings():
+                # of odd tags, and above Pillow's own limit of pixels; ours is stricter and raises
+                warnings.simplefilter("ignore")
+                return _decoded(data if kept is None else _png_with(data, kept), keep_alpha)
+        except ImageError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"image is too large: {error}") from None
+        except UnidentifiedImageError:
+            reason = reason or f"not an image{_known_as(data)} ({len(data)} bytes)"
+        except Exception as error:
+            # decoders raise whatever they run into
+            reason = reason or f"image is damaged: {one_line(error)}"
+    raise ImageError(reason)
+
+
+def _decoded(data: bytes, keep_alpha: bool) -> Image.Image:
+    if _is_heif(data):
+        with suppress(ImportError):
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+    image = Image.open(BytesIO(data))
+    if image.format in NOT_RASTER:
+        raise ImageError(f"{image.format} files are not read here; save the image as PNG or JPEG")
+    if image.width * image.height > MAX_SOURCE_PIXELS:
+        size = f"{image.width} x {image.height}"
+        raise ImageError(f"image is too large: {size} pixels, at most {MAX_SOURCE_PIXELS:,} are accepted")
+    frames = 1
+    # what a phone or Photoshop packs beside the image is no frame of it
+    if image.format not in ("MPO", "PSD", "HEIF"):
+        with suppress(Exception):
+            frames = getattr(image, "n_frames", 1)
+    tags, turn = getattr(image, "tag_v2", None), None
+    if tags is not None:
+        # Pillow turns a TIFF while it loads it and would write its EXIF anew, which fails where a value is odd
+        turn = _turn(lambda: tags)
+        vars(image)["getexif"] = Image.Exif
+        image.load()
+        image.info.pop("xmp", None)
+    if turn is not None:
+        image = image.transpose(turn)
+    if frames > 1:
+        image.info[NOTES] = (f"it has {frames} frames or pages: only the first one is used",)
+    image = _as_seen(image, keep_alpha)
+    image.info = {NOTES: image.info[NOTES]} if NOTES in image.info else {}
+    return image
+
+
+def _turn(tags: Callable[[], Mapping[int, Any]]) -> Image.Transpose | None:
+    """What makes an image with such tags upright; None also for tags that can't be read."""
+    with suppress(Exception):
+        return _TURNS.get(tags()[ExifTags.Base.Orientation])
+    return None
+
+
+def _as_seen(image: Image.Image, keep_alpha: bool) -> Image.Image:
+    image.load()
+    profile, notes, turn = image.info.get("icc_profile"), list(image.info.get(NOTES, ())), _turn(image.getexif)
+    if image.mode == "RGB" and turn is None and not profile and not image.has_transparency_data:
+        return image
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        image = _eight_bits(image)
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
+    grey, alpha = image.mode in ("1", "L", "LA"), None
+    if image.has_transparency_data:
+        image = image.convert("LA" if grey else "RGBA")
+        alpha = image.getchannel("A")
+    if image.mode not in ("CMYK", "LAB"):
+        image = image.convert("L" if grey else "RGB")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns above its own limit; ours is stricter and raises
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(BytesIO(data))
-            if image.width * image.height > MAX_SOURCE_PIXELS:
-                size = f"{image.width} x {image.height}"
-                raise ImageError(f"image is too large: {size} pixels, at most {MAX_SOURCE_PIXELS:,} are accepted")
-            # in place: a copy less of what may be 300 MB
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image)
-    except ImageError:
-        raise
-    except UnidentifiedImageError:
-        raise ImageError(f"not an image ({len(data)} bytes)") from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"image is too large: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError) as error:
-        # what Pillow's decoders raise on damaged files
-        raise ImageError(f"image is damaged: {error}") from None
+        image = _to_srgb(image, profile)
+    except Exception as error:
+        # a profile of another kind than the pixels, or a damaged one; LittleCMS says what it dislikes in many ways
+        notes.append(f"its colour profile can't be applied ({one_line(error)}): its colours are taken as sRGB")
+        image = image.convert("RGB")
+    if alpha and alpha.getextrema() != (255, 255):
+        if keep_alpha:
+            image.putalpha(alpha)
+        else:
+            # white on white would be an empty picture
+            faint = ImageStat.Stat(image.convert("L"), mask=alpha.point(lambda value: value and 255)).mean[0] > FAINT
+            ground = "black" if faint else "white"
+            notes.append(f"its transparent parts are shown on {ground}")
+            image = Image.composite(image, Image.new("RGB", image.size, ground), alpha)
+    if turn is not None:
+        image = image.transpose(turn)
+    image.info = {NOTES: tuple(notes)} if notes else {}
+    return image
+
+
+@lru_cache(maxsize=64)
+def means_srgb(profile: bytes) -> bool:
+    """True for the many profiles that change no colour of an RGB image, or by rounding alone."""
+    every_51 = bytes(value for rgb in product(range(0, 256, 51), repeat=3) for value in rgb)
+    probe = Image.frombytes("RGB", (6, 36), every_51)
+    try:
+        seen = ImageCms.profileToProfile(probe, ImageCms.getOpenProfile(BytesIO(profile)), SRGB) or probe
+    except ImageCms.PyCMSError:
+        return False
+    return max(high for _, high in ImageStat.Stat(ImageChops.difference(probe, seen)).extrema) <= 1
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB in sRGB, of an image in L, RGB, CMYK or LAB and its profile. Whatever LittleCMS raises: they don't fit."""
+    if image.mode == "LAB":
+        source: Any = ImageCms.createProfile("LAB")
+    elif profile and not (image.mode == "RGB" and means_srgb(profile)):
+        source = ImageCms.getOpenProfile(BytesIO(profile))
+        if source.profile.xcolor_space.strip() == "RGB" and image.mode == "L":
+            image = image.convert("RGB")
+    else:
+        return image.convert("RGB")
+    return ImageCms.profileToProfile(image, source, SRGB, outputMode="RGB") or image
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits or in floating point as L, as bright as it is; Pillow's own way clips all above 255."""
+    import numpy as np
+
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    top = values.max(initial=0.0)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        white = 65535.0
+    elif image.mode == "F" and np.percentile(values, 99) <= 1:
+        # 0 to 1, perhaps with highlights above it
+        white = 1.0
+    else:
+        white = next((limit for limit in (255.0, 65535.0) if top <= limit), top)
+    return Image.fromarray(np.clip(values / white * 255 + 0.5, 0, 255).astype(np.uint8))
+
+
+def _png_with(data: bytes, ancillary: tuple[bytes, ...]) -> bytes:
+    """A PNG without its ancillary chunks, except these. A chunk: 4 bytes of length, 4 of name, data, 4 of CRC."""
+    parts, place = [data[: len(PNG_START)]], len(PNG_START)
+    while place < len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        name = data[place + 4 : place + 8]
+        # critical chunks begin with a capital
+        if name[:1].isupper() or name in ancillary:
+            parts.append(data[place:end])
+        place = end
+    return b"".join(parts)
+
+
+def _is_heif(data: bytes) -> bool:
+    """True for HEIC and its like, by the brands in the first box; AVIF is of another kind, which Pillow reads."""
+    brands = data[8 : int.from_bytes(data[:4], "big")][:256]
+    return (
+        data[4:8] == b"ftyp"
+        and any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1"))
+        and b"avif" not in brands
+    )
+
+
+def _known_as(data: bytes) -> str:
+    """What the bytes are instead, with the cure; "" if that is not known."""
+    if _is_heif(data):
+        return " that can be read here, but a HEIC photo: pip install pillow-heif, or save it as JPEG"
+    for start, what in _STARTS.items():
+        if data[:64].lstrip().startswith(start) or data[4:12] == start:
+            return f" that can be read here, but {what}: save it as PNG or JPEG"
+    return ""
+
+
+@cache
+def image_suffixes() -> tuple[str, ...]:
+    """The endings of image files, the usual ones first: of every raster format that Pillow decodes itself, and HEIC."""
+    Image.init()
+    formats = {*Image.OPEN, "MPO"} - NOT_RASTER
+    known = {suffix for suffix, name in Image.registered_extensions().items() if name in formats}
+    return tuple(dict.fromkeys((*USUAL_SUFFIXES, ".heic", ".heif", ".hif", ".avif", *sorted(known))))
 
 
 def read_file(path: str | Path) -> bytes:
@@ -94,8 +286,8 @@ def prepare(image: Image.Image, min_pixels: int, max_pixels: int) -> Image.Image
 
 
 def fitted(image: Image.Image, size: Size) -> Image.Image:
-    """The image as RGB at `size`; no pixel changes where it has that size."""
-    image = image if image.mode == "RGB" else image.convert("RGB")
+    """The image as RGB, or RGBA, at `size`; no pixel changes where it has that size."""
+    image = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
@@ -105,12 +297,12 @@ def encode(image: Image.Image, lossless: bool) -> bytes:
     if lossless:
         image.save(buffer, "PNG")
     else:
-        image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        open_image(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 
 def png_bytes(image: Image.Image, trace: str = "") -> bytes:
-    """An RGB image as PNG, quickly, with the trace in its text."""
+    """An RGB or RGBA image as PNG, quickly, with the trace in its text."""
     buffer, text = BytesIO(), PngImagePlugin.PngInfo()
     if trace:
         text.add_itxt(TEXT_KEY, trace)
@@ -122,21 +314,6 @@ def data_url(encoded: bytes) -> str:
     """PNG or JPEG bytes as the address of themselves, for chat servers and web pages."""
     kind = "png" if encoded.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        import numpy as np
-
-        # 16-bit and float grey: Pillow's own conversion would clip everything above 255 to white
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if values.max(initial=0.0) > 255 else 255.0
-        image = Image.fromarray(np.clip(values / top * 255, 0, 255).astype(np.uint8), mode="L")
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def fit_size(size: tuple[int, int], min_pixels: int, max_pixels: int) -> tuple[int, int]:

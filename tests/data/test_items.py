@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from pathlib import Path
 
 import pytest
 from fakes.chat_fakes import photo
 
-from ier1_plugin.data.items import BatchError, Item, count_items, read_items
+from ier1_plugin.data.items import BatchError, Item, count_items, left_out, read_items
 
 
 def test_json_lines_are_read_with_paths_beside_the_file(tmp_path: Path):
@@ -52,6 +53,42 @@ def test_a_folder_is_read_in_the_order_of_names_with_the_request_beside_each_pho
         ("c.png", "make it red"),
     ]
     assert next(read_items(tmp_path)).problem == "no request: write one into a.txt, or give --request"
+
+
+@pytest.mark.parametrize(
+    ("data", "request_", "problem"),
+    [
+        ("mach es grün".encode(), "mach es grün", ""),
+        ("mach es grün\n".encode("utf-8-sig"), "mach es grün", ""),
+        ("mach es grün".encode("utf-16"), "mach es grün", ""),
+        (codecs.BOM_UTF16_BE + "mach es grün".encode("utf-16-be"), "mach es grün", ""),
+        ("mach es grün".encode("cp1252"), "", "no request: a.txt is not UTF-8"),
+        ("mach es grün".encode("utf-16-le"), "", "no request: a.txt is not UTF-8"),
+        ("mach es grün".encode("utf-32"), "", "no request: a.txt is not UTF-8"),
+        ("mach es grün".encode("utf-16")[:-1], "", "no request: a.txt is not UTF-8"),
+    ],
+)
+def test_a_request_beside_its_photo_is_read_as_it_was_written_or_is_that_items_error(
+    tmp_path: Path, data: bytes, request_: str, problem: str
+):
+    photo().save(tmp_path / "a.png")
+    photo().save(tmp_path / "b.png")
+    (tmp_path / "a.txt").write_bytes(data)
+    first, second = read_items(tmp_path, "make it red")
+    assert first.problem.startswith(problem)
+    assert bool(first.problem) == bool(problem)
+    assert problem or first.request == request_
+    assert (second.request, second.problem) == ("make it red", "")
+
+
+def test_every_image_of_a_folder_is_taken_and_what_is_left_out_is_named(tmp_path: Path):
+    for name in ("one.jpg", "IMG_2.JPG", "a.heic", "b.avif", "c.jfif", "d.mpo", "e.jp2", "f.tga"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "one.txt").write_text("make it red")
+    for name in ("g", "h.pdf", "i.eps", "stray.txt", ".hidden"):
+        (tmp_path / name).write_bytes(b"x")
+    assert len(list(read_items(tmp_path, "x"))) == count_items(tmp_path) == 8
+    assert left_out(tmp_path) == ["g", "h.pdf", "i.eps", "stray.txt"]
 
 
 @pytest.mark.parametrize(

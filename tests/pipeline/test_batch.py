@@ -154,6 +154,14 @@ def test_an_item_that_fails_says_why_and_holds_nobody_up(tmp_path: Path):
     assert errors["line-6"] == "not JSON: oops"
 
 
+@pytest.mark.parametrize("part", ["planner", "editor"])
+def test_what_nobody_foresaw_is_the_error_of_one_item_with_its_class(tmp_path: Path, part: str):
+    items, broken = write_photos(tmp_path / "in", 4), failing(KeyError("x"), times=1)
+    parts: dict[str, Any] = {"editor": broken} if part == "editor" else {"planner": lambda *_: broken(GOLD, "", 0)}
+    assert run(batch_of(items, tmp_path / "out", **parts)) == {"open": 0, "edited": 3, "failed": 1}
+    assert [line["error"] for line in results(tmp_path / "out") if "error" in line] == ["KeyError: 'x'"]
+
+
 def test_an_editor_that_is_broken_ends_the_run_soon(tmp_path: Path):
     items = write_photos(tmp_path / "in", 3 * MAX_FAILURES_IN_A_ROW)
     with pytest.raises(RunError, match="10 images in a row failed, the last one so: no paint; fix that"):

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.chain_helpers import ORDER, REQUEST, canvas_editor, chain
+from fakes.chain_helpers import ORDER, REQUEST, canvas_editor, chain, encoded
 from fakes.chat_fakes import GOLD, NONSENSE, FakeChat, FakeEditor, photo, reply
-from PIL import Image, ImageChops
+from fakes.colour_profiles import DISPLAY_P3
+from PIL import Image, ImageChops, ImageOps
 
-from ier1_plugin.editors import EditError, make_editor
+from ier1_plugin.editors import EditError, Editor, make_editor
 from ier1_plugin.pipeline.agents import decompose, rule, sequence
 from ier1_plugin.pipeline.chain import MAX_REQUEST_CHARACTERS, ImageEditR1, sha256
 from ier1_plugin.pipeline.trace import save_image
@@ -236,6 +237,49 @@ def test_wrong_modes_methods_and_missing_parts_are_one_line(agents: ImageEditR1,
 def test_a_photo_of_any_kind_comes_back_as_rgb_upright_and_in_its_own_size(image: Any):
     result = chain(canvas_editor([])).edit(image, REQUEST)
     assert (result.image.mode, result.image.size) == ("RGB", (48, 64))
+
+
+LOGO = Image.new("RGBA", (8, 8), (200, 60, 40, 128))
+
+
+@pytest.mark.parametrize("method", ["imageedit-r1", "original"])
+def test_what_a_photo_loses_is_noted_and_an_editor_that_keeps_transparency_is_given_it(method: str):
+    told, seen = [], []
+
+    def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        seen.append((image.mode, image.info))
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+    gif = encoded(LOGO.convert("RGB"), "GIF", save_all=True, append_images=[photo(8, 8)])
+    for given, keeps_alpha, mode, notes in (
+        (LOGO, False, "RGB", ["the photo: its transparent parts are shown on white"]),
+        (encoded(LOGO, "PNG"), True, "RGBA", []),
+        (gif, True, "RGB", ["the photo: it has 2 frames or pages: only the first one is used"]),
+    ):
+        told.clear()
+        agents = chain(Editor("fake", edit, keeps_alpha=keeps_alpha), told.append)
+        result = agents.edit(given, REQUEST, method=method)
+        assert seen[-1] == (result.image.mode, {}) == (mode, {})
+        assert told == notes == list(result.trace.notes)
+    # what an editor returns is looked at in the same way
+    result = chain(lambda image, instruction, seed: LOGO, told.append).edit(photo(8, 8), REQUEST)
+    assert result.image.mode == "RGB"
+    assert result.trace.notes == ("step 1: its transparent parts are shown on white",)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("editor", ["pillow", "plain"])
+def test_colours_look_the_same_before_and_after_whatever_the_profile(format: str, editor: str, tmp_path: Path):
+    (tmp_path / "photo").write_bytes(encoded(Image.new("RGB", (16, 8), (200, 60, 40)), format, icc_profile=DISPLAY_P3))
+    mirror: Any = make_editor("pillow") if editor == "pillow" else lambda image, *_: ImageOps.mirror(image)
+    agents = ImageEditR1(None, None, mirror)
+    result = agents.edit(tmp_path / "photo", "mirror it", method="original")
+    for name in ("out.png", "out.jpg"):
+        save_image(tmp_path / name, result.image)
+        with Image.open(tmp_path / name) as saved:
+            assert "icc_profile" not in saved.info
+            pixel: Any = saved.getpixel((3, 3))
+        assert all(abs(one - wanted) <= 4 for one, wanted in zip(pixel, (219, 37, 13), strict=True))
 
 
 def test_what_is_no_photo_is_refused_in_one_line(tmp_path: Path):
