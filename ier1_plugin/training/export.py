@@ -23,6 +23,7 @@ from ier1_plugin import __version__
 from ier1_plugin.runs.folder import LOCK, locked
 from ier1_plugin.task.decomposer import Decomposer, processor_limits
 from ier1_plugin.training.checkpoint import (
+    TRACKER,
     Checkpoint,
     CheckpointError,
     Weights,
@@ -123,9 +124,14 @@ def upload(folder: Path, repo_id: str) -> str:
 
 def describe_step(checkpoint: Checkpoint) -> str:
     """Such as "step 80 (best on validation: step 60)"."""
-    best = tracker(checkpoint.run).get("best_global_step")
-    step = f"step {checkpoint.step}" if checkpoint.step is not None else str(checkpoint.actor)
-    return f"{step} (best on validation: step {best})" if best and best != checkpoint.step else step
+    noted, step = tracker(checkpoint.run), checkpoint.step
+    if step is None:
+        return str(checkpoint.actor)
+    best, last = noted.get("best_global_step"), noted.get("last_global_step")
+    notes = [f"best on validation: step {best}"] if best and best != step else []
+    if last and not (checkpoint.run / f"global_step_{last}").exists():
+        notes.append(f"{TRACKER} names step {last}, which is not there")
+    return f"step {step} ({'; '.join(notes)})" if notes else f"step {step}"
 
 
 def _processor_facts(file: Path) -> tuple[int, tuple[int, int]]:

@@ -10,7 +10,7 @@ PyYAML, which comes with Ray.
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import re
 import subprocess
@@ -24,10 +24,13 @@ import yaml
 
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.secrets import without_password
+from ier1_plugin.training.run_config import look_up
 
 RUNTIME_ENV = Path("examples", "runtime_env.yaml")
 # keys whose values are files that travel, where they lie in this repository
-FILES = ("config", "data.format_prompt", "data.override_chat_template", "worker.reward.reward_function")
+FILES = ("data.format_prompt", "data.override_chat_template", "worker.reward.reward_function")
+# keys that the environment may set too
+NAMES = {"trainer.project_name": "PROJECT", "trainer.experiment_name": "EXPERIMENT"}
 # what a job takes over from this shell: caches and mirrors, loggers, the way out of the network
 PASSED = re.compile(
     r"(HF|TRANSFORMERS|WANDB|SWANLAB|MLFLOW|TENSORBOARD)_\w+|\w+_CACHE(_\w+)?|USE_MODELSCOPE_HUB"
@@ -52,11 +55,11 @@ def submit(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     shared = env.get("SHARED", "")
     if not Path(shared).is_absolute():
         raise UserError(f"SHARED is {shared or 'not set'}; wanted an absolute folder on storage that every node sees")
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    project, experiment = run_name(given, env)
+    run = read_run(arguments, env)
+    project, experiment = (name_of(run, key) for key in NAMES)
     passed, left = variables(env)
     runtime_env = yaml.safe_load(RUNTIME_ENV.read_text(encoding="utf-8"))
-    runtime_env["excludes"] += [f"!/{path}" for path in travelling(given)]
+    runtime_env["excludes"] += [f"!/{path}" for path in travelling(run)]
     runtime_env["env_vars"] = {"TENSORBOARD_DIR": f"{shared}/tensorboard_log"} | passed
     settings = {
         "data.train_files": f"{shared}/data/train.parquet",
@@ -73,51 +76,58 @@ def submit(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         file.flush()
         command = [env.get("RAY", "ray"), "job", "submit", "--runtime-env", file.name, "--"]
         command += [env.get("PYTHON", "python3"), "-m", "ier1_plugin.cli", "train"]
-        # EasyR1 reads the values as YAML, to which 007 is a number and what follows " #" a remark
-        command += [
-            f"{key}={value if yaml.safe_load(value) == value else json.dumps(value)}" for key, value in settings.items()
-        ]
+        for key, value in settings.items():
+            # EasyR1 reads the values as YAML, to which 007 is a number and what follows " #" a remark
+            scalar = yaml.safe_dump(value, width=math.inf, allow_unicode=True).removesuffix("...\n").strip()
+            command.append(f"{key}={scalar}")
         try:
             return subprocess.run([*command, *arguments], env=env, check=False).returncode
         except OSError as error:
             raise UserError(f"{command[0]} can't be run ({error.strerror}); install Ray, or name it: RAY=...") from None
 
 
-def run_name(given: Mapping[str, str], env: Mapping[str, str]) -> tuple[str, str]:
-    """The run's project and experiment, so that it never continues from the checkpoint of another.
+def read_run(arguments: Sequence[str], env: Mapping[str, str]) -> dict[str, Any]:
+    """{"config": FILE} and the values of FILES and NAMES: from key=value, else the environment, else the config.
 
-    Each from its key, else from PROJECT or EXPERIMENT, else from the config. UserError: the config can't be read, or
-    a name is not known or can't be that of a folder.
+    UserError: the config or a value is not YAML, as which EasyR1 reads both.
     """
-    config: Any = None
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    file, config = given.get("config"), None
     try:
-        if file := given.get("config"):
+        if file:
             config = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        values = {key: yaml.safe_load(value) for key, value in given.items() if key.endswith("_name")}
+        run = {key: look_up(config or {}, key) for key in (*FILES, *NAMES)}
+        run["trainer.project_name"] = run["trainer.project_name"] or "imageedit_r1"
+        run |= {key: env[name] for key, name in NAMES.items() if env.get(name)}
+        return run | {key: yaml.safe_load(given[key]) for key in run if key in given} | {"config": file}
     except OSError as error:
         raise UserError(f"config={file}: {error.strerror}; paths count from the repository's root") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"config={file} or a name is not YAML: {' '.join(str(error).split())}") from None
-    trainer = config.get("trainer") if isinstance(config, dict) else None
-    trainer = trainer if isinstance(trainer, dict) else {}
-    names = []
-    for key, default in (("project", "imageedit_r1"), ("experiment", "")):
-        name = f"trainer.{key}_name"
-        value = values.get(name) or env.get(key.upper()) or trainer.get(f"{key}_name") or default
-        value = "" if value == "???" else str(value)
-        if not value:
-            raise UserError(f"{name} is not known: give config=FILE.yaml that sets it, or {key.upper()}=NAME")
-        if value != Path(value).name or value == ".." or "${" in value:
-            raise UserError(f"{name} is {value}, which can't be the name of a folder; set {key.upper()}=NAME")
-        names.append(value)
-    return names[0], names[1]
+        raise UserError(f"config={file} or a value is not YAML: {' '.join(str(error).split())}") from None
 
 
-def travelling(given: Mapping[str, str]) -> list[str]:
-    """The files of this repository that the run names, after their folders: Ray looks into no folder it leaves out."""
-    paths = [Path(given[key].split(":")[0]) for key in FILES if key in given]
-    own = [path for path in paths if path.is_file() and not path.is_absolute() and ".." not in path.parts]
-    return [str(part) for path in own for part in reversed([path, *path.parents[:-1]])]
+def name_of(run: Mapping[str, Any], key: str) -> str:
+    """The run's name, so that it never continues from the checkpoint of another. UserError: it names no folder."""
+    value, cure = str(run[key] or ""), f"set {NAMES[key]}=NAME"
+    if value in ("", "???"):
+        raise UserError(f"{key} is not known: give config=FILE.yaml that sets it, or {cure}")
+    if value != Path(value).name or value == ".." or "${" in value:
+        raise UserError(f"{key} is {value}, which can't be the name of a folder; {cure}")
+    return value
+
+
+def travelling(run: Mapping[str, Any]) -> list[str]:
+    """Patterns for the files of this repository that the run names, after their folders, into which Ray looks first.
+
+    With a reward's file come the other Python files of its folder.
+    """
+    patterns = []
+    for key in ("config", *FILES):
+        path = Path(str(run[key] or "").split(":")[0])
+        if path.is_file() and not path.is_absolute() and ".." not in path.parts:
+            patterns += [str(folder) for folder in reversed(path.parents[:-1])]
+            patterns.append(str(path.with_name("*.py")) if path.suffix == ".py" else str(path))
+    return patterns
 
 
 def variables(env: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

@@ -205,6 +205,7 @@ def test_a_ray_job_leaves_data_and_checkpoints_on_shared_storage_and_gets_what_i
         ("    experiment_name: run-1\n    project_name: mine", (), {}, "mine/run-1"),
         ("  experiment_name: '007'", (), {"PROJECT": "yours"}, "yours/007"),
         ("  experiment_name: a", ("trainer.experiment_name='b'",), {"EXPERIMENT": "c"}, "imageedit_r1/b"),
+        ("  experiment_name: 'run #1: [a]'", (), {"EXPERIMENT": ""}, "imageedit_r1/run #1: [a]"),
         ("  nnodes: 1", ("trainer.project_name=mine",), {"EXPERIMENT": "c"}, "mine/c"),
     ],
 )
@@ -215,7 +216,7 @@ def test_a_ray_jobs_run_is_named_as_easyr1_reads_its_config(
     settings, _ = job(recorder, f"config={tmp_path}/own.yaml", *arguments, **environment)
     merged = OmegaConf.from_dotlist([f"{key}={value}" for key, value in settings.items() if "name" in key])
     assert f"{merged.trainer.project_name}/{merged.trainer.experiment_name}" == folder
-    assert settings["trainer.save_checkpoint_path"] == f"/mnt/s/checkpoints/{folder}"
+    assert yaml.safe_load(settings["trainer.save_checkpoint_path"]) == f"/mnt/s/checkpoints/{folder}"
 
 
 @pytest.mark.parametrize(
@@ -246,20 +247,17 @@ def test_a_ray_job_without_storage_or_name_is_refused_in_one_line(
 
 def test_a_ray_job_takes_along_the_code_and_the_files_that_it_names(recorder: Path):
     packaging = pytest.importorskip("ray._private.runtime_env.packaging")
-    _, runtime_env = job(recorder, "worker.reward.reward_function=tests/fakes/commands.py:score", EXPERIMENT="a")
+    config = recorder.with_name("own.yaml")
+    config.write_text("worker: {reward: {reward_function: tests/fakes/commands.py:score}}")
+    prompt = "data.format_prompt=tests/evaluation/golden/report.md"
+    _, runtime_env = job(recorder, f"config={config}", prompt, EXPERIMENT="a")
     assert runtime_env["working_dir"] == "."
     leaves_out = packaging._get_excludes(ROOT, runtime_env["excludes"])
-    for file in ("ier1_plugin/prompts/decompose.jinja", "reward_fns/decomposition.py", "tests/fakes/commands.py"):
+    named = ("tests/evaluation/golden/report.md", "tests/fakes/commands.py", "tests/fakes/easyr1.py")
+    for file in ("ier1_plugin/prompts/decompose.jinja", "reward_fns/decomposition.py", *named):
         # Ray looks into no folder that it leaves out
         assert not any(leaves_out(ROOT / path) for path in (file, *Path(file).parents)), file
-    for file in (
-        "decomposer/model.safetensors",
-        "navy.png",
-        ".git/HEAD",
-        ".venv",
-        "tests/fakes/easyr1.py",
-        "a.parquet",
-    ):
+    for file in ("decomposer/model.safetensors", "navy.png", ".git/HEAD", ".venv", "tests/README.md", "a.parquet"):
         assert leaves_out(ROOT / file), file
 
 

@@ -67,6 +67,12 @@ def test_a_checkpoint_becomes_a_folder_with_everything_beside_the_weights(run_fo
     assert list(run_folder.glob(".*")) == []
 
 
+def test_a_last_step_that_is_not_there_is_named(run_folder: Path):
+    write_json(run_folder / "checkpoint_tracker.json", {"last_global_step": 90})
+    done = ier1("merge", run_folder, *BUDGET)
+    assert "step 4 (checkpoint_tracker.json names step 90, which is not there) merged into" in done.stdout
+
+
 def test_a_base_model_in_a_folder_is_named_as_seen_from_the_merged_one(run_folder: Path, tmp_path: Path):
     base, out = tmp_path / "models" / "warm", tmp_path / "models" / "trained"
     base.mkdir(parents=True)
