@@ -137,6 +137,12 @@ def joined(
         known = {one["name"]: dict(one) for one in before.get(kind, [])}
         for one in plain[kind]:
             there = known.setdefault(one["name"], one)
+            rubrics = [str(which.get("rubric_sha256"))[:8] for which in (there, one)]
+            if rubrics[0] != rubrics[1]:
+                raise EvaluationError(
+                    f"{folder} was judged by another rubric ({', now '.join(rubrics)}), of another version of this "
+                    f"program or another --rubric: the scores of {one['name']} can't be compared; choose another --out"
+                )
             check(there, one, kind)
             if kind == "judges":
                 # further judgements of an edit take nothing from those that are there

@@ -71,9 +71,10 @@ def ask_models(
             def ask(row: dict[str, Any], chat: Any = chat) -> tuple[str, list[str] | str]:
                 try:
                     photo = open_image(row["images"][0]["bytes"])
-                    completion = chat(
-                        decomposition_request(photo, row["problem"].removeprefix(IMAGE_PLACEHOLDER), chat)
-                    )
+                    request = decomposition_request(photo, row["problem"].removeprefix(IMAGE_PLACEHOLDER), chat)
+                    completion = chat(request)
+                    if completion.only_thoughts:
+                        return row["id"], completion.flaw(request.max_tokens)
                     return row["id"], [completion.text or completion.refusal]
                 except ROW_ERRORS as error:
                     return row["id"], one_line(error)

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from fakes.chain_helpers import ier1, no_settings_from_outside, one_line
 from fakes.chat_fakes import NONSENSE, photo, reply
-from fakes.chat_server import chat_server, error
+from fakes.chat_server import chat_server, error, raw
 
 from ier1_plugin import prompts
 from ier1_plugin.evaluation.decomposition import PARTS, Scored, confusion, main, score_all, table
+from ier1_plugin.pipeline.agents import decomposition_request
 from ier1_plugin.task.decomposer import Decomposer
 from ier1_plugin.task.images import encode
 from ier1_plugin.task.rows import format_row
@@ -154,6 +155,22 @@ def test_rows_without_an_answer_have_no_score_and_are_counted(rows: Path):
     assert nothing.exit_code == 1
     assert "4 rows without an answer" in nothing.stdout
     assert "no row was answered by openai:" in nothing.stderr
+
+
+def test_a_row_that_fails_in_a_way_of_its_own_ends_nothing(rows: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(photo: Any, request: str, chat: Any) -> Any:
+        if request.strip() == "request 3":
+            raise KeyError("no such thing")
+        return decomposition_request(photo, request, chat)
+
+    message = {"role": "assistant", "content": None, "reasoning_content": "Hm."}
+    thoughts = raw(json.dumps({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}))
+    monkeypatch.setattr("ier1_plugin.evaluation.responses.decomposition_request", broken)
+    with chat_server(lambda body, number: reply(ONE) if number else thoughts) as server:
+        (found,) = scored(rows, f"openai:{server.url}#fake")
+    assert found.parts["format"].count == 4
+    assert found.unanswered["KeyError: 'no such thing'"] == 1
+    assert any("reasoning" in reason for reason in found.unanswered)
 
 
 def test_the_command_prints_tables_and_writes_everything_as_json(rows: Path):

@@ -111,7 +111,7 @@ def test_further_systems_and_judges_join_what_is_there(original: tuple[str, ...]
     assert len(judge.log) == 6
 
 
-def test_other_settings_are_refused_in_the_same_folder(original: tuple[str, ...]):
+def test_other_settings_are_refused_in_the_same_folder(original: tuple[str, ...], judge: JudgeServer):
     asked = (*original, "--sample", 3)
     assert evaluate(*asked).exit_code == 0
     for changed, wanted in (
@@ -122,6 +122,10 @@ def test_other_settings_are_refused_in_the_same_folder(original: tuple[str, ...]
         line = one_line(evaluate(*asked, *changed))
         assert wanted in line
         assert "choose another --out" in line
+    assert evaluate(*asked, *looked_at_by(judge)).exit_code == 0
+    run = Path("out/evaluation.json")
+    run.write_text(run.read_text().replace(facts()["judges"][0]["rubric_sha256"], "0123456789abcdef"))
+    assert "judged by another rubric (01234567, now " in one_line(evaluate(*asked, *looked_at_by(judge)))
     system("Original", seed=4)
     assert "system Original: seed 0, now 4" in one_line(evaluate(*asked))
 

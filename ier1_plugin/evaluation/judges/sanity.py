@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from ier1_plugin.data.items import Item
 from ier1_plugin.evaluation.folder import JUDGEMENTS
 from ier1_plugin.evaluation.judges.base import Judge, Pair
 from ier1_plugin.evaluation.judges.judging import JudgementStore, judge_all
-from ier1_plugin.evaluation.records import DIMENSIONS, HIGHEST, BenchmarkItem, EvaluationError, Judgement
+from ier1_plugin.evaluation.records import DIMENSIONS, HIGHEST, BenchmarkItem, EvaluationError, Judgement, Score
 from ier1_plugin.runs.folder import write
 from ier1_plugin.task.images import open_image, png_bytes
 
@@ -71,16 +72,15 @@ class SanityReport:
     """Kind -> item -> judgement."""
 
     @cached_property
-    def scores(self) -> dict[str, dict[str, dict[str, int]]]:
-        """Kind -> item -> dimension -> points, of what has a score."""
+    def scores(self) -> dict[str, dict[str, Score]]:
+        """Kind -> item -> score."""
         return {
-            kind: {item: vars(one.score) | {"total": one.score.total} for item, one in ones.items() if one.score}
-            for kind, ones in self.judgements.items()
+            kind: {item: one.score for item, one in ones.items() if one.score} for kind, ones in self.judgements.items()
         }
 
     def mean(self, kind: str, dimension: str) -> float | None:
-        scores = [points[dimension] for points in self.scores[kind].values()]
-        return fmean(scores) if scores else None
+        points = [getattr(score, dimension) for score in self.scores[kind].values()]
+        return fmean(points) if points else None
 
     @cached_property
     def differences(self) -> list[tuple[Expectation, float | None, bool]]:
@@ -89,7 +89,8 @@ class SanityReport:
         found = []
         for wanted in EXPECTATIONS:
             high, low = self.scores[wanted.higher], self.scores[wanted.lower]
-            both = [high[item][wanted.dimension] - low[item][wanted.dimension] for item in high if item in low]
+            points = attrgetter(wanted.dimension)
+            both = [points(high[item]) - points(low[item]) for item in high if item in low]
             value = fmean(both) if 2 * len(both) >= self.items else None
             found.append((wanted, value, value is not None and value >= wanted.least))
         return found
