@@ -105,7 +105,7 @@ def make_absolute(raw: Any) -> None:
         ("worker.reward.reward_function", ":", project),
     ):
         value = _text(raw, key)
-        path = value.split(mark, 1)[0]
+        path = value.split(mark, 1)[0] if value else ""
         file = next((folder / path for folder in folders if path and (folder / path).exists()), None)
         # EasyR1 would take what follows an @ in a folder's name for a split
         if file is not None and not (mark == "@" and "@" in str(file.absolute())):

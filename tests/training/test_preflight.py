@@ -15,10 +15,12 @@ import pytest
 import verl
 from fakes import tiny_models
 from fakes.preflight_runs import GOLD, checkpoint, many, of_rows, one, png, row, run, typed, write
+from omegaconf import OmegaConf
 from PIL import Image
 from pyarrow import parquet
 
 from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.training import preflight
 from ier1_plugin.training.easyr1 import as_yaml
 from ier1_plugin.training.preflight import configuration, host, places, problems, reward, rows, settings
@@ -44,6 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("data.rolout_batch_size=8 trainer.lr=1e-6", ["data.rollout_batch_size", "actor.optim.lr"]),
         ("data.seed=one", ["data.seed=one: "]),
+        ("data.format_prompt= worker.actor.optim.betas.a=1", ["worker.actor.optim.betas.a=1: "]),
         ("data.train_files=???", ["data.train_files is not set"]),
         ("data.train_files=${oc.env:IER1_NO_SUCH_VARIABLE}", ["IER1_NO_SUCH_VARIABLE"]),
         pytest.param(
@@ -312,7 +315,7 @@ def test_a_run_does_not_start_from_zero_among_the_steps_of_another(tmp_path: Pat
 
 def left_by(folder: Path, *settings: str) -> None:
     """What an earlier run with these settings leaves of its config."""
-    (folder / "ier1_config.yaml").write_text(as_yaml(run(*settings).config))
+    (folder / "ier1_config.yaml").write_text(as_yaml(without_secrets(OmegaConf.to_container(run(*settings).config))))
 
 
 @pytest.mark.parametrize(
@@ -389,10 +392,11 @@ def test_logs_of_an_earlier_part_are_kept_under_the_next_number(tmp_path: Path):
         ("Take this apart.", "never uses {{ content }}"),
         ("{{ content }} {{ image }}", "uses image: EasyR1 gives it nothing but content"),
         ("one\n{{ content", "line 2: "),
+        ("{{ content }} caf\udce9", "can't be read as UTF-8 text"),
     ],
 )
 def test_a_prompt_that_easyr1_would_render_with_a_hole_is_named(tmp_path: Path, text: str, told: str):
-    (tmp_path / "p.jinja").write_text(text)
+    (tmp_path / "p.jinja").write_text(text, errors="surrogateescape")
     assert told in one(reward.prompt(run(f"data.format_prompt={tmp_path}/p.jinja")))
 
 
@@ -417,6 +421,7 @@ def reward_of(tmp_path: Path, text: str, *settings: str) -> list[str]:
     [
         ("import no_such_package", "fails to load: ModuleNotFoundError"),
         ("f(", "fails to load: SyntaxError"),
+        ("raise SystemExit(3)", "fails to load: SystemExit: 3"),
         ("def g(x): return []", "has no function f"),
         ("REWARD_TYPE = 'group'\ndef f(x): return []", "REWARD_TYPE='group'"),
         ("def f(x): return [{'overall': 1.0}]", "one score for each response"),
@@ -540,6 +545,7 @@ def test_rows_that_training_could_not_take_are_named(
     ("name", "told"),
     [
         ("none.parquet", "no such file"),
+        ("", "no such file"),
         ("bad.parquet", "can't be read as parquet ("),
         ("bad.jsonl", "can't be read as json ("),
         ("empty.jsonl", "can't be read as json ("),
@@ -564,7 +570,7 @@ def test_a_data_file_that_easyr1_can_not_read_is_named(tmp_path: Path, name: str
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text)
     with pytest.raises(UserError) as caught:
-        rows.open_rows(f"{tmp_path}/{name}", ("problem",))
+        rows.open_rows(name and f"{tmp_path}/{name}", ("problem",))
     assert told in str(caught.value)
 
 

@@ -75,7 +75,7 @@ def typed(raw: Any) -> tuple[Any, list[str]]:
     for key, value in _leaves(OmegaConf.to_container(raw)):
         try:
             OmegaConf.update(schema, key, value, merge=True)
-        except OmegaConfBaseException as error:
+        except (OmegaConfBaseException, ValueError) as error:
             reason = str(error).splitlines()[0]
             problems.append(_unknown_key(key, known) if "not in" in reason else f"{key}={value}: {reason}")
     try:

@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.training.checkpoint import TRACKER
 from ier1_plugin.training.preflight.run import JOB_CONFIG, PACKAGE_CACHE, Note, Run, Unchecked
 from ier1_plugin.training.run_config import RUN_CONFIG, look_up, read_run_config
@@ -163,7 +164,8 @@ def same_run(run: Run, folder: Path) -> Iterator[str]:
     """A run that continues must be the one that lies there, whose steps would pass for its own from then on."""
     if not (earlier := read_run_config(folder)):
         return
-    now: Any = OmegaConf.to_container(run.config)
+    # as the earlier one was written
+    now = without_secrets(OmegaConf.to_container(run.config))
     own = folder.parent.resolve() == checkpoint_folder(run.config).resolve()
     changed = {}
     for key in (*IDENTITY, *CHANGES):

@@ -41,7 +41,7 @@ def reward_function(run: Run) -> Iterator[str]:
             raise ImportError("not a Python file")
         sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    except Exception as error:  # a file of the user's may raise anything
+    except (Exception, SystemExit) as error:  # a file of the user's may raise anything
         yield f"{KEY}={value}: the file fails to load: {type(error).__name__}: {one_line(error)}"
         return
     if not callable(function := getattr(module, name, None)):
@@ -61,6 +61,9 @@ def prompt(run: Run) -> Iterator[str]:
         variables = meta.find_undeclared_variables(Environment().parse(Path(path).read_text(encoding="utf-8")))
     except TemplateSyntaxError as error:
         yield f"data.format_prompt={path}: line {error.lineno}: {error.message}"
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        yield f"data.format_prompt={path} can't be read as UTF-8 text: {one_line(error)}"
         return
     if "content" not in variables:
         yield f"data.format_prompt={path} never uses {{{{ content }}}}: the model would not see the request"
@@ -110,7 +113,7 @@ def _try(run: Run, function: Callable[..., Any], reward_type: str) -> Iterator[s
     try:
         batch = reward_type == "batch"
         scores = function(inputs, **kwargs) if batch else [function(item, **kwargs) for item in inputs]
-    except Exception as error:  # a function of the user's may raise anything
+    except (Exception, SystemExit) as error:  # a function of the user's may raise anything
         yield f"{KEY}: a trial call fails: {type(error).__name__}: {one_line(error)}"
         return
     if not isinstance(scores, list) or len(scores) != len(inputs):

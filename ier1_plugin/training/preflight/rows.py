@@ -162,7 +162,7 @@ def open_rows(value: str, columns: Sequence[str]) -> Any:
     path = Path(name)
     if "@" in split or (at and Path(value).exists()):
         raise UserError("EasyR1 takes what follows an @ for a split; rename the folder, or start from one below the @")
-    if not path.exists():
+    if not name or not path.exists():
         # a hub id looks like a path; it is taken for one where its first part is a folder here
         if HUB_ID.fullmatch(name) and not path.parent.exists():
             return None
@@ -223,7 +223,7 @@ def examine(run: Run, key: str, rows: Any, length: PromptLength | None) -> Itera
                     faults = {"text": error}
                 counts.update(faults.keys())
                 for kind, detail in faults.items():
-                    first.setdefault(kind, f"{name}: {one_line(str(detail))}")
+                    first.setdefault(kind, one_line(f"{name}: {detail}"))
                 longest, total = max(longest, tokens), total + 1
             bar.update(batch.num_rows)
     values = {name: getattr(data, name) for name in ("min_pixels", "max_pixels", "max_prompt_length")}
@@ -324,5 +324,8 @@ def prompt_length(run: Run) -> PromptLength:
         raise UserError(f"{type(error).__name__}: {one_line(error)}") from None
     if not hasattr(getattr(processor, "image_processor", None), "get_number_of_image_patches"):
         raise UserError(f"{type(processor).__name__} can't tell the tokens of an image from its size")
-    template = Path(data.format_prompt).read_text(encoding="utf-8")
-    return PromptLength(processor, template, data.min_pixels, data.max_pixels)
+    try:
+        template = Path(data.format_prompt).read_text(encoding="utf-8")
+        return PromptLength(processor, template, data.min_pixels, data.max_pixels)
+    except Exception:  # of the file, or of jinja; `reward.prompt` names it
+        raise UserError("the prompt file can't be used") from None
