@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import html
 import os
+import traceback
 from collections.abc import Iterator
 from functools import partial
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 import gradio as gr
 from gradio.themes import Soft
+from PIL import Image
 
 from ier1_plugin.app.session import Session, Update
 from ier1_plugin.pipeline.chain import MAX_REQUEST_CHARACTERS
@@ -61,7 +65,7 @@ def theme() -> gr.Theme:
 
 
 def build_page(session: Session, folder: Path) -> gr.Blocks:
-    """The page. `folder`: for results to be downloaded by a visitor."""
+    """The page. `folder`: for the examples."""
     with gr.Blocks(title="ImageEdit-R1", analytics_enabled=False, delete_cache=CLEANING) as page:
         gr.HTML(TITLE + (f"<p><i>{html.escape(session.about)}</i></p>" if session.about else ""), elem_id="title")
         with gr.Row(equal_height=False):
@@ -76,7 +80,7 @@ def build_page(session: Session, folder: Path) -> gr.Blocks:
             examples.append([str(file), request])
         if examples:
             gr.Examples(examples, [blocks["photo"], blocks["request"]], label="Try one")
-        _connect(session, folder, blocks | {"plan": gr.State(None)})
+        _connect(session, Path(blocks["photo"].GRADIO_CACHE), blocks | {"plan": gr.State(None)})
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=AT_WORK)
 
 
@@ -85,7 +89,7 @@ def parts_html(parts: Decomposition | None) -> str:
     rows = []
     for name in COMPONENTS if parts else ():
         chips = "".join(f"<span>{html.escape(string)}</span>" for string in getattr(parts, name)) or "<i>none</i>"
-        rows.append(f'<div class="parts {name}"><b>{name}</b>{chips}</div>')
+        rows.append(f'<div class="parts {name}"><b>{name}</b><div>{chips}</div></div>')
     return "".join(rows)
 
 
@@ -152,16 +156,16 @@ def _outputs() -> dict[str, Any]:
     return {"status": status, "pair": pair, "steps": steps, "image_file": image_file, "trace_file": trace_file}
 
 
-def _connect(session: Session, folder: Path, on: dict[str, Any]) -> None:
+def _connect(session: Session, cache: Path, on: dict[str, Any]) -> None:
     # a program may leave a text out
     def plan(photo: str | None, request: str | None) -> Iterator[dict[Any, Any]]:
-        yield from _served(session.plan(photo, request or ""), on, folder)
+        yield from _served(session.plan(photo, request or ""), on, cache)
 
     def edit(
         photo: str | None, request: str | None, sub_requests: str | None, plan: Any, mode: str, editor: str, seed: Any
     ) -> Iterator[dict[Any, Any]]:
         updates = session.edit(photo, request or "", sub_requests or "", plan, mode, editor, seed)
-        yield from _served(updates, on, folder)
+        yield from _served(updates, on, cache)
 
     shows: Any = {"show_progress": "hidden"}
     hidden: Any = {"queue": False, "api_visibility": "private"}
@@ -180,31 +184,54 @@ def _connect(session: Session, folder: Path, on: dict[str, Any]) -> None:
         changed.change(None, outputs=[on["sub_requests"], on["parts"]], js=_NO_PLAN, **hidden)
 
 
-def _served(updates: Iterator[Update], on: dict[str, Any], folder: Path) -> Iterator[dict[Any, Any]]:
-    """Every update as new values for blocks; errors are shown on the page and sent to callers of the API."""
+def _served(updates: Iterator[Update], on: dict[str, Any], cache: Path) -> Iterator[dict[Any, Any]]:
+    """Every update as new values for blocks; errors are shown on the page and sent to callers of the API. Files are
+    written into the `cache`, from which Gradio serves them as they are.
+    """
     shown: dict[Any, Any] = {}
+    cache.mkdir(parents=True, exist_ok=True)
+    folder = Path(mkdtemp(dir=cache))
     try:
         for update in updates:
-            with TemporaryDirectory(dir=folder) as results:
-                values = {name: value for name, value in update.items() if name in ("pair", "steps", "plan")}
-                if "status" in update:
-                    values["status"] = status_html(update["status"])
-                if "parts" in update:
-                    values["parts"] = parts_html(update["parts"])
-                if "sub_requests" in update:
-                    values["sub_requests"] = "\n".join(update["sub_requests"])
-                if "result" in update:
-                    image, trace = Path(results, "edited.png"), Path(results, "trace.json")
-                    save_image(image, update["result"].image, update["result"].trace.to_json())
-                    write(trace, update["result"].trace.to_json() + "\n")
-                    values |= {"image_file": str(image), "trace_file": str(trace)}
-                elif "steps" in update:
-                    values |= {"image_file": None, "trace_file": None}
-                new = {on[name]: value for name, value in values.items()}
-                shown |= new
-                # a program gets the last values only
-                yield shown if "result" in update else new
+            values = {name: value for name, value in update.items() if name in ("pair", "plan")}
+            if "status" in update:
+                values["status"] = status_html(update["status"])
+            if "parts" in update:
+                values["parts"] = parts_html(update["parts"])
+            if "sub_requests" in update:
+                values["sub_requests"] = "\n".join(update["sub_requests"])
+            if update.get("pair"):
+                values["pair"] = tuple(_saved(image, folder) for image in update["pair"])
+            if "steps" in update:
+                values["steps"] = [(_saved(image, folder), caption) for image, caption in update["steps"]]
+            if "result" in update:
+                image, trace = folder / "edited.png", folder / "trace.json"
+                save_image(image, update["result"].image, update["result"].trace.to_json())
+                write(trace, update["result"].trace.to_json() + "\n")
+                values |= {"image_file": str(image), "trace_file": str(trace)}
+            elif "steps" in update:
+                values |= {"image_file": None, "trace_file": None}
+            new = {on[name]: value for name, value in values.items()}
+            shown |= new
+            # a program gets the last values only
+            yield shown if "result" in update else new
+        return
     except UserError as error:
         reason = " ".join(str(error).split())
-        yield {on["status"]: status_html(f"Not done: {reason}", failed=True)}
-        raise gr.Error(html.escape(reason, quote=False), visible=False, print_exception=False) from None
+    except Exception as error:
+        # the details are for whoever runs the server
+        traceback.print_exc()
+        reason = f"something went wrong on the server ({type(error).__name__}); its log has the details"
+    yield {on["status"]: status_html(f"Not done: {reason}", failed=True)}
+    raise gr.Error(html.escape(reason, quote=False), visible=False, print_exception=False)
+
+
+def _saved(image: Image.Image, folder: Path) -> str:
+    """The file of a preview, written once and whole: a browser may be fetching what an earlier update named."""
+    digest = sha256(image.tobytes()).hexdigest()
+    file = folder / f"{image.width}x{image.height}-{digest[:16]}.webp"
+    if not file.exists():
+        buffer = BytesIO()
+        image.save(buffer, "WEBP")
+        write(file, buffer.getvalue())
+    return str(file)

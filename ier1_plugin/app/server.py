@@ -21,14 +21,13 @@ from tempfile import TemporaryDirectory, mkdtemp
 from threading import Event
 from typing import Any
 
-from ier1_plugin.app.session import Session
+from ier1_plugin.app.session import MAX_UPLOAD_MB, Session
 from ier1_plugin.pipeline.system import BASE, LOCAL, RULE, System
 from ier1_plugin.runs.errors import log
 from ier1_plugin.runs.settings import SettingsError
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-MAX_UPLOAD = "32mb"
 SMALL_WORLD = Path("quickstart") / "model"
 EXAMPLES = (
     ("coffee.png", (100, 0, 500, 400), "turn the photo to sepia, also put a white border around it"),
@@ -114,7 +113,7 @@ def serving(session: Session, host: str, port: int, auth: tuple[str, str] | None
     with TemporaryDirectory(prefix="ier1-demo-") as made:
         # a path of an upload is compared with that of its folder
         folder = Path(made).resolve()
-        # what lies elsewhere is copied there, so results on their way need another one; read when blocks are made
+        # read when blocks are made
         os.environ["GRADIO_TEMP_DIR"] = str(folder / "cache")
         # Gradio below 6.16 uses names that Starlette has renamed, and each visitor would see it said in the log
         warnings.filterwarnings("ignore", module=r"gradio\.")
@@ -134,7 +133,7 @@ def serving(session: Session, host: str, port: int, auth: tuple[str, str] | None
                 ssr_mode=False,
                 enable_monitoring=False,
                 allowed_paths=[],
-                max_file_size=MAX_UPLOAD,
+                max_file_size=f"{MAX_UPLOAD_MB}mb",
                 footer_links=[],
                 theme=theme(),
                 css_paths=[STYLE],

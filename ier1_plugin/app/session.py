@@ -33,6 +33,7 @@ from ier1_plugin.task.schema import CHAIN, SINGLE_TURN, Decomposition, EditResul
 
 PREVIEW_SIDE = 1600
 """Longest side in pixels of the images on the page; the file to download has full size."""
+MAX_UPLOAD_MB = 32
 MAX_SEED = 2**31 - 1
 BY_HAND = "the sub-requests were written or changed by hand"
 READING, ORDERING = "Reading the request …", "Putting the edits in order …"
@@ -155,7 +156,7 @@ def aligned(before: Image.Image, after: Image.Image) -> tuple[Image.Image, Image
 
 def _opened(photo: str | None) -> Image.Image:
     if not photo:
-        raise PlanError("no photo yet; choose one first")
+        raise PlanError(f"no photo yet; choose one first (at most {MAX_UPLOAD_MB} MB)")
     return open_image(photo, keep_alpha=True)
 
 

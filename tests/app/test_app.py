@@ -180,13 +180,53 @@ def test_an_editor_makes_one_edit_at_a_time():
     assert most == [1, 1, 1, 1]
 
 
-def test_an_agent_that_is_down_is_said_in_one_line(tmp_path: Path, upload: Any):
-    def down(image: Image.Image, request: str) -> Decomposition:
-        raise ChatError("http://127.0.0.1:9: nobody\nlistens")
+@pytest.mark.parametrize(
+    ("error", "reason", "in_log"),
+    [(ChatError("http://127.0.0.1:9: nobody\nlistens"), "nobody listens", ""), (KeyError("x"), "KeyError", "KeyError")],
+)
+@pytest.mark.parametrize("part", ["agent", "editor"])
+def test_an_error_is_shown_in_one_line_and_one_that_nobody_foresaw_is_in_the_log(
+    tmp_path: Path,
+    upload: Any,
+    capfd: pytest.CaptureFixture[str],
+    part: str,
+    error: Exception,
+    reason: str,
+    in_log: str,
+):
+    def fails(*_: Any) -> Any:
+        raise error
 
-    session = Session(down, lambda *_: [], {"fake": FakeEditor()})
-    with client_of(session, tmp_path) as (client, _), pytest.raises(exceptions.AppError, match="nobody listens"):
-        edited(client, upload)
+    agents = (fails if part == "agent" else lambda *_: GOLD), lambda *_: list(ORDER)
+    session = Session(*agents, {"fake": fails if part == "editor" else FakeEditor()})
+    with client_of(session, tmp_path) as (client, _):
+        job = client.submit(upload, REQUEST, "", "single-turn", "fake", 0, api_name="/edit")
+        with pytest.raises(exceptions.AppError, match=reason) as caught:
+            job.result()
+    assert "\n" not in str(caught.value)
+    assert reason in str(job.outputs()[-1])
+    assert ("Traceback" in capfd.readouterr().err) == bool(in_log)
+
+
+def test_the_file_of_a_preview_is_written_once_as_a_browser_may_be_fetching_it(
+    tmp_path: Path, upload: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Each edit sees the files of the edits before it; the second one changes nothing."""
+    seen = []
+
+    def editor(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        seen.append({file: file.stat().st_mtime_ns for file in tmp_path.glob("ier1-demo-*/cache/**/*.webp")})
+        return image.copy() if seed else image.rotate(180)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    session = Session(lambda *_: GOLD, lambda *_: ["one", "two", "three"], {"fake": editor})
+    with client_of(session, tmp_path) as (client, _):
+        got = edited(client, upload, mode="multi-turn", seed=0)
+        last = {file: file.stat().st_mtime_ns for file in tmp_path.glob("ier1-demo-*/cache/**/*.webp")}
+    assert [len(files) for files in seen] == [0, 2, 2]
+    assert len(last) == 2
+    assert seen[-1] == last
+    assert len(got["steps"]) == 4
 
 
 def test_what_visitors_and_models_write_is_no_html():
@@ -249,6 +289,7 @@ def test_a_visitor_types_clicks_waits_and_sees_the_edited_photo(tmp_path: Path, 
         page.wait("return document.querySelector('#status').innerText.includes('Done')")
         page.wait(LOADED)
         assert page.run("return document.documentElement.scrollWidth <= innerWidth")
+        assert page.run(HIDDEN) == []
         assert "black and white" in page.run("return document.querySelector('#parts').innerText")
         assert page.run(FROM_ELSEWHERE) == []
         page.screenshot(tmp_path / f"{width}.png", width, page.run("return document.documentElement.scrollHeight"))
@@ -267,3 +308,14 @@ FROM_ELSEWHERE = """
 return performance.getEntriesByType('resource')
     .filter(entry => !entry.name.startsWith(location.origin) && !/^(data|blob):/.test(entry.name))
     .filter(entry => entry.responseStatus !== 0 || entry.transferSize !== 0).map(entry => entry.name)"""
+HIDDEN = """
+const over = (one, other) => one.top < other.bottom - 1 && other.top < one.bottom - 1
+    && one.left < other.right - 1 && other.left < one.right - 1;
+const box = element => element.getBoundingClientRect();
+return ['photo', 'pair', 'steps'].flatMap(id => {
+    const block = document.getElementById(id);
+    const texts = [...block.querySelectorAll('label, .caption-label')];
+    return texts.filter(text => text.scrollWidth > text.clientWidth + 1
+        || [...block.querySelectorAll('img')].some(image => over(box(text), box(image)))).map(text => text.innerText);
+})"""
+"""Names and captions that are cut off, or that lie on a picture."""
