@@ -151,7 +151,7 @@ def read_error(body: str) -> tuple[str, set[str]]:
     """What an error reply says, and the parameters of the request that it names.
 
     read_error('{"detail": [{"loc": ["body", "seed"], "msg": "not permitted"}]}')
-    -> ("not permitted (body, seed)", {"body", "seed"})
+    -> ("not permitted (body, seed)", {"seed"})
 
     Known are {"error": {"message"}} of OpenAI, {"detail"} of FastAPI, both in one another, lists of them, text, HTML.
     """
@@ -164,7 +164,7 @@ def read_error(body: str) -> tuple[str, set[str]]:
             return value.strip() if isinstance(value, str) else ""
         parts = dict.fromkeys(filter(None, (words(value.get(key)) for key in WORDS)))
         place = value.get("loc")
-        names = [name for name in (value.get("param"), *(place if isinstance(place, list) else [])) if name]
+        names = [value.get("param"), *(place if isinstance(place, list) else [])]
         names = [name for name in names if isinstance(name, str)]
         named.update([name for name in names if name not in ("body", "query")][:1])
         notes = [note for note in (*names, value.get("code")) if isinstance(note, str) and note not in "".join(parts)]

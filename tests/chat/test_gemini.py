@@ -95,7 +95,7 @@ def test_a_completion_says_how_it_ended(httpserver: Any, chat: Any, answer: Any,
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (lambda: error(429, "quota"), TransientError, "too many requests"),
+        (lambda: error(429, "quota"), TransientError, "no answer in 2 attempts.*too many requests: quota"),
         (lambda: error(404, "models/x is not found"), RequestRejected, "models/x is not found"),
         (lambda: error(400, "API key not valid. Please pass one."), ChatError, "GEMINI_API_KEY or GOOGLE_API_KEY"),
         (lambda: error(400, f"image too odd, {KEY}"), RequestRejected, r"image too odd, \*\*\*"),
@@ -114,12 +114,6 @@ def test_failures_are_told_apart_without_the_key(
     assert type(failed.value) is kind
     assert KEY not in str(failed.value) + caplog.text
     assert getattr(failed.value, "filtered", False) == (words == "OTHER")
-
-
-def test_a_failing_server_is_asked_again(httpserver: Any, chat: Any):
-    httpserver.expect_ordered_request(PATH).respond_with_handler(lambda _: error(503, "busy"))
-    httpserver.expect_ordered_request(PATH).respond_with_handler(lambda _: body_of({"text": "done"}))
-    assert chat(ask()).text == "done"
 
 
 def test_the_key_and_the_address_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):

@@ -13,8 +13,8 @@ from fakes.chat_fakes import photo
 from fakes.chat_server import chat_server
 
 from ier1_plugin import prompts
-from ier1_plugin.chat import Chat, ChatError, ChatRequest, Completion, make_chat
-from ier1_plugin.pipeline.agents import decompose
+from ier1_plugin.chat import ChatError, ChatRequest, make_chat
+from ier1_plugin.pipeline.agents import decomposition_request
 from ier1_plugin.pipeline.system import SettingsError, System
 from ier1_plugin.task.decomposer import Decomposer
 from ier1_plugin.task.images import prepare
@@ -93,28 +93,6 @@ def test_local_weights_answer_the_same_for_the_same_seed_and_otherwise_for_anoth
     assert sampled[0] == sampled[1] != sampled[2]
 
 
-class Listening(Chat):
-    """Another chat, with short replies and a list of what it was asked."""
-
-    def __init__(self, chat: Chat) -> None:
-        self.chat, self.budget, self.prompt = chat, chat.budget, chat.prompt
-        self.asked: list[Any] = []
-
-    def __call__(self, request: ChatRequest, /) -> Completion:
-        self.asked.append(request)
-        return self.chat(replace(request, max_tokens=4))
-
-
-@pytest.mark.slow
-def test_local_weights_see_the_image_within_the_budget_of_their_training(local: Any):
-    chat = Listening(local)
-    answer = decompose(photo(3000, 1000), "make the coat red", chat=chat)
-    (image,) = chat.asked[0].images
-    assert 7 * 28**2 < image.width * image.height <= 8 * 28**2
-    assert list(chat.asked[0].messages) == messages("make the coat red")
-    assert answer.trace.fallback
-
-
 @pytest.mark.slow
 def test_local_weights_write_no_more_than_their_training_allowed(weights: Path, local: Any, tmp_path: Path):
     folder = shutil.copytree(weights, tmp_path / "brief")
@@ -128,12 +106,17 @@ def test_local_weights_write_no_more_than_their_training_allowed(weights: Path, 
 
 
 @pytest.mark.slow
-def test_weights_that_were_trained_with_another_prompt_are_asked_with_that_one(weights: Path, tmp_path: Path):
+def test_weights_are_asked_within_the_budget_and_with_the_prompt_of_their_training(
+    weights: Path, local: Any, tmp_path: Path
+):
+    request = decomposition_request(photo(3000, 1000), "make the coat red", local)
+    image: Any = request.images[0]
+    assert 7 * 28**2 < image.width * image.height <= 8 * 28**2
+    assert request.messages == messages("make the coat red")
     folder = shutil.copytree(weights, tmp_path / "other")
     (folder / "decompose.jinja").write_text("{{ content | trim }}\n\nName the edits.\n", encoding="utf-8")
-    chat = Listening(make_chat(f"local:{folder}"))
-    decompose(photo(), "remove the lamp", chat=chat)
-    assert chat.asked[0].messages[0]["content"][-1]["text"] == "remove the lamp\n\nName the edits."
+    request = decomposition_request(photo(), "remove the lamp", make_chat(f"local:{folder}"))
+    assert request.messages[0]["content"][-1]["text"] == "remove the lamp\n\nName the edits."
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fakes.chain_helpers import ORIGINAL, planner
 from fakes.chat_fakes import GOLD, reply
-from fakes.chat_server import chat_server, error, raw, slow
+from fakes.chat_server import chat_server, error, slow
 from fakes.commands import refused
 
 BAD_OPTIONS = {
@@ -80,20 +80,13 @@ def test_a_config_or_a_trace_that_is_wrong_says_where(image: Path, tmp_path: Pat
     assert reason in refused("edit", image, *options, "--editor", "pillow")
 
 
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"", "empty (0 bytes)"),
-        (b"I am text", "photo.jpg: not an image"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "not an image"),
-        (None, "photo.jpg can't be read"),
-    ],
-)
-def test_a_photo_that_is_none_is_one_line_and_asks_no_model(tmp_path: Path, data: bytes | None, reason: str):
+@pytest.mark.parametrize("data", [b"I am text", None])
+def test_a_photo_that_is_none_is_one_line_and_asks_no_model(tmp_path: Path, data: bytes | None):
     if data is not None:
         (tmp_path / "photo.jpg").write_bytes(data)
     with chat_server(lambda body, number: reply()) as server:
-        assert reason in refused("edit", "photo.jpg", "make it red", *planner(server.url))
+        line = refused("edit", "photo.jpg", "make it red", *planner(server.url))
+    assert ("photo.jpg: not an image" if data else "photo.jpg can't be read") in line
     assert server.bodies == []
 
 
@@ -108,25 +101,19 @@ def test_a_place_that_takes_no_file_is_an_error_before_anything_is_paid_for(imag
     assert server.bodies == []
 
 
-TROUBLES: dict[str, tuple[Any, str]] = {
-    "HTML": (raw("<html>welcome</html>", "text/html"), "sent no completion but '<html>welcome"),
-    "refusal of the key": (error(401), "the key in OPENAI_API_KEY was not accepted"),
-    "no such model": (error(404, "no model fake"), "model fake: not found: no model fake (HTTP 404)"),
-    "an edit that the editor can't make": (reply(GOLD), "pillow"),
-    "too slow": (None, "timed out"),
-}
-
-
-@pytest.mark.parametrize("case", TROUBLES)
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (error(404, "no model fake"), "model fake: not found: no model fake (HTTP 404)"),
+        (reply(GOLD), "pillow can't do"),
+        (None, "timed out"),
+    ],
+)
 def test_trouble_with_model_or_editor_is_one_line_and_no_image(
-    image: Path, tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+    image: Path, tmp_path: Path, response: Any, reason: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("ier1_plugin.chat.http.MAX_BACKOFF", 0.01)
-    response, reason = TROUBLES[case]
     with chat_server(lambda body, number: response or slow(0.4)) as server:
-        asked = ("edit", image, "remove the lamp", *planner(server.url))
-        assert reason in refused(*asked, *(() if response else ("--timeout", "0.1")))
+        more = () if response else ("--timeout", "0.1")
+        assert reason in refused("edit", image, "remove the lamp", *planner(server.url), *more)
     assert [file.name for file in tmp_path.iterdir()] == ["photo.png"]
-    # the server is down now
-    if case == "HTML":
-        assert "Connection refused" in refused(*asked)
