@@ -29,7 +29,8 @@ from ier1_plugin.task.scoring import normalise, score_response
 MAX_REQUEST_CHARACTERS = 8_000
 # several of these are in memory at a time
 MAX_IMAGE_BYTES = 64 << 20
-LOSSLESS = {"PNG", "BMP", "GIF", "PPM", "TIFF"}
+# JPEG and WebP; HEIC and AVIF have "ftyp" behind their length
+LOSSY = (b"\xff\xd8\xff", b"RIFF")
 EXIF_ORIENTATION = 0x0112
 # LLaVA-like sets say where the image stands; here it always comes first, and `format_row` puts it there
 _PLACEHOLDER = r"(?:<image>|<\|vision_start\|>(?:<\|image_pad\|>)*<\|vision_end\|>)"
@@ -110,8 +111,7 @@ def picture(source: bytes | Path, min_pixels: int, max_pixels: int) -> Picture:
     if kept:
         return kept
     image = prepare(open_image(data), min_pixels, max_pixels)
-    with Image.open(BytesIO(data)) as original:
-        lossless = original.format in LOSSLESS
+    lossless = not data.startswith(LOSSY) and data[4:8] != b"ftyp"
     return Picture(encode(image, lossless), image_hash(image), image.width * image.height)
 
 
