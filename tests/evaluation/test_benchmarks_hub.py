@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.benchmark_rows import PNG, opened, psr, raw_items
+from fakes.benchmark_rows import PNG, opened, raw_items
 
 from ier1_plugin.evaluation.benchmarks.sample import make_items
 from ier1_plugin.runs.errors import UserError
@@ -94,18 +94,6 @@ def test_rows_without_a_number_are_counted_in_their_split(tmp_path: Path):
         ((item),) = benchmark.raw_items(frozenset([id]))
         split, number = id.removeprefix("ultraedit-FreeForm_").split("-")
         assert getattr(item, "request", "") == f"edit {split}.{int(number) - 1}"
-
-
-def test_psr_is_read_from_the_hub_in_the_columns_of_its_card():
-    rows = [psr(post, model=model) for post in ("1aaa", "2bbb") for model in ("m1", "m2")]
-    images = ["source_image", "ai_edited_image", "human_edited_image"]
-    publish([row | {name: row[name]["bytes"] for name in images} for row in rows], images=images)
-    benchmark = opened("psr", data="owner/set")
-    assert list(benchmark.ids()) == ["psr-1aaa", "psr-2bbb"]
-    first, second = benchmark.raw_items(frozenset(["psr-2bbb"]))
-    assert getattr(first, "cluster", "") == "2bbb"
-    assert getattr(second, "human", ()) == getattr(first, "human", ()) != ()
-    assert benchmark.splits() == ("test",)
 
 
 def test_realedit_whose_hub_columns_are_others_names_those_that_there_are():

@@ -57,10 +57,6 @@ def known_scores(systems: int, items: int, seed: int = 0) -> dict[tuple[str, str
     return {(f"system-{number}", id): scores[number] for id, scores in drawn.items() for number in range(systems)}
 
 
-def pairs_of(folder: Path, scores: dict[tuple[str, str], Score]) -> list[Pair]:
-    return [pair(folder, id, system, score) for (system, id), score in scores.items()]
-
-
 def completion_of(score: Score) -> Completion:
     return Completion(verdict(score), model="fake-2026", prompt_tokens=700, completion_tokens=30)
 
