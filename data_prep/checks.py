@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ier1_plugin.task.actions import ACTIONS
-from ier1_plugin.task.images import MAX_ASPECT_RATIO, ImageError, encode, means_srgb, open_image, prepare
+from ier1_plugin.task.images import MAX_ASPECT_RATIO, ImageError, encode, open_image, prepare, shows_as_stored
 from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.rows import neutralise, read_gold
 from ier1_plugin.task.schema import Decomposition
@@ -31,7 +31,6 @@ MAX_REQUEST_CHARACTERS = 8_000
 MAX_IMAGE_BYTES = 64 << 20
 # JPEG and WebP; HEIC and AVIF have "ftyp" behind their length
 LOSSY = (b"\xff\xd8\xff", b"RIFF")
-EXIF_ORIENTATION = 0x0112
 # LLaVA-like sets say where the image stands; here it always comes first, and `format_row` puts it there
 _PLACEHOLDER = r"(?:<image>|<\|vision_start\|>(?:<\|image_pad\|>)*<\|vision_end\|>)"
 _OUTER_PLACEHOLDERS = re.compile(rf"^(?:\s*{_PLACEHOLDER})+|(?:{_PLACEHOLDER}\s*)+$", re.IGNORECASE)
@@ -148,9 +147,7 @@ def _unchanged(data: bytes, min_pixels: int, max_pixels: int) -> Picture | None:
         image.draft("L", (HASHED_SIDE, HASHED_SIDE))
         image.load()
         # a trainer reads the bytes as they are: whatever `open_image` would change, or note, has to be made anew
-        several = getattr(image, "n_frames", 1) > 1 or "transparency" in image.info
-        profile = image.info.get("icc_profile")
-        if several or image.getexif().get(EXIF_ORIENTATION, 1) != 1 or (profile and not means_srgb(profile)):
+        if getattr(image, "n_frames", 1) > 1 or not shows_as_stored(image):
             return None
         # what was skipped are the colours
         return Picture(data, image_hash(Image.open(BytesIO(data)) if _is_flat(image) else image), pixels)

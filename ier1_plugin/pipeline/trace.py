@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from ier1_plugin.runs.errors import one_line
 from ier1_plugin.runs.folder import write
 from ier1_plugin.task.images import TEXT_KEY, encode, png_bytes
 from ier1_plugin.task.schema import Plan, PlanError
@@ -49,8 +50,9 @@ def read_trace(path: Path) -> dict[str, Any]:
         else:
             text = data.decode("utf-8")
         values = json.loads(text)
-    except (ValueError, OSError, SyntaxError, RecursionError) as error:
-        raise PlanError(f"{path} holds no plan: {error}") from None
+    except Exception as error:
+        # Pillow's decoders raise whatever they run into
+        raise PlanError(f"{path} holds no plan: {one_line(error)}") from None
     if not isinstance(values, dict):
         raise PlanError(f"{path} holds no plan: wanted a JSON object")
     return values

@@ -145,8 +145,9 @@ def _turn(tags: Callable[[], Mapping[int, Any]]) -> Image.Transpose | None:
 
 def _as_seen(image: Image.Image, keep_alpha: bool) -> Image.Image:
     image.load()
-    profile, notes, turn = image.info.get("icc_profile"), list(image.info.get(NOTES, ())), _turn(image.getexif)
-    if image.mode == "RGB" and turn is None and not profile and not image.has_transparency_data:
+    profile, notes = image.info.get("icc_profile"), list(image.info.get(NOTES, ()))
+    gamma, turn = _gamma(image), _turn(image.getexif)
+    if image.mode == "RGB" and not profile and shows_as_stored(image):
         return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         image = _eight_bits(image)
@@ -164,6 +165,8 @@ def _as_seen(image: Image.Image, keep_alpha: bool) -> Image.Image:
         # a profile of another kind than the pixels, or a damaged one; LittleCMS says what it dislikes in many ways
         notes.append(f"its colour profile can't be applied ({one_line(error)}): its colours are taken as sRGB")
         image = image.convert("RGB")
+    if gamma:
+        image = image.point([round(255 * (value / 255) ** (1 / (2.2 * gamma))) for value in range(256)] * 3)
     if alpha and alpha.getextrema() != (255, 255):
         if keep_alpha:
             image.putalpha(alpha)
@@ -179,8 +182,24 @@ def _as_seen(image: Image.Image, keep_alpha: bool) -> Image.Image:
     return image
 
 
+def shows_as_stored(image: Image.Image) -> bool:
+    """True if no profile, gamma, transparency or orientation changes how the pixels of a loaded image look."""
+    profile = image.info.get("icc_profile")
+    plain = not image.has_transparency_data and not _gamma(image) and _turn(image.getexif) is None
+    return plain and (not profile or _means_srgb(profile))
+
+
+def _gamma(image: Image.Image) -> float:
+    """What a PNG may say in place of a profile: its samples are light to the power of this; 0.0 for about sRGB's."""
+    gamma = float(image.info.get("gamma", 0))
+    if "icc_profile" in image.info or "srgb" in image.info or abs(2.2 * gamma - 1) < 0.05:
+        return 0.0
+    # what no monitor comes near is a mistake
+    return gamma if 0.2 < gamma < 2 else 0.0
+
+
 @lru_cache(maxsize=64)
-def means_srgb(profile: bytes) -> bool:
+def _means_srgb(profile: bytes) -> bool:
     """True for the many profiles that change no colour of an RGB image, or by rounding alone."""
     every_51 = bytes(value for rgb in product(range(0, 256, 51), repeat=3) for value in rgb)
     probe = Image.frombytes("RGB", (6, 36), every_51)
@@ -195,7 +214,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """RGB in sRGB, of an image in L, RGB, CMYK or LAB and its profile. Whatever LittleCMS raises: they don't fit."""
     if image.mode == "LAB":
         source: Any = ImageCms.createProfile("LAB")
-    elif profile and not (image.mode == "RGB" and means_srgb(profile)):
+    elif profile and not (image.mode == "RGB" and _means_srgb(profile)):
         source = ImageCms.getOpenProfile(BytesIO(profile))
         if source.profile.xcolor_space.strip() == "RGB" and image.mode == "L":
             image = image.convert("RGB")

@@ -6,6 +6,7 @@ import random
 import struct
 import sys
 import time
+import zlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,6 +82,7 @@ def test_every_mode_becomes_rgb_from_a_file_and_from_pillow(mode: str):
             assert all(abs(value - 128) <= 2 for value in opened.tobytes())
 
 
+SRGB_PROFILE = ImageCms.ImageCmsProfile(SRGB).tobytes()
 INKS = Image.new("CMYK", (8, 8), (0, 0, 0, 128))
 P3_RED, BAD = (219, 37, 13), "colour profile can't be applied"
 COLOURS = {
@@ -94,7 +96,8 @@ COLOURS = {
     "grey in deep": (Image.new("I;16", (8, 8), 128 * 257), "PNG", GREY, (188, 188, 188), ""),
     "grey in p3": (Image.new("L", (8, 8), 128), "PNG", DISPLAY_P3, (129, 129, 129), ""),
     "cmyk": (INKS, "TIFF", CMYK, (118, 118, 118), ""),
-    "srgb": (PHOTO, "PNG", ImageCms.ImageCmsProfile(SRGB).tobytes(), None, ""),
+    "cmyk jpeg": (INKS, "JPEG", CMYK, (118, 118, 118), ""),
+    "srgb": (PHOTO, "PNG", SRGB_PROFILE, None, ""),
     "of another kind": (RED, "PNG", GREY, (200, 60, 40), BAD),
     "damaged": (RED, "PNG", DISPLAY_P3[:200], (200, 60, 40), BAD),
 }
@@ -134,6 +137,17 @@ def test_float_and_deep_images_keep_their_light(values: np.ndarray, top: list[in
         opened = open_image(encoded(Image.fromarray(values), format))
         places = (0, 1, opened.width - 1)
         assert [np.asarray(opened)[0, place, 0] for place in places] == top
+
+
+@pytest.mark.parametrize(("gamma", "wanted"), [(1.0, 186), (0.45455, 128), (1 / 1.8, 145)])
+def test_the_gamma_of_a_png_is_heard_where_it_has_no_profile(gamma: float, wanted: int):
+    body = b"gAMA" + struct.pack(">I", round(gamma * 100_000))
+    chunk = struct.pack(">I", 4) + body + struct.pack(">I", zlib.crc32(body))
+    for image in (Image.new("RGB", (8, 8), (128, 128, 128)), Image.new("L", (8, 8), 128)):
+        for profile, value in ((None, wanted), (SRGB_PROFILE, 128)):
+            data = encoded(image, "PNG", icc_profile=profile)
+            opened = open_image(data[:33] + chunk + data[33:])
+            assert (opened.getpixel((4, 4)), opened.info) == ((value,) * 3, {})
 
 
 def test_transparent_parts_are_noted_and_shown_on_what_the_picture_stands_out_from():

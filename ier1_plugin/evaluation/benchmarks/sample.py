@@ -184,7 +184,7 @@ def _file(folder: Path, id: str, what: str, pixels: Pixels) -> str:
     if isinstance(pixels, Path):
         open_image(pixels)
         return str(pixels.resolve())
-    image = pixels if isinstance(pixels, Image.Image) else open_image(pixels, keep_alpha=True)
+    image = open_image(pixels, keep_alpha=True)
     name = f"{INPUTS}/{Item(id).name}{what}.png"
     write(folder / name, png_bytes(image, ""))
     return name
