@@ -432,6 +432,10 @@ def test_a_judge_that_answers_nothing_is_failed_with_its_reason(items: list[Benc
     report = check_judge(fake(RequestRejected("no", filtered=True))[0], items, tmp_path / "sanity")
     assert report.failed
     assert "black image: refusal: no" in report.table()
+    # what it said is kept until it is to be tried once more
+    for retry in (False, True):
+        report = check_judge(judge_of(looks), items, tmp_path / "sanity", retry_unscored=retry)
+        assert bool(report.failed) != retry
 
 
 def test_another_request_asks_for_other_actions_where_there_is_one(items: list[BenchmarkItem], tmp_path: Path):
