@@ -13,7 +13,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Ray's own Python, which has a YAML reader
-python=$(dirname "$(command -v "${RAY:-ray}" || echo python3)")/python3
-if ! [ -x "$python" ]; then python=python3; fi
-exec "$python" -m ier1_plugin.training.ray_job "$@"
+# Ray's own Python has a YAML reader
+ray=$(command -v "${RAY:-ray}" || true)
+for python in "${ray%/*}/python3" .venv/bin/python python3 "${PYTHON:-python}"; do
+  if "$python" -c 'import yaml' 2>/dev/null; then exec "$python" -m ier1_plugin.training.ray_job "$@"; fi
+done
+echo "error: no Python with PyYAML; install Ray, which brings it, or name one: PYTHON=..." >&2
+exit 1
