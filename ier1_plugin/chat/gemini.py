@@ -39,8 +39,8 @@ class GeminiClient:
         try:
             from google import genai
             from google.genai import types
-        except ImportError:
-            raise ChatError(f"{name}: needs google-genai; install it with: pip install -e '.[edit]'") from None
+        except ImportError as error:
+            raise ChatError(f"{name}: needs google-genai ({error}); pip install -e '.[edit]'") from None
         self._client = genai.Client(
             api_key=self._key,
             http_options=types.HttpOptions(

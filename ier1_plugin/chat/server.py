@@ -78,8 +78,8 @@ class OpenAIChat(Chat):
             raise ChatError(f"OPENAI_API_KEY is not set: export it, or name a server by its address, such as {EXAMPLE}")
         try:
             import openai
-        except ImportError:
-            raise ChatError("openai: needs the openai client; install it with: pip install -e '.[edit]'") from None
+        except ImportError as error:
+            raise ChatError(f"openai: needs the openai client ({error}); pip install -e '.[edit]'") from None
         own = not base_url or urlsplit(base_url).hostname == OPENAI
         self.model = model
         self.address = OPENAI if own else without_password(base_url)

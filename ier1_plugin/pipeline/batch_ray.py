@@ -42,8 +42,8 @@ class OnRay:
         """Connects to the cluster, or starts one that ends with the batch. RunError: there is none."""
         try:
             import ray
-        except ImportError:
-            raise RunError("--ray needs Ray: pip install 'ray[data]'") from None
+        except ImportError as error:
+            raise RunError(f"--ray needs Ray ({error}): pip install 'ray[data]'") from None
         own = not ray.is_initialized()
         try:
             if own:

@@ -95,8 +95,8 @@ def write_report(
         figures["overview"] = _png(draw.overview(main, by_judge, judges))
         for number, (comparison, frame) in enumerate(compared, start=1):
             figures[f"comparison-{number}"] = _png(draw.compared(frame, judges, comparison.numbers))
-    except ImportError:
-        notes.append("there are no figures, as matplotlib is not installed: pip install -e '.[evaluation]'")
+    except ImportError as error:
+        notes.append(f"there are no figures ({error}): pip install -e '.[evaluation]'")
     first = scores_table(main, judges)
     others = [
         scores_table(main, judges, f"{TABLE_1}, items without a score as 0", as_zero=True),
