@@ -116,12 +116,10 @@ def replace_checkpoint_device(checkpoint: Any) -> None:
     """Saves from the CPU, and leaves a mark beside the config, which the merged model keeps."""
 
     def with_mark(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> None:
-        def save(path: str, *more: Any, **options: Any) -> None:
-            cuda_means_cpu(wrapped)(path, *more, **options)
-            if instance.rank == 0:
-                write(Path(path) / "huggingface" / ROLLOUT_MARK, json.dumps({"rollout": CPU_STANDIN}) + "\n")
-
-        save(*args, **kwargs)
+        cuda_means_cpu(wrapped)(*args, **kwargs)
+        if instance.rank == 0:
+            folder = Path(args[0] if args else kwargs["path"])
+            write(folder / "huggingface" / ROLLOUT_MARK, json.dumps({"rollout": CPU_STANDIN}) + "\n")
 
     wrapt.wrap_function_wrapper(checkpoint, "FSDPCheckpointManager.save_checkpoint", with_mark)
 
