@@ -26,7 +26,7 @@ def pillow_editor(argument: str, *, places: Mapping[str, Fractions] | None = Non
     known = PLACES | {str(name): _fractions(name, box) for name, box in (places or {}).items()}
 
     def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
-        result = image.convert("RGB")
+        result = image if image.mode == "RGBA" else image.convert("RGB")
         for exact_edit in parse_instruction(instruction, known):
             with failing_as(f"pillow: {exact_edit.words}"):
                 result = exact_edit(result)
@@ -41,7 +41,7 @@ def pillow_editor(argument: str, *, places: Mapping[str, Fractions] | None = Non
         except EditError:
             return False
 
-    return Editor("pillow", edit, preserves_size=False, supports=supports)
+    return Editor("pillow", edit, preserves_size=False, keeps_alpha=True, supports=supports)
 
 
 def _fractions(name: Any, box: Any) -> Fractions:

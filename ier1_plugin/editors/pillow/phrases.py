@@ -38,9 +38,16 @@ class ExactEdit:
     """Which part is meant; None: the whole photo."""
     better_exact: bool
     """True for geometry and for the tone of the whole photo, which painting models get wrong (PSR, Table A8)."""
+    takes_alpha: bool
+    """True if the effect itself treats transparency rightly; otherwise it is put back afterwards."""
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        return do.apply_in(self.effect, image, do.pixel_box(self.place, image))
+        """A new image, in RGB or RGBA as `image` is."""
+        plain = image if self.takes_alpha else image.convert("RGB")
+        edited = do.apply_in(self.effect, plain, do.pixel_box(self.place, image))
+        if edited.mode != image.mode:
+            edited.putalpha(image.getchannel("A"))
+        return edited
 
 
 @dataclass(frozen=True)
@@ -467,7 +474,9 @@ def _single(text: str, places: Mapping[str, Fractions]) -> ExactEdit | None:
         for rest, place in candidates:
             rule, match = _rule(rest) if rest is not None else (None, None)
             if rule and match and rule.scope != (PART if place is None else WHOLE):
-                return ExactEdit(text.strip(), rule.make(*match.groups()), place, rule.better_exact and place is None)
+                better_exact = rule.better_exact and place is None
+                effect = rule.make(*match.groups())
+                return ExactEdit(text.strip(), effect, place, better_exact, takes_alpha=rule.scope == WHOLE)
     return None
 
 
