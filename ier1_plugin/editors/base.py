@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from ier1_plugin.runs.errors import UserError, one_line
-from ier1_plugin.task.images import Size, fitted
+from ier1_plugin.task.images import Size, fitted, open_image
 
 Edit = Callable[[Image.Image, str, int], Image.Image]
 """(RGB image, instruction, seed) -> a new RGB image; raises nothing but EditError."""
@@ -31,6 +31,9 @@ OnWarning = Callable[[str], None]
 """Gets a line about something that went wrong without stopping the work."""
 
 Options = TypeVar("Options")
+
+# what is worth a note
+MAX_DISTORTION, MAX_ENLARGEMENT = 1.1, 2.0
 
 # what pip calls modules that have another name than their package
 _PACKAGES = {"google.genai": "google-genai"}
@@ -89,7 +92,7 @@ def on_canvas(edit: Edit, canvas: Callable[[Size], Size]) -> Edit:
         if not instruction.strip():
             raise EditError("the instruction is empty; say what to change")
         size = canvas(image.size)
-        result = edit(fitted(image, size), instruction.strip(), seed)
+        result = edit(fitted(open_image(image), size), instruction.strip(), seed)
         return fitted(result, image.size if result.size == size else result.size)
 
     return edited
@@ -116,8 +119,21 @@ def split(instruction: str) -> list[str]:
 
 
 def is_flat(image: Image.Image) -> bool:
-    """True if all pixels have one colour."""
-    return all(low == high for low, high in image.convert("RGB").getextrema())  # pyright: ignore
+    """True if all pixels of an RGB or RGBA image are the same."""
+    return all(low == high for low, high in image.getextrema())  # pyright: ignore[reportGeneralTypeIssues]
+
+
+def canvas_notes(size: Size, canvas: Size) -> list[str]:
+    """Lines about what an image loses on its canvas and back: its shape, its detail."""
+    notes, (across, down) = [], (side / other for side, other in zip(size, canvas, strict=True))
+    shown, worked = (f"{width} x {height}" for width, height in (size, canvas))
+    if max(across / down, down / across) > MAX_DISTORTION:
+        notes.append(f"the image ({shown}) is squeezed to {worked} for the editor, and stretched back")
+    if max(across, down) > MAX_ENLARGEMENT:
+        notes.append(
+            f"the image ({shown}) is edited at {worked} and enlarged {max(across, down):.1f} times: fine detail is lost"
+        )
+    return notes
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.editors.base import EditError, Editor, OnWarning, ignore_warning, join, split
+from ier1_plugin.editors.base import EditError, Editor, OnWarning, canvas_notes, ignore_warning, join, split
 from ier1_plugin.task.images import fitted
 
 
@@ -38,6 +38,8 @@ def route_editor(
             if computed:
                 image = exact(image, join(sub_requests), seed)
                 continue
+            for line in canvas_notes(image.size, generative.canvas(image.size)):
+                on_warning(f"{generative.name}: {line}")
             painted = generative(image, join(sub_requests), seed)
             # resized at once: later, a crop could not be told from a server's whim
             if generative.preserves_size and painted.size != image.size:

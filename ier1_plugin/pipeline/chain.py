@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import Image
 
-from ier1_plugin.editors.base import Edit, EditError, Editor, join
+from ier1_plugin.editors.base import Edit, EditError, Editor, canvas_notes, is_flat, join
 from ier1_plugin.pipeline.agents import Answer
 from ier1_plugin.runs.errors import one_line
 from ier1_plugin.task.images import NOTES, Photo, fitted, open_image
@@ -149,6 +149,8 @@ class ImageEditR1:
         # every turn works on one canvas; what comes back in another size is brought back to it
         canvas = editor.canvas(photo.size)
         current = fitted(photo, canvas)
+        for line in canvas_notes(photo.size, canvas) if editor.preserves_size else ():
+            note(line)
         edit = editor.for_item(item) if editor.for_item and item else editor.edit
         for turn, instruction in enumerate(instructions(plan, mode, editor)):
             begun = time.perf_counter()
@@ -162,6 +164,8 @@ class ImageEditR1:
             seconds = _since(begun)
             for line in edited.info.get(NOTES, ()):
                 note(f"step {turn + 1}: {line}")
+            if is_flat(edited) and not is_flat(given):
+                note(f"step {turn + 1} came back in one single colour")
             if editor.preserves_size and edited.size != canvas:
                 came, wanted = (f"{width} x {height}" for width, height in (edited.size, canvas))
                 note(f"step {turn + 1} came back as {came}, not {wanted}: resized")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ier1_plugin.editors.base import EditError
+from ier1_plugin.editors.base import EditError, canvas_notes
 from ier1_plugin.editors.canvas import MEGAPIXEL, at_most, kontext, megapixel, nearest, settled, within_ratio
 from ier1_plugin.editors.local.icedit import half_diptych
 
@@ -71,6 +71,23 @@ def test_no_canvas_is_larger_than_the_budget_or_off_its_multiple(size):
 def test_a_limit_on_the_shape_is_kept(size, limit):
     width, height = within_ratio(limit, lambda size: size)(size)
     assert max(width, height) <= limit * min(width, height) + 1
+
+
+@pytest.mark.parametrize(
+    ("size", "canvas", "words"),
+    [
+        ((3000, 600), (1568, 672), ["squeezed to 1568 x 672"]),
+        ((600, 3000), (672, 1568), ["squeezed"]),
+        ((4000, 3000), (1184, 880), ["edited at 1184 x 880 and enlarged 3.4 times"]),
+        ((9000, 600), (1568, 672), ["squeezed", "enlarged 5.7 times"]),
+        ((1600, 1200), (1184, 880), []),
+        ((64, 48), (1184, 880), []),
+    ],
+)
+def test_what_a_canvas_costs_is_told(size, canvas, words):
+    notes = canvas_notes(size, canvas)
+    assert len(notes) == len(words)
+    assert all(word in note for word, note in zip(words, notes, strict=True))
 
 
 @pytest.mark.parametrize(

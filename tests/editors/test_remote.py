@@ -207,20 +207,21 @@ def test_models_get_the_sizes_that_they_take(httpserver, name, settings, size, c
     assert editor_at(httpserver, name, **settings).canvas(size) == canvas
 
 
-def test_a_picture_of_another_size_is_noted_and_the_result_has_the_size_of_the_photo(httpserver, tmp_path):
+def test_what_a_photo_loses_is_noted_and_the_result_has_its_size(httpserver, tmp_path):
     httpserver.expect_request(EDITS).respond_with_handler(lambda _: image_reply(Image.new("RGB", (333, 77), "red")))
-    real_photo(size=(64, 48)).save(tmp_path / "photo.png")
+    real_photo(size=(640, 480)).save(tmp_path / "photo.png")
     editor = f"images-api:{httpserver.url_for('/v1')}#x"
-    options = ("--method", "original", "--editor", editor, "-o", tmp_path / "edited.png")
-    done = ier1("edit", tmp_path / "photo.png", "make it red", *options)
-    assert done.exit_code == 0, done.output
+    options = ("--method", "original", "--editor", editor, "--editor-settings", '{"canvas_pixels": 4096}')
+    done = ier1("edit", tmp_path / "photo.png", "make it red", *options, "-o", tmp_path / "edited.png")
     trace = read_trace(tmp_path / "edited.png")
-    (note,) = trace["notes"]
-    assert "333 x 77" in note
-    assert "1184 x 896" in note
-    assert note in done.stderr
+    squeezed, enlarged, flat, resized = trace["notes"]
+    assert "squeezed to 64 x 64" in squeezed
+    assert "10.0 times" in enlarged
+    assert "one single colour" in flat
+    assert "333 x 77, not 64 x 64" in resized
+    assert all(note in done.stderr for note in trace["notes"])
     assert trace["steps"][0]["size"] == [333, 77]
-    assert open_image(tmp_path / "edited.png").size == (64, 48)
+    assert open_image(tmp_path / "edited.png").size == (640, 480)
 
 
 def test_googles_model_gets_picture_instruction_and_settings_and_its_picture_comes_back(httpserver):

@@ -15,6 +15,7 @@ from fakes.colour_profiles import DISPLAY_P3
 from PIL import Image, ImageChops, ImageOps
 
 from ier1_plugin.editors import EditError, Editor, make_editor
+from ier1_plugin.editors.base import canvas_notes
 from ier1_plugin.pipeline.agents import decompose, rule, sequence
 from ier1_plugin.pipeline.chain import MAX_REQUEST_CHARACTERS, ImageEditR1, sha256
 from ier1_plugin.pipeline.trace import save_image
@@ -112,7 +113,8 @@ def test_one_canvas_holds_for_all_turns_and_the_size_of_the_photo_comes_back(
     assert calls[1] == ((32, 16) if preserves_size else size)
     assert result.image.size == size
     assert (result.trace.canvas, result.trace.image_size) == ((32, 16), (300, 100))
-    assert tuple(told) == result.trace.notes == notes
+    costs = canvas_notes((300, 100), (32, 16)) if preserves_size else ()
+    assert tuple(told) == result.trace.notes == (*costs, *notes)
     # a step is hashed as it is kept
     assert all(step.image and step.sha256 == sha256(step.image) for step in result.trace.steps)
 
@@ -264,7 +266,8 @@ def test_what_a_photo_loses_is_noted_and_an_editor_that_keeps_transparency_is_gi
     # what an editor returns is looked at in the same way
     result = chain(lambda image, instruction, seed: LOGO, told.append).edit(photo(8, 8), REQUEST)
     assert result.image.mode == "RGB"
-    assert result.trace.notes == ("step 1: its transparent parts are shown on white",)
+    flat = "step 1 came back in one single colour"
+    assert result.trace.notes == ("step 1: its transparent parts are shown on white", flat)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
