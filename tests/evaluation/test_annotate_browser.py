@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 from fakes.annotate_study import GOOD, REQUESTS, annotating, edit_again, folder, kept
 from fakes.browser import Page, browser, needs_browser
+from PIL import Image, ImageDraw
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 from ier1_plugin.evaluation.agreement.rating_study import Study
 from ier1_plugin.evaluation.records import Score
+from ier1_plugin.runs.folder import write
+from ier1_plugin.task.images import png_bytes
 
 ENTER, LEFT, UP, RIGHT, DOWN, TAB = "\ue007", "\ue012", "\ue013", "\ue014", "\ue015", "\ue004"
 COUNT = "return document.querySelector('#count').textContent"
@@ -29,6 +32,12 @@ CHOSEN = (
     "return Object.fromEntries([...document.querySelectorAll('.scale :checked')].map(one => [one.name, +one.value]))"
 )
 __all__ = ["folder"]
+SCALES = """
+return Object.fromEntries(['source', 'after'].map(id => {
+    const image = document.getElementById(id), box = image.getBoundingClientRect();
+    return [id, Math.min(box.width / image.naturalWidth, box.height / image.naturalHeight)];
+}))"""
+"""How many pixels of the page a pixel of each image has, which fills its box as far as its shape allows."""
 pytestmark = [needs_browser, pytest.mark.slow]
 
 
@@ -163,17 +172,32 @@ def test_a_rating_is_kept_with_the_image_that_was_seen_and_not_given_to_one_made
     assert kept(folder)[0]["edited_sha256"] == study.edited_sha256(pair)
 
 
+@pytest.mark.parametrize("size", [(1280, 860), (390, 844)])
+def test_photo_and_edit_are_shown_at_one_scale_whatever_shape_the_edit_has(folder, size):
+    # a circle, and the same turned by 90 degrees
+    photo = Image.new("RGB", (320, 240))
+    ImageDraw.Draw(photo).ellipse((60, 20, 260, 220), fill="red")
+    for item in (folder / "inputs").iterdir():
+        write(item, png_bytes(photo))
+    for edit in (folder / "systems").rglob("*.png"):
+        write(edit, png_bytes(photo.transpose(Image.Transpose.ROTATE_90)))
+    with rating(folder, size=size) as (page, _):
+        page.wait("return ['source', 'after'].every(id => document.getElementById(id).naturalWidth > 0)")
+        scales = page.run(SCALES)
+        assert scales["source"] == pytest.approx(scales["after"], rel=0.01)
+
+
 def test_the_page_works_on_a_phone_shows_the_photo_before_while_it_is_held_and_loads_nothing_from_elsewhere(folder):
     with rating(folder, size=(390, 844)) as (page, link):
         page.wait("return ['source', 'after', 'over'].every(id => document.getElementById(id).naturalWidth > 0)")
         assert page.run("return document.documentElement.scrollWidth") <= 390
         assert shown(page) in REQUESTS
-        over = "return getComputedStyle(document.querySelector('#over')).visibility"
-        assert page.run(over) == "hidden"
+        over = "return ['over', 'after'].map(id => getComputedStyle(document.getElementById(id)).visibility)"
+        assert page.run(over) == ["hidden", "visible"]
         page.run("document.querySelector('#edited').dispatchEvent(new Event('pointerdown'))")
-        assert page.run(over) == "visible"
+        assert page.run(over) == ["visible", "hidden"]
         page.run("document.querySelector('#edited').dispatchEvent(new Event('pointerup'))")
-        assert page.run(over) == "hidden"
+        assert page.run(over) == ["hidden", "visible"]
         page.click("#next")
         page.wait(f"{STATUS}.includes('fulfilment')")
         for scale, score in GOOD.items():

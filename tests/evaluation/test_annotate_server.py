@@ -27,7 +27,8 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
 from ier1_plugin.evaluation.agreement.rating_study import Study
-from ier1_plugin.task.images import open_image
+from ier1_plugin.runs.folder import write
+from ier1_plugin.task.images import open_image, png_bytes
 
 __all__ = ["folder"]
 
@@ -84,6 +85,19 @@ def test_each_place_shows_the_image_of_its_pair(folder):
                 shown = open_image(httpx.get(f"{links[rater.name]}/{place}/edited").content)
                 edited = open_image(folder / pair.edited).resize(shown.size, Image.Resampling.LANCZOS)
                 assert ImageChops.difference(shown, edited).getbbox() is None
+
+
+@pytest.mark.parametrize(
+    ("made", "shown"),
+    [((120, 160), (240, 320)), ((100, 100), (320, 320)), ((640, 100), (320, 50)), ((161, 120), (320, 240))],
+    ids=["turned", "cropped to a square", "cropped to a strip", "rounded"],
+)
+def test_an_edit_is_shown_in_its_own_shape_at_the_longest_side_of_the_photo(folder, made, shown):
+    with annotating(folder) as (_, links):
+        study = Study.read(folder)
+        write(folder / study.order(study.raters[0])[0].edited, png_bytes(Image.new("RGB", made)))
+        assert open_image(httpx.get(f"{links['rater-1']}/0/source").content).size == (320, 240)
+        assert open_image(httpx.get(f"{links['rater-1']}/0/edited").content).size == shown
 
 
 def test_a_missing_image_is_said_without_its_name(folder):

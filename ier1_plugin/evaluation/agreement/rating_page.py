@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ier1_plugin.evaluation.agreement.rating_study import EditChanged, RatedPair, Rater, Rubric, Study
-from ier1_plugin.evaluation.judges.base import content_sha256
+from ier1_plugin.evaluation.judges.base import content_sha256, shown_size
 from ier1_plugin.evaluation.records import DIMENSIONS, Score
 from ier1_plugin.runs.folder import RunError
 from ier1_plugin.task.images import ImageError, fitted, open_image, png_bytes, read_file
@@ -133,8 +133,9 @@ def application(study: Study, rubric: Rubric) -> Starlette:
                 data, seen = read_file(study.folder / pair.edited), request.url.query
                 if seen and content_sha256(data) != seen:
                     raise ImageError("the edit was redone")
-                # as judges see it: brought to the size of the source, so that the size gives no editor away
-                shown = fitted(open_image(data), shown.size)
+                # as judges see it: in its own shape, at a size that gives no editor away
+                edited = open_image(data)
+                shown = fitted(edited, shown_size(edited.size, shown.size))
         except ImageError:
             # the reason would name the file, and with it the system
             return PlainTextResponse("image missing", 410, headers=PRIVATE)
