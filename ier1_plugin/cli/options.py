@@ -19,6 +19,7 @@ import typer
 
 from ier1_plugin.pipeline.system import PRESET, SYSTEM, System, find_settings
 from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.secrets import without_password
 from ier1_plugin.runs.settings import HELP, PARSE, SHORT, SettingsError, parse_settings, read_yaml
 
 CONFIG, GIVEN = "config", "given"
@@ -101,7 +102,7 @@ def one_line_errors() -> Iterator[None]:
         reason = str(error)
     else:
         return
-    typer.echo(f"error: {' '.join(reason.split())}", err=True)
+    typer.echo(f"error: {without_password(' '.join(reason.split()))}", err=True)
     raise typer.Exit(1)
 
 

@@ -19,7 +19,7 @@ _SECRET = re.compile(rf"(?:{_NAMES}|headers?|cookies?)$|secret|passw", re.IGNORE
 _COLUMNS = ("prompt_key", "answer_key", "image_key", "video_key", "filter_key")
 # token=..., 'api_key': '...', Authorization: Bearer ...
 _ASSIGNED = re.compile(
-    rf"""((?:{_NAMES})['"]?\s*(?:=\s*|:\s*(?=['"]))['"]?|authorization\W+)(?:(?:bearer|basic)\s+)?[^\s'",;&)}}\]]+""",
+    rf"""((?:{_NAMES})['"]?\s*(?:=\s*|:\s*(?=['"]))['"]?|authorization\W+)(?:(?:bearer|basic)\s+)?[^\s'",;&#)}}\]]+""",
     re.IGNORECASE,
 )
 
@@ -39,9 +39,9 @@ def without_secrets(value: Any, name: str = "") -> Any:
         return value
     if hidden:
         return HIDDEN
-    return value if isinstance(value, (int, float)) else without_password(_ASSIGNED.sub(rf"\1{HIDDEN}", str(value)))
+    return value if isinstance(value, (int, float)) else without_password(str(value))
 
 
 def without_password(text: str) -> str:
-    """The text with user and password removed from every address in it."""
-    return re.sub(r"//[^/?#\s]*@", "//", text)
+    """The text without user and password in its addresses, and with *** for what it assigns to a secret's name."""
+    return re.sub(r"//[^/?#\s]*@", "//", _ASSIGNED.sub(rf"\1{HIDDEN}", text))

@@ -179,8 +179,10 @@ class Trace:
         shown = [known.name for known in fields(Step) if known.name != "image"]
         steps = [{name: getattr(step, name) for name in shown} for step in self.steps]
         values = {known.name: getattr(self, known.name) for known in fields(self)}
-        values |= {"plan": asdict(self.plan), "steps": steps, "editor_settings": dict(self.editor_settings)}
-        return json.dumps(without_secrets(values), ensure_ascii=False)
+        values |= {"plan": asdict(self.plan), "steps": steps}
+        # the words of the user and of the models stay as they are, so that the plan can be repeated
+        values |= {name: without_secrets(values[name]) for name in ("editor", "editor_settings", "notes")}
+        return json.dumps(values, ensure_ascii=False, default=str)
 
 
 @dataclass(frozen=True)

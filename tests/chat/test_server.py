@@ -378,6 +378,7 @@ def test_a_spec_that_names_no_model_says_what_is_wanted(spec: str, reason: str):
         ("openai:https://api.openai.com/v1#gpt-4o", "", "openai:gpt-4o", "api.openai.com"),
         ("openai:gpt-4o", "https://api.openai.com/v1/", "openai:gpt-4o", "api.openai.com"),
         ("openai:gpt-4o", "http://me:se@cret@h/v1", "openai:http://h/v1#gpt-4o", "http://h/v1"),
+        ("openai:http://h/v1?key=secret#m", "", "openai:http://h/v1?key=***#m", "http://h/v1?key=***"),
         ("openai:http://other/v1#gpt-4o", "http://h/v1", "openai:http://other/v1#gpt-4o", "http://other/v1"),
     ],
 )

@@ -34,7 +34,7 @@ SECRET = "hf_SECRETtoken123456"
         {"base_url": f"http://bob:{SECRET}@host/v1"},
         {"base_url": f"see https://bob:p@{SECRET}@host/v1, http://{SECRET}@b"},
         {"base_url": f"https://host/v1?alt=json&api_key={SECRET}#m"},
-        {"base_url": f"https://host/v1?token={SECRET}"},
+        {"decomposer": f"openai:https://host/v1?token={SECRET}#m"},
         {"command": ["-H", f"Authorization: Bearer {SECRET}"]},
         {"error": f"got an unexpected argument {{'token': '{SECRET}'}}"},
         {"error": f"Options(api_key='{SECRET}', b=1)"},
