@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -158,11 +158,12 @@ def near_pairs(hashes: np.ndarray, threshold: int = THRESHOLD) -> np.ndarray:
     return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
 
 
-def _neighbours(pairs: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs in both directions as (starts [nodes + 1], others): others[starts[i]:starts[i + 1]] are near i."""
+def _neighbours(pairs: np.ndarray, images: int) -> Callable[[int], list[int]]:
+    """What gives, for each of so many images, itself and those that it makes a pair with."""
     both = np.concatenate([pairs, pairs[:, ::-1]])
     both = both[np.lexsort((both[:, 1], both[:, 0]))]
-    return np.searchsorted(both[:, 0], np.arange(nodes + 1)), both[:, 1]
+    starts = np.searchsorted(both[:, 0], np.arange(images + 1))
+    return lambda image: [image, *both[starts[image] : starts[image + 1], 1].tolist()]
 
 
 def choose(staging: Staging) -> None:
@@ -196,7 +197,7 @@ def _in_benchmark(staging: Staging, rows: Candidates) -> Iterator[tuple[int, str
 def _duplicates(rows: Candidates) -> Iterator[tuple[int, str]]:
     """Of rows with the same request and near images the first stays; one that brings its gold comes before the rest."""
     hashes, of_row = np.unique(rows.image_hash, return_inverse=True)
-    starts, others = _neighbours(near_pairs(hashes), len(hashes))
+    near = _neighbours(near_pairs(hashes), len(hashes))
     keys: dict[bytes, int] = {}
     request = np.array([keys.setdefault(key, len(keys)) for key in rows.request_key], dtype=np.int64)
     order = np.lexsort((rows.position, ~rows.has_gold, request))
@@ -206,7 +207,7 @@ def _duplicates(rows: Candidates) -> Iterator[tuple[int, str]]:
         if request[row] != before:
             kept, before = {}, request[row]
         image = int(of_row[row])
-        twin = next((kept[near] for near in (image, *others[starts[image] : starts[image + 1]]) if near in kept), None)
+        twin = next((kept[other] for other in near(image) if other in kept), None)
         if twin is None:
             kept[image] = row
         else:
@@ -236,13 +237,12 @@ def assign(staging: Staging, val_fraction: float) -> None:
         val.add(min(sorted(first, key=first.__getitem__), key=size.__getitem__))
     parts = [split or (VAL if number in val else TRAIN) for split, number in zip(rows.split, photo, strict=True)]
 
-    starts, others = _neighbours(pairs, len(hashes))
+    near = _neighbours(pairs, len(hashes))
     in_val = {int(of_row[row]): row for row in range(len(parts) - 1, -1, -1) if parts[row] == VAL}
     seen_again: dict[int, str] = {}
     for row, part in enumerate(parts):
-        image = int(of_row[row])
-        near = (image, *others[starts[image] : starts[image + 1]].tolist())
-        twin = next((in_val[other] for other in near if other in in_val), None) if part == TRAIN else None
+        others = near(int(of_row[row])) if part == TRAIN else []
+        twin = next((in_val[other] for other in others if other in in_val), None)
         if twin is not None:
             seen_again[row] = f"in both splits: near-duplicate of the validation photo of {rows.id[twin]}"
     positions = rows.position.tolist()

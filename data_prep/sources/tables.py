@@ -21,7 +21,7 @@ from pathlib import Path
 
 from data_prep.settings import RawRow, Settings
 from ier1_plugin.data.sets import ROLES, SETS, Columns, columns_of, raw_item, texts
-from ier1_plugin.data.tables import SHOWN, Line, MissingFile, Rejected, TableError, read
+from ier1_plugin.data.tables import SHOWN, Line, MissingFile, Rejected, TableError, json_list, read
 from ier1_plugin.task.schema import COMPONENTS, Decomposition
 
 OPTIONS = ("image", "request", "id", "group", *COMPONENTS)
@@ -75,9 +75,9 @@ def _row(name: str, columns: Columns, gold_columns: dict[str, str], line: Line) 
         id = parts[0] if name == "jsonl" else "-".join([name, *parts])
     try:
         item = raw_item(id, SETS[name], columns, line)
-        gold = {role: row[column] for role, column in gold_columns.items() if row.get(column) is not None}
-        # a cell of CSV without a value is empty
-        gold = {role: items for role, items in gold.items() if items != ""}
+        gold = {role: json_list(row.get(column)) for role, column in gold_columns.items()}
+        # in CSV a cell without a value is empty
+        gold = {role: items for role, items in gold.items() if items not in (None, "")}
         for role, items in gold.items():
             if not isinstance(items, (list, tuple)) or not all(isinstance(item, str) for item in items):
                 wanted = 'a list of texts, such as ["lamp"]'

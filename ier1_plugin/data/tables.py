@@ -256,7 +256,9 @@ def _files(path: Path, split: str | None) -> list[Path]:
             raise TableError(f"{path} has no file of split {split!r} (files: {names}); leave --split out to read all")
     kinds = {file.suffix.lower(): file.relative_to(path) for file in files}
     if len(kinds) > 1:
-        raise TableError(f"{path} holds tables of several kinds ({', '.join(map(str, kinds.values()))}); name one file")
+        raise TableError(
+            f"{path} holds tables of several kinds ({', '.join(map(str, kinds.values()))}); name the files"
+        )
     return files
 
 
@@ -311,13 +313,13 @@ def _csv(file: Path, folders: tuple[Path, ...], name: str) -> Iterator[Line | Re
             if problem:
                 yield _broken(name, f"row {number} {problem}", number, str(list(row.values())))
             else:
-                cells = {column: _list(cell) for column, cell in row.items()}
+                cells = {column: json_list(cell) for column, cell in row.items()}
                 yield Line(number, cells, folders, name, tuple(row))
 
 
-def _list(cell: str) -> Any:
-    """The list in a cell that holds a JSON array, else the cell."""
-    if cell.lstrip().startswith("["):
+def json_list(cell: Any) -> Any:
+    """The list in a text that is a JSON array, else the cell."""
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
         try:
             return json.loads(cell)
         except (ValueError, RecursionError):
