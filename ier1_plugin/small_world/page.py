@@ -14,6 +14,7 @@ import argparse
 import sys
 from dataclasses import asdict, replace
 from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from ier1_plugin.small_world.world import edits_of, gold_image, gold_of, samples
 from ier1_plugin.task.images import data_url, encode
 from ier1_plugin.task.schema import Decomposition, Plan
 from ier1_plugin.task.scoring import score_response
-from ier1_plugin.training.cpu.guard import count_parameters
 
 PHOTOS, EDITS = 3, 2
 SIDE = 512
@@ -45,18 +45,23 @@ def page(model: Path, rows_file: Path, curves: Path | None, seed: int = 0) -> st
     `seed`: the one that the rows were built with, to have their photos at a good resolution.
     """
     from jinja2 import Environment, StrictUndefined
+    from safetensors import safe_open
 
     rows = chosen_rows(read_rows(rows_file), seed)
     chat = make_chat(f"local:{model}")
     use_cores()
     edits = [edited_row(chat, row, photo) for row, photo in rows]
+    parameters = 0
+    for file in model.glob("*.safetensors"):
+        with safe_open(file, "np") as weights:
+            parameters += sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
     pictures = [PICTURES[name] for name in dict.fromkeys(photo.picture for _, photo in rows if photo)]
     environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         edits=edits,
         curves=data_url(curves.read_bytes()) if curves and curves.is_file() else "",
         no_curves=f"{curves} is missing" if curves else "none were named",
-        parameters=f"{count_parameters(str(model)) / 1e6:.1f} million",
+        parameters=f"{parameters / 1e6:.1f} million",
         each=EDITS,
         seen=" x ".join(map(str, rows[0][0].photo.size)),
         credits=", ".join(f"{p.subject} by {p.credit} ({p.licence})" for p in pictures) or "see the rows",
