@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any
 
 from ier1_plugin.chat.http import Retries, checked_address, checked_key, failure
@@ -62,7 +63,7 @@ class GeminiClient:
             except errors.APIError as error:
                 body = getattr(error.response, "text", "") or json.dumps(error.details)
                 # Google answers a wrong key with 400
-                status = 401 if "API key not valid" in body else error.code
+                status = 401 if re.search(r"API.key.(not.valid|invalid|expired)", body, re.IGNORECASE) else error.code
                 headers = getattr(error.response, "headers", None) or {}
                 problem = failure(self._name, status, body, headers, " or ".join(KEY_NAMES), self._key)
             except Exception as error:

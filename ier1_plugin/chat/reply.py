@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 SHOWN = 120
@@ -22,19 +23,28 @@ def json_in_reply(text: str) -> Any:
     around it. Nothing is repaired. ValueError: the reply is empty, holds anything else, or names a key of an object
     twice.
     """
-    answer = text.strip()
-    if not answer.startswith(("{", "[")):
+    with suppress(ValueError, RecursionError):
         # in a reply that is JSON itself, marks are part of its strings
-        answer = _THOUGHT_ENDS.split(answer)[-1].strip()
-        for opening, closing in WRAPPERS:
-            before, _, rest = answer.partition(opening)
-            inside, found, after = rest.rpartition(closing)
-            # brackets outside would be another value
-            if found and not re.search(r"[{\[]", before + after):
-                answer = re.sub(r"^\w*\s", "", inside) if opening == "```" else inside
-                break
-    if not answer.strip():
+        return _loads(text)
+    answer = _THOUGHT_ENDS.split(text)[-1].strip()
+    if not answer:
         raise ValueError("the reply is empty")
+    for opening, closing in WRAPPERS:
+        before, _, rest = answer.partition(opening)
+        inside, found, after = rest.rpartition(closing)
+        # brackets outside would be another value
+        if found and not re.search(r"[{\[]", before + after):
+            answer = re.sub(r"^\w*\s", "", inside) if opening == "```" else inside
+            break
+    try:
+        return _loads(answer)
+    except (ValueError, RecursionError) as error:
+        reason = "a key occurs twice" if "twice" in error.args else "no JSON"
+        raise ValueError(f"{reason} in {answer[:SHOWN]!r}") from None
+
+
+def _loads(text: str) -> Any:
+    """The JSON value of the whole text, with no constant and no key that JSON does not have. ValueError: it is none."""
 
     def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
@@ -45,8 +55,4 @@ def json_in_reply(text: str) -> Any:
     def no_constant(name: str) -> Any:
         raise ValueError(f"{name} is not JSON")
 
-    try:
-        return json.loads(answer, object_pairs_hook=object_of, parse_constant=no_constant)
-    except (ValueError, RecursionError) as error:
-        reason = "a key occurs twice" if "twice" in error.args else "no JSON"
-        raise ValueError(f"{reason} in {answer[:SHOWN]!r}") from None
+    return json.loads(text, object_pairs_hook=object_of, parse_constant=no_constant)

@@ -97,7 +97,10 @@ def test_a_completion_says_how_it_ended(httpserver: Any, chat: Any, answer: Any,
     [
         (lambda: error(429, "quota"), TransientError, "no answer in 2 attempts.*too many requests: quota"),
         (lambda: error(404, "models/x is not found"), RequestRejected, "models/x is not found"),
-        (lambda: error(400, "API key not valid. Please pass one."), ChatError, "GEMINI_API_KEY or GOOGLE_API_KEY"),
+        *(
+            (lambda words=words: error(400, words), ChatError, "GEMINI_API_KEY or GOOGLE_API_KEY")
+            for words in ("API key not valid. Please pass one.", "API key expired. Please renew it.", "API_KEY_INVALID")
+        ),
         (lambda: error(400, f"image too odd, {KEY}"), RequestRejected, r"image too odd, \*\*\*"),
         (lambda: Response('{"promptFeedback": {"blockReason": "OTHER"}}'), RequestRejected, "OTHER"),
         (lambda: Response("<html>Login</html>", 200, mimetype="text/html"), TransientError, "gemini-2.5-flash: "),

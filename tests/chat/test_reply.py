@@ -21,6 +21,7 @@ from ier1_plugin.chat.reply import json_in_reply
         ("once </think> and again </think> [1]", [1]),
         ('no opening tag, {"a": 0}</think>[1]', [1]),
         ('["</think>"]', ["</think>"]),
+        ('{"a": 0}? No.</think>\n{"a": "```json {}```"}', {"a": "```json {}```"}),
         ('```json\n["a"]\n```', ["a"]),
         ('```\n["a"]```', ["a"]),
         ('```json\n["```"]\n```', ["```"]),

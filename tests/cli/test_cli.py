@@ -103,8 +103,9 @@ def test_a_system_by_name_a_config_a_preset_and_an_option_win_in_this_order(imag
 def test_the_default_sequencer_is_the_model_that_was_named(image: Path):
     replies = [reply(BRIGHTER), f'["{FLIP}"]']
     with chat_server(lambda body, number: replies[number]) as server:
-        ier1("edit", image, "mirror", "--decomposer", f"openai:{server.url}#m", "--editor", "pillow")
-    assert [body["model"] for body in server.bodies] == ["m", "m"]
+        agent = ("--decomposer", f"openai:{server.url}#m", "--max-tokens", 5000)
+        ier1("edit", image, "mirror", *agent, "--editor", "pillow")
+    assert [(body["model"], body["max_completion_tokens"]) for body in server.bodies] == [("m", 5000)] * 2
     assert isinstance(server.bodies[1]["messages"][0]["content"][0]["text"], str)
 
 

@@ -38,6 +38,7 @@ BAD_OPTIONS = {
     "trace is the output": ((*ORIGINAL, "-o", "out.png", "--trace", "./out.png"), "out.png is the edited image's own"),
     "output is a folder": ((*ORIGINAL, "-o", "."), "must end in one of"),
     "timeout without end": ((*ORIGINAL, "--timeout", "inf"), "timeout is inf; wanted a number of seconds"),
+    "no room for a reply": ((*ORIGINAL, "--max-tokens", "0"), "max_tokens is 0; wanted 1 or more"),
     "timeout of nothing": ((*ORIGINAL, "--timeout", "0"), "timeout is 0.0; wanted a number of seconds"),
     "output that the system refuses": ((*ORIGINAL, "-o", "/proc/out.png"), "/proc/"),
     "a request beside a plan": (("--plan", "none.json", "--editor", "pillow", "make it red"), "wanted one of the two"),
