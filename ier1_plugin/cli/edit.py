@@ -28,7 +28,10 @@ def edit(
     image: Annotated[Path, typer.Argument(help="the photo", show_default=False)],
     request: Annotated[str, typer.Argument(help="what to change, in plain words; not needed with --plan")] = "",
     *,
-    output: Annotated[Path | None, option("PNG or JPEG to write (default: IMAGE-edited.png)", "-o", "--output")] = None,
+    output: Annotated[
+        Path | None, option("PNG or JPEG to write (default: IMAGE-edited.png, then -edited-2 ...)", "-o", "--output")
+    ] = None,
+    overwrite: Annotated[bool, option("replace an image or a trace that is there", "--overwrite")] = False,
     plan: Annotated[Path | None, option("a trace, plan or edited PNG to repeat; no agent is asked", "--plan")] = None,
     trace: Annotated[Path | None, option("file for how the image was made, as JSON", "--trace")] = None,
     save_steps: Annotated[Path | None, option("folder for the image after each step", "--save-steps")] = None,
@@ -40,19 +43,26 @@ def edit(
     from ier1_plugin.pipeline.chain import ImageEditR1
     from ier1_plugin.pipeline.trace import check_format, read_plan, read_trace, save_image
     from ier1_plugin.runs.folder import write
-    from ier1_plugin.task.images import ImageError, open_image
+    from ier1_plugin.task.images import SHOWN, ImageError, open_image
     from ier1_plugin.task.schema import COMPONENTS, Decomposition, Plan, PlanError, Step, plan_json
 
-    output = output or image.with_name(f"{image.stem}-edited.png")
-    check_format(output)
-    _check_writable(output, {"the photo itself": image})
-    if trace:
-        trace.parent.mkdir(parents=True, exist_ok=True)
-        _check_writable(trace, {"the photo itself": image, "the edited image's own file": output})
     try:
         photo = open_image(image, keep_alpha=True)
     except ImageError as error:
-        raise ImageError(str(error) if str(image) in str(error) else f"{image}: {error}") from None
+        raise ImageError(str(error) if str(image)[:SHOWN] in str(error) else f"{image}: {error}") from None
+    if output is None:
+        output, number = image.with_name(f"{image.stem}-edited.png"), 2
+        while output.exists() and not overwrite:
+            output, number = image.with_name(f"{image.stem}-edited-{number}.png"), number + 1
+    check_format(output)
+    replaces = overwrite or dry_run
+    _check_writable(output, {"the photo itself": image}, replaces)
+    if trace:
+        trace.parent.mkdir(parents=True, exist_ok=True)
+        _check_writable(trace, {"the photo itself": image, "the edited image's own file": output}, replaces)
+    if save_steps and not dry_run:
+        save_steps.mkdir(parents=True, exist_ok=True)
+        _check_writable(save_steps / "step-01.png", {}, overwrite=True)
     if plan and request:
         raise PlanError("a request and --plan were given; wanted one of the two")
     known_plan = read_plan(plan) if plan else None
@@ -72,7 +82,6 @@ def edit(
         print(plan_json(known_plan or chain.plan(photo, request, system.method)))
         return
     if save_steps:
-        save_steps.mkdir(parents=True, exist_ok=True)
         # what an earlier edit left would look like further steps of this one
         for left in save_steps.glob("step-[0-9][0-9].png"):
             left.unlink()
@@ -188,8 +197,10 @@ def demo(
     launch(system, host=host, port=port, auth=auth, small_world=small_world)
 
 
-def _check_writable(file: Path, taken: dict[str, Path]) -> None:
-    """PlanError if a result can't be written; checked before anything is paid for."""
+def _check_writable(file: Path, taken: dict[str, Path], overwrite: bool) -> None:
+    """PlanError if a result can't be written or would replace another; checked before anything is paid for."""
+    from tempfile import TemporaryFile
+
     from ier1_plugin.task.schema import PlanError
 
     for what, other in taken.items():
@@ -199,5 +210,11 @@ def _check_writable(file: Path, taken: dict[str, Path]) -> None:
         raise PlanError(f"{file} is a folder; wanted the name of a file")
     if not file.parent.is_dir():
         raise PlanError(f"there is no folder {file.parent} to write {file.name} into")
-    if not os.access(file.parent, os.W_OK | os.X_OK):
-        raise PlanError(f"{file.parent} is not writable: you lack permission")
+    if (file.exists() or file.is_symlink()) and not overwrite:
+        raise PlanError(f"{file} is there already; choose another name, or replace it with --overwrite")
+    try:
+        # only writing tells: a file system may be full or read-only, and not every one has permissions
+        with TemporaryFile(dir=file.parent) as probe:
+            probe.write(b"x")
+    except OSError as error:
+        raise PlanError(f"{file.parent} can't be written: {error.strerror or error}") from None

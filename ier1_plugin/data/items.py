@@ -20,7 +20,7 @@ from urllib.parse import quote
 from ier1_plugin.data.sets import SETS
 from ier1_plugin.data.tables import Rejected, open_text, read_jsonl, text_of
 from ier1_plugin.runs.errors import UserError
-from ier1_plugin.task.images import USUAL_SUFFIXES, image_suffixes
+from ier1_plugin.task.images import USUAL_SUFFIXES, image_suffixes, no_image_file
 from ier1_plugin.task.rows import without_surrogates
 
 # most file systems end a name at 255 bytes
@@ -88,6 +88,8 @@ def read_items(source: Path, request: str = "") -> Iterator[Item]:
         image, words = line.row.get("image"), next((line.row[key] for key in keys if line.row.get(key)), request)
         if not isinstance(image, str) or not image or "\0" in image or without_surrogates(image) != image:
             yield Item(id, problem=f"image is {image!r}; wanted the path of a file")
+        elif mistaken := no_image_file(image):
+            yield Item(id, problem=f"image: {mistaken}")
         elif not isinstance(words, str) or not words:
             yield Item(id, problem=f"no request: {' or '.join(keys)} is missing or not a string")
         else:
@@ -96,6 +98,8 @@ def read_items(source: Path, request: str = "") -> Iterator[Item]:
 
 def count_items(source: Path) -> int:
     """How many items there are; quick, as nothing is parsed. BatchError: none, or no such file or folder."""
+    if mistaken := no_image_file(str(source)):
+        raise BatchError(mistaken)
     if source.is_dir():
         count = sum(path.suffix.lower() in image_suffixes() for path in source.iterdir())
     elif source.suffix.lower() in image_suffixes():

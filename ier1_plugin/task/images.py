@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -30,6 +31,9 @@ SRGB: Any = ImageCms.createProfile("sRGB")
 # vectors, which start Ghostscript, and containers that Pillow itself can't decode
 NOT_RASTER = frozenset(("EPS", "WMF", "BUFR", "GRIB", "HDF5", "IPTC", "MPEG"))
 PNG_START = b"\x89PNG\r\n\x1a\n"
+TABLES = (".csv", ".tsv", ".xlsx", ".ods", ".parquet")
+SHOWN = 80
+"""Characters of a name that are shown of what is none."""
 NOTES = "notes"
 """Key of `Image.info`: lines about what an opened image could not keep."""
 # mean brightness of the visible pixels above which white would hide them
@@ -282,10 +286,31 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def read_file(path: str | Path) -> bytes:
+    if mistaken := no_image_file(str(path)):
+        raise ImageError(mistaken)
     try:
         return Path(path).read_bytes()
-    except OSError as error:
-        raise ImageError(f"image file {path} can't be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"image file {one_line(str(path))} can't be read: {reason}") from None
+
+
+def no_image_file(name: str) -> str:
+    """What a name given for an image file is instead, with the cure: an address, a data URL, a table; "" if it may be
+    one."""
+    shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}…"
+    if re.match(r"data:[\w/+.;=-]*,", name, re.IGNORECASE):
+        return f"{shown} is an image as a data URL; write it to a file and give that"
+    # a path has one slash where an address had two
+    if address := re.match(r"([a-z][a-z0-9+.-]+):/", name, re.IGNORECASE):
+        cure = "give the path alone" if address[1].lower() == "file" else "download the image and give its file"
+        return f"{shown} is an address; {cure}"
+    if name.lower().endswith(TABLES):
+        return (
+            f"{shown} is a table; give an image, or for a batch a .jsonl file with a line "
+            '{"image": "photo.jpg", "request": "..."} for each'
+        )
+    return ""
 
 
 def prepare(image: Image.Image, min_pixels: int, max_pixels: int) -> Image.Image:

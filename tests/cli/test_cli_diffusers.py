@@ -41,7 +41,7 @@ def edited(folder: Path, name: str, size: tuple[int, int], *more: object) -> tup
         agents = ("--decomposer", f"openai:{server.url}#m", "--sequencer", "rule")
         small = '{"canvas_pixels": 4096}' if name == "flux-kontext" else "{}"
         editor = ("--editor", f"{name}:{folder}", "--steps", 1, "--editor-settings", small)
-        ier1("edit", "photo.png", "remove the lamp", "-o", output, *agents, *editor, *more)
+        ier1("edit", "photo.png", "remove the lamp", "-o", output, "--overwrite", *agents, *editor, *more)
     with Image.open(output) as image:
         assert image.size == size
         return image.tobytes(), read_trace(output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from fakes.chain_helpers import ORIGINAL, planner
 from fakes.chat_fakes import GOLD, reply
 from fakes.chat_server import chat_server, error, slow
-from fakes.commands import refused
+from fakes.commands import ier1, refused
 
 BAD_OPTIONS = {
     "no decomposer": (("--editor", "pillow"), "no decomposer; name one with --decomposer openai:"),
@@ -40,7 +41,7 @@ BAD_OPTIONS = {
     "timeout without end": ((*ORIGINAL, "--timeout", "inf"), "timeout is inf; wanted a number of seconds"),
     "no room for a reply": ((*ORIGINAL, "--max-tokens", "0"), "max_tokens is 0; wanted 1 or more"),
     "timeout of nothing": ((*ORIGINAL, "--timeout", "0"), "timeout is 0.0; wanted a number of seconds"),
-    "output that the system refuses": ((*ORIGINAL, "-o", "/proc/out.png"), "/proc/"),
+    "output that the system refuses": ((*ORIGINAL, "-o", "/proc/out.png"), "/proc can't be written"),
     "a request beside a plan": (("--plan", "none.json", "--editor", "pillow", "make it red"), "wanted one of the two"),
     "budget turned round": (
         ("--decomposer", "openai:http://x#m", "--editor", "pillow", "--min-pixels", "9", "--max-pixels", "4"),
@@ -81,6 +82,48 @@ def test_a_config_or_a_trace_that_is_wrong_says_where(image: Path, tmp_path: Pat
     assert reason in refused("edit", image, *options, "--editor", "pillow")
 
 
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("https://example.com/a.png", "example.com/a.png is an address; download"),
+        ("s3://bucket/a.png", "is an address; download"),
+        ("file:///home/me/a.png", "is an address; give the path alone"),
+        ("data:image/png;base64," + "iVBORw0KGgo" * 1000, "… is an image as a data URL; write it to a file"),
+        ("requests.csv", "requests.csv is a table; give an image, or for a batch a .jsonl file"),
+        ("iVBORw0KGgo" * 1000, "can't be read: File name too long"),
+    ],
+)
+def test_what_is_given_for_an_image_and_is_none_is_named(image: Path, given: str, reason: str):
+    Path("requests.csv").write_text("image,request\nphoto.png,flip it\n", encoding="utf-8")
+    line = refused("edit", given, "flip it", *ORIGINAL)
+    assert reason in line
+    assert len(line) < 500
+    if not given.startswith("iVBOR"):
+        assert reason in refused("batch", given, "--out", "out", *ORIGINAL)
+        Path("in.jsonl").write_text(json.dumps({"image": given, "request": "flip it"}), encoding="utf-8")
+        ier1("batch", "in.jsonl", "--out", "out", *ORIGINAL, exit_code=1)
+        assert reason in Path("out/results.jsonl").read_text(encoding="utf-8")
+
+
+def test_what_is_there_is_replaced_only_on_request_and_the_usual_name_is_numbered(image: Path):
+    kept = {Path("out.png"): b"paid for", Path("trace.json"): b"{}", Path("photo-edited.png"): b"paid for too"}
+    for file, content in kept.items():
+        file.write_bytes(content)
+    with chat_server(lambda body, number: reply(GOLD)) as server:
+        for options in (("-o", "out.png"), ("--trace", "trace.json"), ("-o", "new.png", "--trace", "trace.json")):
+            assert "--overwrite" in refused("edit", image, "brighter", *planner(server.url), *options)
+    assert server.bodies == []
+    for number in (2, 3):
+        assert (
+            ier1("edit", image, "flip it upside down", *ORIGINAL).stdout.strip().endswith(f"photo-edited-{number}.png")
+        )
+    ier1("edit", image, "flip it upside down", *ORIGINAL, "--dry-run", "-o", "out.png")
+    assert all(file.read_bytes() == content for file, content in kept.items())
+    ier1("edit", image, "flip it upside down", *ORIGINAL, "-o", "out.png", "--trace", "trace.json", "--overwrite")
+    assert ier1("edit", image, "mirror it", *ORIGINAL, "--overwrite").stdout.strip().endswith("photo-edited.png")
+    assert not any(file.read_bytes() == content for file, content in kept.items())
+
+
 @pytest.mark.parametrize("data", [b"I am text", None])
 def test_a_photo_that_is_none_is_one_line_and_asks_no_model(tmp_path: Path, data: bytes | None):
     if data is not None:
@@ -94,7 +137,14 @@ def test_a_photo_that_is_none_is_one_line_and_asks_no_model(tmp_path: Path, data
 def test_a_place_that_takes_no_file_is_an_error_before_anything_is_paid_for(image: Path, tmp_path: Path):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    places = (("-o", "folder.png"), ("--trace", "folder.png"), ("--save-steps", "file"), ("--trace", "file/trace.json"))
+    places = (
+        ("-o", "folder.png"),
+        ("-o", "/proc/x.png"),
+        ("--save-steps", "/proc"),
+        ("--trace", "folder.png"),
+        ("--save-steps", "file"),
+        ("--trace", "file/trace.json"),
+    )
     with chat_server(lambda body, number: reply()) as server:
         for option, place in places:
             reason = refused("edit", image, "brighter", *planner(server.url), option, place)
