@@ -98,8 +98,11 @@ def summary(report: dict[str, Any], output: Path, done: bool) -> str:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in report["rejected_by_reason"].items())
     lines.append(f"rejected{rows['rejected']:>9,}" + (f": {reasons}" if reasons else ""))
     lines.append(f"files: {output / FILES[0]}, {', '.join(FILES[1:])}")
-    if report["options"]["val_fraction"] and rows["train"] and not rows["val"]:
-        lines.append("note: there are no rows for validation, as all belong to one photo or group")
+    fraction = report["options"]["val_fraction"]
+    if fraction and rows["train"] and not rows["val"]:
+        lines.append(
+            f"note: no rows for validation: too few for --val-fraction {fraction}, or all of one photo or group"
+        )
     before = f"{output} was built with these options before: nothing to do; --overwrite builds it again"
     return "\n".join([before] * done + lines)
 

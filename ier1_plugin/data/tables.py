@@ -35,8 +35,8 @@ DATA_URL = "data:"
 NOT_UTF8 = "is not UTF-8 (nor UTF-16 with a byte order mark): save the file as UTF-8"
 # a request has 8,000 characters at most; more of a file than this is never read
 MAX_TEXT = 100_000
-# how base64 of JPEG, PNG, WebP, GIF and TIFF begins
-BASE64_IMAGES = ("/9j/", "iVBORw0KGgo", "UklGR", "R0lGOD", "SUkqA", "TU0AK")
+# how base64 of JPEG, PNG, WebP, GIF, TIFF, BMP, and HEIC or AVIF begins
+BASE64_IMAGES = ("/9j/", "iVBORw0KGgo", "UklGR", "R0lGOD", "SUkqA", "TU0AK", "Qk", "AAAA")
 
 
 class TableError(UserError):

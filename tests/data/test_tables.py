@@ -194,6 +194,9 @@ def test_an_image_is_bytes_base64_or_a_file_in_one_of_the_folders(tmp_path: Path
     body = base64.encodebytes(PNG).decode()
     for cell in (PNG, [PNG], {"bytes": PNG, "path": None}, body, f"data:image/png;base64,{body}"):
         assert image_of(cell, ()) == PNG
+    for kind in ("JPEG", "WEBP", "GIF", "TIFF", "BMP"):
+        data = encoded(picture(0), kind)
+        assert image_of(base64.b64encode(data).decode(), ()) == data
     folders = (tmp_path / "own", tmp_path)
     for cell, file in (
         ("cat.png", "own/cat.png"),

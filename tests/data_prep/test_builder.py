@@ -197,7 +197,7 @@ def test_flat_pictures_are_different_photos(tmp_path: Path, capsys):
     assert len(rows(output, "val")) == 4
     output = build_rows(tmp_path / "one", [row | {"image": flat[0]} for row in raw], "--val-fraction", 0.2)
     assert rows(output, "val") == []
-    assert "note: there are no rows for validation" in capsys.readouterr().out
+    assert "note: no rows for validation" in capsys.readouterr().out
 
 
 def test_prompt_lengths_are_tokens_where_a_tokenizer_is_given(tmp_path: Path):
