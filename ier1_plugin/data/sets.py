@@ -32,6 +32,7 @@ from typing import Any
 from PIL import Image
 
 from ier1_plugin.data.tables import BASE64_IMAGES, DATA_URL, Line, TableError, hub_splits, image_of
+from ier1_plugin.runs.errors import one_line
 from ier1_plugin.task.rows import order_key
 
 ROLES = ("id", "cluster", "image", "request", "actions", "difficulty", "human", "gold")
@@ -117,7 +118,7 @@ def check_columns(columns: Columns, there: Iterable[str], roles: Iterable[str] =
     there = list(there)
     for role in roles:
         if not any(column in there for column in columns[role]):
-            wanted, found = " or ".join(columns[role]), ", ".join(map(str, there)) or "none"
+            wanted, found = " or ".join(columns[role]), one_line(", ".join(map(str, there))) or "none"
             raise TableError(f"there is no column {wanted} (found: {found}); name the one: --columns {role}=NAME")
 
 
