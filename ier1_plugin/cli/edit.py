@@ -131,7 +131,7 @@ def batch(
 
     out, total = out.resolve(), count_items(source)
     if names := left_out(source):
-        log(f"note: {len(names)} files that are no images left out: {', '.join(names[:5])}{', …' * (len(names) > 5)}")
+        log(f"note: {len(names)} left out as no images: {', '.join(names[:5])}{', …' * (len(names) > 5)}")
     items = partial(read_items, source.resolve(), request)
     work = batch_of(system, items, out, jobs=jobs, overlap=overlap, retry_failed=retry_failed, total=total)
 

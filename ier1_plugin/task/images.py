@@ -40,8 +40,6 @@ NOTES = "notes"
 FAINT = 230
 _STARTS = {
     b"%PDF": "a PDF",
-    b"<svg": "an SVG drawing",
-    b"<?xml": "an SVG drawing or other XML",
     b"ftypavif": "an AVIF photo",
     b"\xff\x0a": "a JPEG XL photo",
     b"JXL \r\n\x87\n": "a JPEG XL photo",
@@ -100,7 +98,7 @@ def open_image(source: Photo, keep_alpha: bool = False) -> Image.Image:
         except Image.DecompressionBombError as error:
             raise ImageError(f"image is too large: {error}") from None
         except UnidentifiedImageError:
-            reason = reason or f"not an image{_known_as(data)} ({len(data)} bytes)"
+            reason = reason or _no_image(data)
         except Exception as error:
             # decoders raise whatever they run into
             reason = reason or f"image is damaged: {one_line(error)}"
@@ -266,14 +264,16 @@ def _is_heif(data: bytes) -> bool:
     )
 
 
-def _known_as(data: bytes) -> str:
-    """What the bytes are instead, with the cure; "" if that is not known."""
+def _no_image(data: bytes) -> str:
+    """What the bytes are instead of an image that Pillow knows, with the cure where there is one."""
     if _is_heif(data):
-        return " that can be read here, but a HEIC photo: pip install pillow-heif, or save it as JPEG"
+        return "a HEIC photo can't be read here yet: pip install pillow-heif, or save it as JPEG"
+    if b"<svg" in data[:1000]:
+        return "an SVG drawing can't be read here: save it as PNG or JPEG"
     for start, what in _STARTS.items():
-        if data[:64].lstrip().startswith(start) or data[4:12] == start:
-            return f" that can be read here, but {what}: save it as PNG or JPEG"
-    return ""
+        if data.startswith(start) or data[4:12] == start:
+            return f"{what} can't be read here: save it as PNG or JPEG"
+    return f"not an image ({len(data)} bytes)"
 
 
 @cache

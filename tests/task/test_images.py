@@ -31,9 +31,9 @@ REFUSED = {
     "corrupt png": (encoded(PHOTO, "PNG").replace(b"IDAT", b"IDAX"), "damaged|not an image"),
     "bomb": (png_header(20_000, 20_000), "too large"),
     "larger bomb": (png_header(60_000, 60_000), "too large"),
-    "heic": (HEIC, "HEIC photo: pip install pillow-heif, or save it as JPEG"),
-    "pdf": (b"%PDF-1.7\n", "a PDF: save it as PNG"),
-    "svg": (b"\n<svg xmlns='x'></svg>", "an SVG drawing"),
+    "heic": (HEIC, "HEIC photo .*: pip install pillow-heif, or save it as JPEG"),
+    "pdf": (b"%PDF-1.7\n", "a PDF can't be read here: save it as PNG"),
+    "svg": (b"<?xml version='1.0'?>\n<svg xmlns='x'></svg>", "an SVG drawing"),
     "eps": (encoded(PHOTO, "EPS"), "EPS files are not read"),
     "float tiff in colour": (b"II*\0" + bytes(40), "a TIFF of a kind"),
 }
