@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image
 
 from ier1_plugin.task.actions import ACTIONS
-from ier1_plugin.task.images import MAX_ASPECT_RATIO, ImageError, encode, open_image, prepare, shows_as_stored
+from ier1_plugin.task.images import MAX_ASPECT_RATIO, ImageError, encode, open_image, prepare
 from ier1_plugin.task.parsing import render_response
+from ier1_plugin.task.pixels import shows_as_stored
 from ier1_plugin.task.rows import neutralise, read_gold
 from ier1_plugin.task.schema import Decomposition
 from ier1_plugin.task.scoring import normalise, score_response

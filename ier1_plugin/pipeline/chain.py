@@ -24,7 +24,8 @@ from PIL import Image
 from ier1_plugin.editors.base import Edit, EditError, Editor, canvas_notes, is_flat, join
 from ier1_plugin.pipeline.agents import Answer
 from ier1_plugin.runs.errors import one_line
-from ier1_plugin.task.images import NOTES, Photo, fitted, open_image
+from ier1_plugin.task.images import Photo, fitted, open_image
+from ier1_plugin.task.pixels import NOTES
 from ier1_plugin.task.rows import neutralise
 from ier1_plugin.task.schema import (
     CHAIN,

@@ -37,8 +37,9 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from data_prep.checks import MAX_REQUEST_CHARACTERS
 from ier1_plugin.task.actions import ACTIONS
-from ier1_plugin.task.images import SRGB, open_image, prepare
+from ier1_plugin.task.images import open_image, prepare
 from ier1_plugin.task.parsing import render_response
+from ier1_plugin.task.pixels import SRGB
 from ier1_plugin.task.rows import COLUMNS
 from ier1_plugin.task.schema import Decomposition
 from reward_fns.decomposition import compute_score

@@ -10,7 +10,8 @@ from fakes.colour_profiles import DISPLAY_P3
 from PIL import Image, ImageCms, PngImagePlugin
 
 from data_prep.checks import picture
-from ier1_plugin.task.images import SRGB, open_image
+from ier1_plugin.task.images import open_image
+from ier1_plugin.task.pixels import SRGB
 
 RED = Image.new("RGB", (64, 64), (200, 60, 40))
 SRGB_PROFILE = ImageCms.ImageCmsProfile(SRGB).tobytes()

@@ -7,6 +7,7 @@ import struct
 import sys
 import time
 import zlib
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,8 @@ from fakes.chain_helpers import encoded
 from fakes.colour_profiles import CMYK, DISPLAY_P3, GREY
 from PIL import Image, ImageCms, PngImagePlugin
 
-from ier1_plugin.task.images import NOTES, SRGB, ImageError, encode, image_suffixes, open_image, prepare
+from ier1_plugin.task.images import ImageError, encode, image_suffixes, open_image, prepare
+from ier1_plugin.task.pixels import NOTES, SRGB
 
 PHOTO = Image.effect_noise((64, 48), 80).convert("RGB")
 RED = Image.new("RGB", (8, 8), (200, 60, 40))
@@ -44,6 +46,11 @@ def test_what_is_no_usable_image_is_refused_in_one_line(data: bytes, reason: str
     with pytest.raises(ImageError, match=reason) as error:
         open_image(data)
     assert "\n" not in str(error.value)
+
+
+def test_an_image_of_pillow_that_breaks_off_is_refused_too():
+    with Image.open(BytesIO(encoded(PHOTO, "PNG")[:-400])) as image, pytest.raises(ImageError, match="damaged"):
+        open_image(image)
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
