@@ -69,6 +69,8 @@ BAD = {
     "a column too many": ("item,rater,dimension,score,mood\n1,a,q,3,good\n", "item,rater,dimension,score,mood"),
     "a column twice": ("item,rater,rater,dimension,score\n1,a,b,q,3\n", COLUMNS),
     "semicolons": ("item;rater;dimension;score\n1;a;q;3\n", COLUMNS),
+    "another encoding": ((HEADER + "ä,a,q,3\n").encode("cp1252"), "not UTF-8"),
+    "half of UTF-16": (("\ufeff" + HEADER).encode("utf-16-le")[:-1], "not UTF-8"),
     "binary": (b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", "not UTF-8"),
     "a word for a score": (HEADER + "1,a,q,good\n", "line 2: score is 'good'"),
     "nan": (HEADER + "1,a,q,3\n1,b,q,nan\n", "line 3: score is 'nan'"),
@@ -112,11 +114,12 @@ def test_the_command_says_what_is_wrong_in_one_line_and_writes_nothing(name, tmp
     assert not out.exists()
 
 
-def test_a_byte_order_mark_blank_lines_quotes_and_another_order_of_columns_do_no_harm(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_byte_order_marks_blank_lines_quotes_and_another_order_of_columns_do_no_harm(tmp_path, encoding):
     file = tmp_path / "ratings.csv"
-    text = '\ufeffscore,item,rater,dimension\r\n2,"a, b",x,q\r\n\r\n 0.5 ,"a, b",y,q\r\n'
-    file.write_text(text, encoding="utf-8", newline="")
-    assert read_ratings(file) == [Rating("a, b", "x", "q", 2.0), Rating("a, b", "y", "q", 0.5)]
+    text = 'score,item,rater,dimension\r\n2,"ä, b",x,q\r\n\r\n 0.5 ,"ä, b",y,q\r\n'
+    file.write_text(text, encoding=encoding, newline="")
+    assert read_ratings(file) == [Rating("ä, b", "x", "q", 2.0), Rating("ä, b", "y", "q", 0.5)]
 
 
 def test_ratings_that_were_written_read_the_same_and_a_human_may_be_called_a_judge_without_a_colon(tmp_path):

@@ -19,8 +19,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from ier1_plugin.data.tables import NOT_UTF8, open_text
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.runs.folder import write
+from ier1_plugin.task.rows import without_surrogates
 
 JUDGE = "judge:"
 NEARLY_JUDGE = re.compile(r"judge\s*:\s*", re.IGNORECASE)
@@ -50,15 +52,17 @@ WANTED = f"wanted the columns {','.join(REQUIRED)}[,group], separated by commas"
 
 
 def read_ratings(file: Path) -> list[Rating]:
-    """All ratings of a CSV file in UTF-8, with or without a byte order mark; columns in any order.
+    """All ratings of a CSV file in UTF-8, or in UTF-16 with a byte order mark; columns in any order.
 
     EvaluationError: a line or the table as a whole can't be used; the message names the line.
     """
     try:
-        # spreadsheets begin UTF-8 with a byte order mark
-        text = file.read_bytes().decode("utf-8-sig")
+        with open_text(file, "") as lines:
+            text = lines.read()
     except UnicodeDecodeError:
-        raise EvaluationError(f"{file} is not UTF-8 text; save it as CSV in UTF-8") from None
+        text = "\0"
+    if "\0" in text or without_surrogates(text) != text:
+        raise EvaluationError(f"{file} {NOT_UTF8}")
     ratings: list[Rating] = []
     first_lines: dict[tuple[str, str, str], int] = {}
     groups: dict[str, tuple[str, int]] = {}
