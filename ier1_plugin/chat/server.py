@@ -31,15 +31,13 @@ from ier1_plugin.chat.http import (
 from ier1_plugin.chat.request import Chat, ChatError, ChatRequest, Completion, TransientError
 from ier1_plugin.prompts import render
 from ier1_plugin.runs.errors import one_line
-from ier1_plugin.runs.secrets import without_password
+from ier1_plugin.runs.secrets import SHORTEST_KEY, without_password
 from ier1_plugin.task.rows import without_surrogates
 
 OPENAI = "api.openai.com"
 CONNECT_SECONDS = 10.0
 # statuses of servers that don't take a parameter
 REFUSES = (400, 422, 500, 501)
-# anything shorter is a placeholder, such as "none", which may be a word of the reply
-SHORTEST_KEY = 8
 # what a server may refuse without harm to the answer: reasoning models of OpenAI take no temperature, Mistral's API no
 # seed, older servers only the old name of the length limit; without a response_format the schema goes into the text
 DISPENSABLE = {

@@ -99,6 +99,8 @@ def edit(
             if save_steps and event.image:
                 save_image(save_steps / f"step-{turn:02d}.png", event.image)
         else:
+            if event.image.mode == "RGBA" and output.suffix.lower() != ".png":
+                log(f"note: {output} can't keep what is transparent; a PNG can")
             save_image(output, event.image, event.trace.to_json())
             if trace:
                 write(trace, event.trace.to_json() + "\n")

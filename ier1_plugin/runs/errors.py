@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from ier1_plugin.runs.secrets import without_secrets
+from ier1_plugin.runs.secrets import HIDDEN, SHORTEST_KEY, without_secrets
 
 MAX_LINE = 300
 
@@ -18,7 +18,7 @@ def one_line(error: BaseException | str, secrets: Iterable[str] = ()) -> str:
     """The message in one line of at most MAX_LINE characters, with `secrets` and whatever looks like one masked."""
     text = str(error) or (type(error).__name__ if isinstance(error, BaseException) else "")
     for secret in secrets:
-        text = text.replace(secret, "***") if secret else text
+        text = text.replace(secret, HIDDEN) if len(secret) >= SHORTEST_KEY else text
     text = " ".join(without_secrets(text).split())
     return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1]}…"
 

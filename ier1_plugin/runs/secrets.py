@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "***"
+# anything shorter is a placeholder, such as "none" or "x", which may be a part of other words
+SHORTEST_KEY = 8
 _NAMES = r"token|secret|passw(?:or)?d|pwd|passphrase|credentials?|api_?key|(?<![a-z])key|authorization|auth"
 # max_tokens is a number, key_name the name of a variable
 _SECRET = re.compile(rf"(?:{_NAMES}|headers?|cookies?)$|secret|passw", re.IGNORECASE)

@@ -87,6 +87,12 @@ def test_a_jpeg_is_written_where_the_name_says_so_and_the_method_original_needs_
     with Image.open("out.jpg") as edited:
         assert edited.format == "JPEG"
     assert read_trace(Path("new/trace.json"))["plan"]["method"] == "original"
+    Image.new("RGBA", (8, 8), (200, 60, 40, 0)).save("logo.png")
+    for output, mode in (("logo.jpg", "RGB"), ("flipped.png", "RGBA")):
+        told = ier1("edit", "logo.png", FLIP, *ORIGINAL, "-o", output).stderr
+        assert ("transparent" in told) == (mode == "RGB")
+        with Image.open(output) as edited:
+            assert edited.mode == mode
 
 
 def test_a_system_by_name_a_config_a_preset_and_an_option_win_in_this_order(image: Path):

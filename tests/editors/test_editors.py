@@ -175,8 +175,11 @@ def test_errors_are_one_line_without_secrets_a_hint_replaces_the_message_and_ctr
     class OutOfMemoryError(RuntimeError):
         pass
 
-    with pytest.raises(EditError, match=r"^nano: first second \*\*\*$"), failing_as("nano", secrets=("s3cret",)):
-        raise ValueError("first\n  second s3cret")
+    with (
+        pytest.raises(EditError, match=r"^nano: first second \*\*\*$"),
+        failing_as("nano", secrets=("s3cret-0123", "s")),
+    ):
+        raise ValueError("first\n  second s3cret-0123")
     hints = {"OutOfMemoryError": "the GPU is full"}
     with pytest.raises(EditError, match=r"^flux: the GPU is full$") as caught, failing_as("flux", hints):
         raise OutOfMemoryError("Tried to allocate 20 GiB")
