@@ -51,13 +51,15 @@ _FILTERED = re.compile(
 WORDS = ("error", "errors", "title", "message", "msg", "detail", "error_description", "metadata", "raw", "reasons")
 # characters of a text that are searched for words
 MAX_TEXT = 4_000
-# "retryDelay": "41s" of Google's RetryInfo; "Please try again in 1m30s."; "Retry after 20 seconds"
+# "retryDelay": "41s" of Google's RetryInfo; "retry_after_ms": 500; "Please try again in 1m30s."; no dates
 _WAIT = re.compile(
-    r"(?:\"retryDelay\"\s*:\s*\"|(?:retry|try again|wait)[^\d.;]{0,20})((?:\d+(?:\.\d+)?\s*[a-z]*\s*)+)", re.IGNORECASE
+    r"(\"retryDelay\"\s*:\s*\"|(?:retry|try again|wait|reset)[^\d.;]{0,20})"
+    r"((?:\d+(?:\.\d+)?(?![\d.]*[:-])\s*[a-z]*\s*)+)",
+    re.IGNORECASE,
 )
 _SECONDS = {
     **dict.fromkeys(("ms", "millisecond", "milliseconds"), 0.001),
-    **dict.fromkeys(("", "s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
     **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
     **dict.fromkeys(("h", "hour", "hours"), 3600.0),
 }
@@ -193,9 +195,10 @@ def retry_after(headers: Mapping[str, str], body: str = "") -> float:
                 waits.append(parsedate_to_datetime(value).timestamp() - time())
             except (ValueError, TypeError):
                 text += f" retry {value}"
-    for match in _WAIT.finditer(text):
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)", match[1].lower())
-        waits.append(sum(float(count) * _SECONDS.get(unit, 0.0) for count, unit in parts))
+    for before, durations in _WAIT.findall(text):
+        usual = "ms" if re.search(r"ms\W*$", before, re.IGNORECASE) else "s"
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)", durations.lower())
+        waits.append(sum(float(count) * _SECONDS.get(unit or usual, 0.0) for count, unit in parts))
     # NaN is neither
     return min(max(wait for wait in waits if wait >= 0), MAX_RETRY_AFTER)
 

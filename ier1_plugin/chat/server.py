@@ -55,7 +55,9 @@ _REFUSED = re.compile(
 )
 # the value is wrong, not the parameter
 _TOO_LONG = re.compile(
-    r"context|too (?:large|long|many|big)|exceed|at most|maximum|range|less than|greater than|model.?len", re.IGNORECASE
+    r"context|too (?:large|long|many|big)|exceed|at (?:most|least)|maximum|range|between|(?:less|greater) than|[<>≤≥]"
+    r"|model.?len",
+    re.IGNORECASE,
 )
 # a quotation with a space in it is one of the request, as is what stands in braces; a place is told by `named`
 _QUOTED = re.compile(r"""\{.*\}|\(body,[^)]*\)|"[^"]*"|`[^`]*`|“[^”]*”|(?<!\w)'.*?'(?!\w)""", re.DOTALL)

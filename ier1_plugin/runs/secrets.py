@@ -14,7 +14,10 @@ from typing import Any
 HIDDEN = "***"
 # anything shorter is a placeholder, such as "none" or "x", which may be a part of other words
 SHORTEST_KEY = 8
-_NAMES = r"token|secret|passw(?:or)?d|pwd|passphrase|credentials?|api_?key|(?<![a-z])key|authorization|auth"
+_NAMES = (
+    r"token|secret|(?<![a-z])pass|passw(?:or)?d|pwd|passphrase|credentials?|(?:api|access|private)_?key(?:_id)?"
+    r"|(?<![a-z])key|authorization|auth|bearer|jwt|signature|(?<![a-z])sig"
+)
 # max_tokens is a number, key_name the name of a variable
 _SECRET = re.compile(rf"(?:{_NAMES}|headers?|cookies?)$|secret|passw", re.IGNORECASE)
 # what EasyR1 calls the columns of its rows
@@ -24,6 +27,8 @@ _ASSIGNED = re.compile(
     rf"""((?:{_NAMES})['"]?\s*(?:=\s*|:\s*(?=['"]))['"]?|authorization\W+)(?:(?:bearer|basic)\s+)?[^\s'",;&#)}}\]]+""",
     re.IGNORECASE,
 )
+# what the keys of Hugging Face, OpenAI, Google, GitHub and AWS look like
+_KEY = re.compile(r"\b(?:hf_|sk-|AIza|ghp_|github_pat_|AKIA)(?=[\w-]*\d)[\w-]{12,}")
 
 
 def without_secrets(value: Any, name: str = "") -> Any:
@@ -45,5 +50,7 @@ def without_secrets(value: Any, name: str = "") -> Any:
 
 
 def without_password(text: str) -> str:
-    """The text without user and password in its addresses, and with *** for what it assigns to a secret's name."""
-    return re.sub(r"//[^/?#\s]*@", "//", _ASSIGNED.sub(rf"\1{HIDDEN}", text))
+    """The text without user and password in its addresses, and with *** for keys and for what is assigned to a secret's
+    name."""
+    text = _KEY.sub(HIDDEN, _ASSIGNED.sub(rf"\1{HIDDEN}", text))
+    return re.sub(r"//[^/?#\s]*@", "//", text)

@@ -274,6 +274,7 @@ def said(message: str, **more: Any) -> str:
         # the value is to blame
         (said("max_completion_tokens is too large: 2048. This model supports at most 1024.", param="max_tokens"), ""),
         (said("This model's maximum context length is 4096, max_completion_tokens is not supported above"), ""),
+        (said("max_completion_tokens must be <= 1024"), ""),
         (said("", code="bad"), ""),
     ],
 )
@@ -327,6 +328,10 @@ def test_a_schema_that_the_server_does_not_take_is_spelled_out_in_the_text(serve
         ({}, "please try again in 250ms", 0.25),
         ({}, "Retry after 20 seconds.", 20),
         ({}, "wait 2 minutes", 120),
+        ({}, '{"retry_after": 20}', 20),
+        ({}, '{"retry_after_ms": 500}', 0.5),
+        ({}, "The limit will reset in 12 s", 12),
+        ({}, "retry after 2026-11-28T12:00:00Z", 0),
         ({}, "try again in 2h5m", MAX_RETRY_AFTER),
         ({}, "The 3 retry servers of 5 are busy, try later", 0),
     ],

@@ -12,7 +12,7 @@ from ier1_plugin.runs.errors import one_line
 from ier1_plugin.runs.folder import RunError, freeze_settings
 from ier1_plugin.runs.secrets import without_secrets
 
-SECRET = "hf_SECRETtoken123456"
+SECRET, SHAPED = "s3cretVALUE", "hf_SECRETtoken123456"
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,19 @@ SECRET = "hf_SECRETtoken123456"
             {name: SECRET}
             for name in ("fal_key", "X-Api-Key", "client_secret", "secret", "secrets", "password", "passwd")
         ),
-        *({name: SECRET} for name in ("Authorization", "proxy_auth", "cookie", "credentials", "db_password_file")),
+        *(
+            {name: SECRET}
+            for name in (
+                "Authorization",
+                "proxy_auth",
+                "cookie",
+                "credentials",
+                "db_password_file",
+                "aws_access_key_id",
+                "pass",
+                "bearer",
+            )
+        ),
         {"http_options": {"headers": {"X-Any": SECRET, "more": [SECRET]}}},
         {"extra_headers": [["X-Any", SECRET]]},
         {"deep": [{"load_kwargs": ({"token": [SECRET]},)}]},
@@ -35,6 +47,7 @@ SECRET = "hf_SECRETtoken123456"
         {"base_url": f"see https://bob:p@{SECRET}@host/v1, http://{SECRET}@b"},
         {"base_url": f"https://host/v1?alt=json&api_key={SECRET}#m"},
         {"decomposer": f"openai:https://host/v1?token={SECRET}#m"},
+        {"command": ["--hf", SHAPED], "url": f"https://host/v1?sig={SECRET}"},
         {"command": ["-H", f"Authorization: Bearer {SECRET}"]},
         {"error": f"got an unexpected argument {{'token': '{SECRET}'}}"},
         {"error": f"Options(api_key='{SECRET}', b=1)"},
@@ -43,8 +56,7 @@ SECRET = "hf_SECRETtoken123456"
 )
 def test_a_secret_is_hidden_wherever_it_stands(value: dict[str, Any]):
     hidden = json.dumps(without_secrets(value))
-    assert SECRET not in hidden
-    assert "2020" not in hidden
+    assert not any(part in hidden for part in (SECRET, SHAPED, "2020"))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +71,13 @@ def test_a_secret_is_hidden_wherever_it_stands(value: dict[str, Any]):
             "monkey": "see",
             "tokenizer": "t5",
         },
-        {"editor": "images-api:http://127.0.0.1:8000/v1#Qwen/Qwen-Image-Edit@main", "keys": ["a"], "path": "a//b"},
+        {
+            "editor": "images-api:http://127.0.0.1:8000/v1#Qwen/Qwen-Image-Edit@main",
+            "keys": ["a"],
+            "path": "a//b",
+            "bypass": "x",
+            "design": "task-1234567890123",
+        },
         {"request": "write Password: and 'the key to my heart' on the token, email me@home"},
     ],
 )
