@@ -59,13 +59,6 @@ def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], 
     output, work = settings.output, settings.output / ".build"
     with locked(output):
         new = json.loads(json.dumps(identity(settings)))
-
-        def differences(old: dict[str, Any], images: dict[str, str]) -> list[str]:
-            """What has changed since a build with this identity and these files of images."""
-            others = [file for file, stamp in images.items() if stamp_of(file) != stamp]
-            note = f"{len(others)} images that it read or missed have changed, such as {', '.join(others[:1])}"
-            return [*changes(old, new), *([note] if others else [])]
-
         report: dict[str, Any] = {}
         finished = unfinished = None
         if all((output / name).is_file() for name in FILES):
@@ -74,14 +67,14 @@ def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], 
                 images = json.loads((output / IMAGES).read_text()) if (output / IMAGES).is_file() else {}
                 # a build without rows is begun anew
                 if report["rows"]["train"] + report["rows"]["val"]:
-                    finished = differences(report[IDENTITY], images)
+                    finished = differences(report[IDENTITY], new, images)
         if finished == [] and not overwrite and not settings.retry_failed:
             shutil.rmtree(work, ignore_errors=True)
             return report, True
         if work.is_dir():
             with suppress(sqlite3.DatabaseError), closing(Staging(work)) as staging:
                 if staging.count():
-                    unfinished = differences(json.loads(staging.note(IDENTITY) or "{}"), staging.stamps())
+                    unfinished = differences(json.loads(staging.note(IDENTITY) or "{}"), new, staging.stamps())
         if unfinished != []:
             for state, changed in {"a finished": finished, "an unfinished": unfinished}.items():
                 if changed and not overwrite:
@@ -104,6 +97,14 @@ def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], 
             report = write(settings, new, staging, work / "out")
         shutil.rmtree(work, ignore_errors=True)
         return report, False
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], images: dict[str, str]) -> list[str]:
+    """What has changed between two identities, and in the files of images since they had these stamps."""
+    lines = changes(old, new)
+    if others := [file for file, stamp in images.items() if stamp_of(file) != stamp]:
+        lines.append(f"images that it read or missed: {len(others)} have changed, such as {others[0]}")
+    return lines
 
 
 def identity(settings: Settings) -> dict[str, Any]:
