@@ -37,8 +37,8 @@ _PLACEHOLDER = r"(?:<image>|<\|vision_start\|>(?:<\|image_pad\|>)*<\|vision_end\
 _OUTER_PLACEHOLDERS = re.compile(rf"^(?:\s*{_PLACEHOLDER})+|(?:{_PLACEHOLDER}\s*)+$", re.IGNORECASE)
 # letters that nobody sees: fillers of Hangul, and Braille without a dot
 BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
-# the smallest size that a JPEG is decoded to for its hash; the hash itself looks at 32 x 32 pixels
-HASHED_SIDE = 64
+# pHash looks at 32 x 32 pixels; a JPEG is decoded to twice that or more
+HASHED_SIDE = 32
 # steps of 255 between the lightest and the darkest part of a picture that shows nothing
 FLAT = 4
 
@@ -115,25 +115,25 @@ def picture(source: bytes | Path, min_pixels: int, max_pixels: int) -> Picture:
     return Picture(encode(image, lossless), image_hash(image), image.width * image.height)
 
 
-def image_hash(image: Image.Image) -> int:
+def image_hash(image: Image.Image, encoded: bytes = b"") -> int:
     """The perceptual hash (pHash) of an image, as an unsigned 64-bit number; images that look alike differ in few bits.
 
     image_hash(photo) == 0xafbc7d88a0b0b0d9
 
     pHash sees shapes only, and would take all pictures without any for one photo: those get a hash of their colour.
+    `encoded` is where the colours are if `image` is grey.
     """
     from imagehash import phash
 
-    if _is_flat(image):
-        # in steps of 8, as compression changes it a little
-        colour = bytes(value >> 3 for value in image.convert("RGB").resize((1, 1), Image.Resampling.BOX).tobytes())
-        return int.from_bytes(hashlib.blake2b(colour, digest_size=8).digest(), "big")
-    return int.from_bytes(np.packbits(phash(image).hash).tobytes(), "big")
-
-
-def _is_flat(image: Image.Image) -> bool:
-    grey = np.asarray(image.convert("L").resize((HASHED_SIDE, HASHED_SIDE)))
-    return int(grey.max()) - int(grey.min()) <= FLAT
+    # as phash does first
+    grey = image.convert("L").resize((HASHED_SIDE, HASHED_SIDE), Image.Resampling.LANCZOS)
+    values = np.asarray(grey).astype(int)
+    if np.ptp(values) > FLAT:
+        return int.from_bytes(np.packbits(phash(grey).hash).tobytes(), "big")
+    coloured = Image.open(BytesIO(encoded)) if encoded else image
+    # in steps of 8, as compression changes it a little
+    colour = bytes(value >> 3 for value in coloured.convert("RGB").resize((1, 1), Image.Resampling.BOX).tobytes())
+    return int.from_bytes(hashlib.blake2b(colour, digest_size=8).digest(), "big")
 
 
 def _unchanged(data: bytes, min_pixels: int, max_pixels: int) -> Picture | None:
@@ -145,13 +145,12 @@ def _unchanged(data: bytes, min_pixels: int, max_pixels: int) -> Picture | None:
         if image.mode != "RGB" or not min_pixels <= pixels <= max_pixels or narrow:
             return None
         # libjpeg reads every coefficient, so damage still shows, but skips most of the inverse transform
-        image.draft("L", (HASHED_SIDE, HASHED_SIDE))
+        image.draft("L", (2 * HASHED_SIDE, 2 * HASHED_SIDE))
         image.load()
         # a trainer reads the bytes as they are: whatever `open_image` would change, or note, has to be made anew
         if getattr(image, "n_frames", 1) > 1 or not shows_as_stored(image):
             return None
-        # what was skipped are the colours
-        return Picture(data, image_hash(Image.open(BytesIO(data)) if _is_flat(image) else image), pixels)
+        return Picture(data, image_hash(image, data), pixels)
     except Exception:
         # open_image finds the same fault and words it
         return None
