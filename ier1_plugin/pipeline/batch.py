@@ -201,7 +201,8 @@ class Worker:
         def on_warning(line: str) -> None:
             log(f"{item.id}: {line}")
 
-        plan, agents, stage = batch.folder.plan(item), (None, None), PLAN
+        plan, agents = batch.folder.plan(item), (None, None)
+        stage = EDIT if plan else PLAN
         if plan and self._phase == PLAN:
             return Outcome(item.name)
         if plan is None and batch.method != ORIGINAL:

@@ -44,12 +44,11 @@ def read_trace(path: Path) -> dict[str, Any]:
         if data.startswith(b"\x89PNG"):
             with Image.open(BytesIO(data)) as image:
                 image.load()
-                text = getattr(image, "text", {}).get(TEXT_KEY)
-            if text is None:
+                data = getattr(image, "text", {}).get(TEXT_KEY)
+            if data is None:
                 raise ValueError("it is a PNG that this program did not make")
-        else:
-            text = data.decode("utf-8")
-        values = json.loads(text)
+        # of bytes it finds the encoding: UTF-8 or UTF-16, with or without a byte order mark
+        values = json.loads(data)
     except Exception as error:
         # Pillow's decoders raise whatever they run into
         raise PlanError(f"{path} holds no plan: {one_line(error)}") from None

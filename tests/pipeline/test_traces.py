@@ -46,8 +46,9 @@ def test_a_plan_comes_back_from_a_trace_a_plan_file_and_a_png_and_may_be_written
     (tmp_path / "out.png").write_bytes(png_bytes(result.image, result.trace.to_json()))
     for name in ("trace.json", "plan.json", "out.png"):
         assert read_plan(tmp_path / name) == result.trace.plan
-    (tmp_path / "plan.json").write_text('{"sub_requests": ["Delete lamp"]}', encoding="utf-8")
-    assert read_plan(tmp_path / "plan.json") == Plan("", ("Delete lamp",))
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "plan.json").write_text('{"sub_requests": ["Delete lamp"]}', encoding=encoding)
+        assert read_plan(tmp_path / "plan.json") == Plan("", ("Delete lamp",))
 
 
 BAD_PLANS = {
