@@ -16,7 +16,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from copy import deepcopy
 from itertools import chain, repeat
 from pathlib import Path
@@ -50,7 +49,10 @@ Seconds = tuple[float, float]
 
 
 def main() -> None:
-    options = parse()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--steps", type=int, default=20, help="of each variant (at least 2)")
+    parser.add_argument("--response-length", type=int, default=64, help="in tokens")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         steps = measure(Path(folder), options)
     (wall, cpu), (our_wall, our_cpu) = (medians(steps[name]) for name in ("bare", "plugin"))
@@ -72,7 +74,8 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[Seconds
     config = easyr1_step.load_config(model, budget)
     (folder / "bare_reward.py").write_text(BARE_REWARD)
     variants = {"bare": with_bare_prompt(config, folder), "plugin": config}
-    batches = {name: endless(easyr1_step.make_loader(variant, str(rows))) for name, variant in variants.items()}
+    loaders = {name: easyr1_step.make_loader(variant, str(rows)) for name, variant in variants.items()}
+    batches = {name: chain.from_iterable(repeat(loader)) for name, loader in loaders.items()}
     rewards = {
         "bare": easyr1_step.make_reward(config, folder / "bare_reward.py"),
         "plugin": easyr1_step.make_reward(config),
@@ -106,10 +109,6 @@ def with_bare_prompt(config: Any, folder: Path) -> Any:
     return bare
 
 
-def endless(loader: Any) -> Iterator[dict[str, Any]]:
-    return chain.from_iterable(repeat(loader))
-
-
 def medians(steps: list[Seconds]) -> tuple[float, float]:
     return statistics.median(wall for wall, _ in steps), statistics.median(cpu for _, cpu in steps)
 
@@ -118,16 +117,6 @@ def described(steps: list[Seconds]) -> str:
     wall, cpu = medians(steps)
     low, _, high = statistics.quantiles((wall for wall, _ in steps), n=4)
     return f"{wall:.2f} s a step (middle half {low:.2f} to {high:.2f}), {cpu:.2f} s of CPU"
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--steps", type=int, default=20, help="of each variant (at least 2)")
-    parser.add_argument("--response-length", type=int, default=64, help="in tokens")
-    options = parser.parse_args()
-    if options.steps < 2 or options.response_length < 1:
-        parser.error(f"wanted --steps >= 2 and --response-length >= 1, got {options.steps}, {options.response_length}")
-    return options
 
 
 if __name__ == "__main__":
