@@ -169,7 +169,7 @@ def refused_parameter(body: str, sent: Mapping[str, Any]) -> str:
     message = _QUOTED.sub(lambda quoted: " " if re.search(r"[\s{]", quoted[0]) else quoted[0], message[:MAX_TEXT])
     refusals = [sentence for sentence in re.split(r"[.;!?]\s", message) if _REFUSED.search(sentence)]
     for name, words in DISPENSABLE.items():
-        if name not in sent or ("max" in name and _TOO_LONG.search(message)):
+        if name not in sent or (name.startswith("max_") and _TOO_LONG.search(message)):
             continue
         if name in named or any(re.search(words, sentence, re.IGNORECASE) for sentence in refusals):
             return name
@@ -198,6 +198,8 @@ def read_completion(reply: str, where: str, key: str) -> Completion:
         parts = [{"text": part} if isinstance(part, str) else part for part in parts]
         text = "".join(part.get("text") or "" for part in parts if part.get("type", "text") in ("text", "output_text"))
         refusal = message.get("refusal") or "".join(part.get("refusal") or "" for part in parts)
+        thoughts = [part for part in parts if part.get("type") in ("thinking", "reasoning")]
+        thoughts = thoughts or message.get("reasoning_content") or message.get("reasoning")
         usage = values.get("usage") or {}
         tokens = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
         return Completion(
@@ -205,7 +207,7 @@ def read_completion(reply: str, where: str, key: str) -> Completion:
             refusal=clean_text(refusal or ("content filter" if ending in ("content_filter", "safety") else "")),
             cut_off=ending in ("length", "max_tokens"),
             model=clean_text(values.get("model")),
-            only_thoughts=not text.strip() and any(map(message.get, ("reasoning_content", "reasoning", "content"))),
+            only_thoughts=bool(thoughts) and not text.strip(),
             **{name: count if type(count) is int else None for name, count in tokens.items()},
         )
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:

@@ -87,11 +87,12 @@ def test_the_request_goes_over_the_wire_as_it_was_trained(serve: Serve):
         (body_of({"content": None, "refusal": "I won't."}), Completion("", refusal="I won't.")),
         (body_of({"content": ""}, "content_filter"), Completion("", refusal="content filter")),
         (body_of({"content": "[1, 2"}, "length"), Completion("[1, 2", cut_off=True)),
+        (body_of({"content": "\n"}), Completion("\n")),
         (body_of({"content": "a\ud800b"}), Completion("a?b")),
         (body_of({"content": [{"type": "text", "text": "a"}, {"type": "output_text", "text": "b"}]}), Completion("ab")),
         (body_of({"content": [{"type": "thinking", "thinking": [{"text": "no"}]}, "yes"]}), Completion("yes")),
         (body_of({"content": [{"type": "thinking", "thinking": "no"}]}), Completion("", only_thoughts=True)),
-        (body_of({"content": [{"type": "refusal", "refusal": "No."}]}), Completion("", "No.", only_thoughts=True)),
+        (body_of({"content": [{"type": "refusal", "refusal": "No."}]}), Completion("", "No.")),
         (body_of({"content": "[1"}, "max_tokens"), Completion("[1", cut_off=True)),
         *(
             (body_of({"content": content, name: "Hm."}), Completion(content or "", only_thoughts=not content))
