@@ -119,7 +119,8 @@ def launch(raw: Any, config: Any, cpu: bool) -> int:
     for log in places.keep_earlier_logs(config):
         print(f"kept the log of an earlier part: {log}")
     # Ray's workers must not take it relative to a folder of their own
-    os.environ.setdefault("TENSORBOARD_DIR", os.path.abspath("tensorboard_log"))
+    curves = os.environ.get("TENSORBOARD_DIR") or "tensorboard_log"
+    os.environ["TENSORBOARD_DIR"] = os.path.abspath(os.path.expanduser(curves))
     if cpu and (problems := _start_ray(config)):
         return _refuse(problems)
     from verl import __version__

@@ -192,15 +192,15 @@ def easyr1_main(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     seen: list[Any] = []
     monkeypatch.chdir(run_folder)
     monkeypatch.setattr(sys, "argv", ["pytest"])
-    monkeypatch.delenv("TENSORBOARD_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(run_folder))
+    monkeypatch.setenv("TENSORBOARD_DIR", "~/curves")
 
     def train_a_step() -> None:
         seen.append(OmegaConf.load(sys.argv[1].removeprefix("config=")))
         (run_folder / "checkpoints" / "global_step_1").mkdir()
 
     monkeypatch.setattr(main, "main", train_a_step)
-    yield seen
-    os.environ.pop("TENSORBOARD_DIR", None)
+    return seen
 
 
 def launch(*overrides: str) -> int:
@@ -222,7 +222,7 @@ def test_easyr1s_main_gets_the_settings_as_they_were_given_and_no_more(easyr1_ma
     assert passed.worker.reward.reward_function == f"{ROOT}/reward_fns/decomposition.py:compute_score"
     # EasyR1's defaults stay EasyR1's
     assert "seed" not in passed.data
-    assert os.environ["TENSORBOARD_DIR"] == f"{run_folder}/tensorboard_log"
+    assert os.environ["TENSORBOARD_DIR"] == f"{run_folder}/curves"
     assert [file.name for file in (run_folder / "checkpoints").rglob("*.yaml")] == ["ier1_config.yaml"] * 2
 
 

@@ -81,86 +81,74 @@ def test_what_can_not_be_read_is_one_line(
     assert (raw is not None) == readable
 
 
+def said(*arguments: str) -> list[str]:
+    """What all checks say of a run."""
+    started = run(*arguments)
+    return [line for check in preflight.CHECKS for line in check(started)]
+
+
 @pytest.mark.parametrize(
-    ("check", "arguments", "told"),
+    ("arguments", "told"),
     [
-        (settings.positive, "data.rollout_batch_size=0", "data.rollout_batch_size=0"),
-        (settings.positive, "data.val_batch_size=0", "val_batch_size=0"),
-        (settings.positive, "worker.actor.ppo_epochs=0", "worker.actor.ppo_epochs=0"),
-        (settings.positive, "trainer.max_steps=0", "trainer.max_steps=0: would train nothing"),
-        (settings.positive, "trainer.max_steps=-1", "trainer.max_steps=-1: would train nothing"),
-        (settings.batches, "data.rollout_batch_size=6", "data.rollout_batch_size = 6 is not a multiple of worker"),
-        (settings.batches, f"{MICRO}_experience=3", "worker.rollout.n = 16 is not a multiple of worker.actor.micro"),
-        (settings.batches, f"{MICRO}_update=3", "GPU = 16 is not a multiple of"),
+        ("data.rollout_batch_size=0", "data.rollout_batch_size=0"),
+        ("data.val_batch_size=0", "val_batch_size=0"),
+        ("worker.actor.ppo_epochs=0", "worker.actor.ppo_epochs=0"),
+        ("trainer.max_steps=0", "trainer.max_steps=0: would train nothing"),
+        ("trainer.max_steps=-1", "trainer.max_steps=-1: would train nothing"),
+        ("data.rollout_batch_size=6", "data.rollout_batch_size = 6 is not a multiple of worker"),
+        (f"{MICRO}_experience=3", "worker.rollout.n = 16 is not a multiple of worker.actor.micro"),
+        (f"{MICRO}_update=3", "GPU = 16 is not a multiple of"),
+        ("data.mini_rollout_batch_size=2 trainer.n_gpus_per_node=4", "data.mini_rollout_batch_size = 2"),
+        ("trainer.n_gpus_per_node=3", "data.rollout_batch_size = 4 is not a multiple of trainer"),
+        ("worker.rollout.tensor_parallel_size=2", "multiple of worker.rollout.tensor_parallel_size"),
+        ("worker.actor.ulysses_size=2", "is not a multiple of worker.actor.ulysses_size = 2"),
+        ("worker.actor.fsdp.fsdp_size=3 trainer.n_gpus_per_node=4", "worker.actor.fsdp.fsdp_size = 3"),
+        ("worker.actor.fsdp.enable_cpu_offload=true", "enable_cpu_offload=true"),
         (
-            settings.batches,
-            "data.mini_rollout_batch_size=2 trainer.n_gpus_per_node=4",
-            "data.mini_rollout_batch_size = 2",
-        ),
-        (settings.batches, "trainer.n_gpus_per_node=3", "data.rollout_batch_size = 4 is not a multiple of trainer"),
-        (settings.batches, "worker.rollout.tensor_parallel_size=2", "multiple of worker.rollout.tensor_parallel_size"),
-        (settings.batches, "worker.actor.ulysses_size=2", "is not a multiple of worker.actor.ulysses_size = 2"),
-        (
-            settings.batches,
-            "worker.actor.fsdp.fsdp_size=3 trainer.n_gpus_per_node=4",
-            "worker.actor.fsdp.fsdp_size = 3",
-        ),
-        (settings.batches, "worker.actor.fsdp.enable_cpu_offload=true", "enable_cpu_offload=true"),
-        (
-            settings.batches,
             f"worker.actor.dynamic_batching=false {MICRO}_experience=16 trainer.n_gpus_per_node=2",
             "samples for each GPU = 8 is not a multiple",
         ),
-        (
-            settings.batches,
-            "algorithm.adv_estimator=gae worker.critic.global_batch_size=3",
-            "worker.critic.global_batch_size",
-        ),
-        (settings.sampling, "worker.rollout.n=1", "grpo"),
-        (settings.sampling, "worker.rollout.temperature=0.0", "training has to sample"),
-        (settings.sampling, "worker.rollout.val_override_config.temperature=0.6", Note("0.6")),
-        (settings.sampling, "worker.rollout.val_override_config.temprature=0.6", "nearest: temperature"),
-        (settings.ranges, "worker.rollout.top_p=0.0", "worker.rollout.top_p=0.0: wanted more than 0"),
-        (settings.ranges, "worker.rollout.gpu_memory_utilization=1.5", "at most 1"),
-        (settings.ranges, "algorithm.online_filtering=true algorithm.filter_low=1.0", "wanted low < high"),
-        (settings.lengths, "worker.rollout.max_num_batched_tokens=600", "max_num_batched_tokens"),
-        (settings.lengths, "worker.rollout.max_model_len=600", "max_model_len"),
-        (settings.ranges, "data.min_pixels=60000", "min_pixels <= max_pixels"),
-        (settings.lengths, "data.filter_overlong_prompts=true", Note("can hang")),
-        (host.loggers, "trainer.logger=[console,wandbb]", "no logger 'wandbb'"),
-        (host.stand_ins, "--cpu worker.actor.use_torch_compile=true", "worker.actor.use_torch_compile"),
-        (host.model, f"{MODEL}=null", "wanted a folder or a hub id"),
-        (host.model, f"{MODEL}=/nowhere", "no such folder"),
-        (host.gpus, "RAY_ADDRESS=127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1 ("),
-        (host.gpus, "RAY_ADDRESS=http://127.0.0.1:8265", "no Ray cluster answers at http://127.0.0.1:8265 ("),
-        (host.gpus, "RAY_ADDRESS=nowhere", "no Ray cluster answers at nowhere ("),
-        (places.saving, f"{IN_JOB} {SAVE}=checkpoints/a", "Ray's copy of the working directory"),
-        (places.saving, f"{IN_JOB} {SAVE}=null", "Ray's copy of the working directory"),
-        (places.saving, f"{SAVE}=/tmp/ray/session/runtime_resources/working_dir_files/_ray_pkg_1/c", "Ray's copy"),
-        (places.saving, f"{SAVE}={__file__}/checkpoints", "is not a folder that can be written"),
-        (places.resuming, "trainer.load_checkpoint_path=/nowhere/global_step_9", "does not exist"),
-        (places.resuming, "trainer.load_checkpoint_path=/", "global_step_*"),
-        (places.tensorboard, IN_JOB, "absolute path under env_vars"),
-        (places.job, "RAY_ADDRESS=10.0.0.1:6379", Note("10.0.0.1:6379")),
-        (places.job, f'{JOB_CONFIG}={{"runtime_env":{{"env_vars":{{"NCCL_DEBUG":"INFO"}}}}}}', "NCCL_DEBUG"),
-        (reward.prompt, "data.format_prompt=nowhere.jinja", "no such file"),
-        (reward.prompt, "data.format_prompt=null", "no such file"),
-        (reward.reward_function, f"{REWARD}=nowhere.py:f", "no file nowhere.py"),
-        (reward.reward_function, f"{REWARD}=null", "is not set"),
-        (
-            reward.reward_function,
-            "algorithm.online_filtering=true algorithm.filter_key=accuracy",
-            "but overall, format",
-        ),
-        (reward.reward_function, f"{REWARD}_kwargs.goal_wieght=0.0", "nearest: goal_weight"),
-        (reward.reward_function, f"{REWARD}_kwargs.goal_weight=-1.0", "a trial call fails: ValueError: "),
-        (reward.reward_function, f"{REWARD}_kwargs.goal_match=fuzzy", "goal_match='fuzzy'"),
+        ("algorithm.adv_estimator=gae worker.critic.global_batch_size=3", "worker.critic.global_batch_size"),
+        ("worker.rollout.n=1", "grpo"),
+        ("worker.rollout.temperature=0.0", "training has to sample"),
+        ("worker.rollout.val_override_config.temperature=0.6", Note("0.6")),
+        ("worker.rollout.val_override_config.temprature=0.6", "nearest: temperature"),
+        ("worker.actor.optim.lr=0.0", "worker.actor.optim.lr=0.0: wanted more than 0"),
+        ("worker.rollout.top_p=0.0", "worker.rollout.top_p=0.0: wanted more than 0"),
+        ("worker.rollout.gpu_memory_utilization=1.5", "at most 1"),
+        ("algorithm.online_filtering=true algorithm.filter_low=1.0", "wanted low < high"),
+        ("worker.rollout.max_num_batched_tokens=600", "max_num_batched_tokens"),
+        ("worker.rollout.max_model_len=600", "max_model_len"),
+        ("data.min_pixels=60000", "min_pixels <= max_pixels"),
+        ("data.filter_overlong_prompts=true", Note("can hang")),
+        ("trainer.logger=[console,wandbb]", "no logger 'wandbb'"),
+        ("--cpu worker.actor.use_torch_compile=true", "worker.actor.use_torch_compile"),
+        (f"{MODEL}=null", "wanted a folder or a hub id"),
+        (f"{MODEL}=/nowhere", "no such folder"),
+        ("RAY_ADDRESS=127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1 ("),
+        ("RAY_ADDRESS=http://127.0.0.1:8265", "no Ray cluster answers at http://127.0.0.1:8265 ("),
+        ("RAY_ADDRESS=nowhere", "no Ray cluster answers at nowhere ("),
+        (f"{IN_JOB} {SAVE}=checkpoints/a", "checkpoints/a: in a Ray job"),
+        (f"{IN_JOB} {SAVE}=null", "None: in a Ray job"),
+        (f"{SAVE}=/tmp/ray/session/runtime_resources/working_dir_files/_ray_pkg_1/c", "Ray's copy"),
+        (f"{SAVE}={__file__}/checkpoints", "is not a folder that can be written"),
+        ("trainer.load_checkpoint_path=/nowhere/global_step_9", "does not exist"),
+        ("trainer.load_checkpoint_path=/", "global_step_*"),
+        (IN_JOB, "absolute path under env_vars"),
+        ("RAY_ADDRESS=127.0.0.1:1", Note("joins the Ray cluster at 127.0.0.1:1")),
+        (f'{JOB_CONFIG}={{"runtime_env":{{"env_vars":{{"NCCL_DEBUG":"INFO"}}}}}}', "NCCL_DEBUG"),
+        ("data.format_prompt=nowhere.jinja", "nowhere.jinja: no such file"),
+        ("data.format_prompt=null", "None: no such file"),
+        (f"{REWARD}=nowhere.py:f", "no file nowhere.py"),
+        (f"{REWARD}=null", "is not set"),
+        ("algorithm.online_filtering=true algorithm.filter_key=accuracy", "but overall, format"),
+        (f"{REWARD}_kwargs.goal_wieght=0.0", "nearest: goal_weight"),
+        (f"{REWARD}_kwargs.goal_weight=-1.0", "a trial call fails: ValueError: "),
+        (f"{REWARD}_kwargs.goal_match=fuzzy", "goal_match='fuzzy'"),
     ],
 )
-def test_a_setting_that_would_stop_the_run_is_named_and_one_to_know_of_is_a_note(
-    check: Callable[[Run], Iterable[str]], arguments: str, told: str
-):
-    line = one(line for line in check(run(*arguments.split())) if told in line)
+def test_a_setting_that_would_stop_the_run_is_named_and_one_to_know_of_is_a_note(arguments: str, told: str):
+    line = one(line for line in said(*arguments.split()) if told in line)
     assert type(line) is type(told)
 
 
@@ -261,11 +249,12 @@ def test_a_model_that_can_not_be_had_or_trained_is_named(tmp_path: Path, model: 
     override = f"{MODEL.replace('model_path', 'override_config')}"
     assert list(host.model(run(f"{MODEL}={model}", f"{override}.attention_dropout=0.1"))) == []
     assert "has no such key" in one(host.model(run(f"{MODEL}={model}", f"{override}.atention_dropout=0.1")))
-    for kind in ("llava", "qwen3_vl"):
+    for kind in ("llava", "qwen3_vl", "qwen2"):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "config.json").write_text(json.dumps({"model_type": kind}))
     padding_free = "worker.actor.padding_free=true"
     assert "can't train a llava" in one(host.model(run(f"{MODEL}={tmp_path}/llava", padding_free)))
+    assert "a qwen2 sees no images" in one(host.model(run(f"{MODEL}={tmp_path}/qwen2")))
     qwen3 = list(host.model(run("--cpu", f"{MODEL}={tmp_path}/qwen3_vl")))
     assert "current source" in one(qwen3) if RELEASE else qwen3 == []
 
@@ -284,6 +273,7 @@ def test_a_hub_model_that_can_not_be_reached_is_one_line(monkeypatch: pytest.Mon
     ("saved", "told"),
     [
         ({}, Note("continues from {}/global_step_3")),
+        ({"step": 9}, Note("continues from {}/global_step_9, and nothing is left to train up to trainer.max_steps=9")),
         ({"ranks": 2}, "can't be resumed on 1 GPUs"),
         ({"kinds": ("model", "extra_state")}, "save_model_only=false"),
         (None, "checkpoint_tracker.json can't be read"),
@@ -293,7 +283,7 @@ def test_what_a_run_would_go_on_from_is_named(tmp_path: Path, saved: dict[str, A
     checkpoint(tmp_path, **(saved or {}))
     if saved is None:
         (tmp_path / "checkpoint_tracker.json").write_text("{")
-    line = one(places.resuming(run(f"{SAVE}={tmp_path}")))
+    line = one(places.resuming(run(f"{SAVE}={tmp_path}", "trainer.max_steps=9")))
     assert told.format(tmp_path) in line
     assert type(line) is type(told)
 
@@ -641,14 +631,22 @@ def test_a_relative_file_in_a_job_is_told_where_it_would_be_looked_for():
     assert all("in a Ray job give an absolute path" in line for line in rows.data(inside) if not isinstance(line, Note))
 
 
-def test_a_chat_template_that_opens_think_itself_is_named(tmp_path: Path, model: Path):
-    template = (model / "chat_template.jinja").read_text()
-    for number, (turn, wrong) in enumerate((("<think>\n", 1), ("<think>Okay, ", 1), ("<think>\n\n</think>\n\n", 0))):
-        folder = shutil.copytree(model, tmp_path / f"{number}")
-        opened = template.replace("<|im_start|>assistant\n", f"<|im_start|>assistant\n{turn}")
-        (folder / "chat_template.jinja").write_text(opened)
-        lines = of_rows(tmp_path, many(4), f"{MODEL}={folder}")
-        assert ["opens <think>" in line for line in lines] == [True] * wrong, turn
+@pytest.mark.parametrize(
+    ("turn", "told"),
+    [
+        ("<think>\n", "opens <think> itself"),
+        ("<think>Okay, ", "opens <think> itself"),
+        ("<think>\n\n</think>\n\n", None),
+        ("{{ raise_exception('no images') }}", "chat template can't be used (no images)"),
+    ],
+)
+def test_a_chat_template_that_no_good_response_can_follow_is_named(
+    tmp_path: Path, model: Path, turn: str, told: str | None
+):
+    template = shutil.copytree(model, tmp_path / "model") / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|im_start|>assistant\n", f"<|im_start|>assistant\n{turn}"))
+    lines = of_rows(tmp_path, many(4), f"{MODEL}={tmp_path}/model")
+    assert lines == [] if told is None else told in one(lines)
 
 
 LONG = "<image>" + "remove the lamp and " * 200

@@ -212,8 +212,11 @@ def model(run: Run) -> Iterator[str]:
     from verl.models.monkey_patch import SUPPORTED_MODEL_TYPE
 
     kind = str(config.get("model_type"))
-    for name in run.config.worker.actor.model.override_config if kind in CONFIG_MAPPING else ():
-        if not hasattr(CONFIG_MAPPING[kind](), name):
+    known = CONFIG_MAPPING[kind]() if kind in CONFIG_MAPPING else None
+    if known is not None and not hasattr(known, "vision_config"):
+        yield f"{key}: a {kind} sees no images; take a vision-language model such as Qwen/Qwen2.5-VL-7B-Instruct"
+    for name in run.config.worker.actor.model.override_config:
+        if known is not None and not hasattr(known, name):
             yield f"worker.actor.model.override_config.{name}: a {kind} has no such key, and transformers ignores it"
     patched = run.config.worker.actor.padding_free or kind.endswith(("_vl", "_vl_moe"))
     if patched and kind not in SUPPORTED_MODEL_TYPE:

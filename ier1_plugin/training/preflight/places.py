@@ -156,7 +156,9 @@ def resuming(run: Run) -> Iterator[str]:
                     "and another trainer.save_checkpoint_path for a fresh start"
                 )
                 return
-    yield Note(f"continues from {folder}")
+    step, last = folder.name.rpartition("_")[2], run.config.trainer.max_steps
+    done = last is not None and step.isdecimal() and int(step) >= last
+    yield Note(f"continues from {folder}" + f", and nothing is left to train up to trainer.max_steps={last}" * done)
     yield from same_run(run, folder)
 
 

@@ -128,6 +128,9 @@ def data(run: Run) -> Iterator[str]:
             )
     except UserError as reason:
         yield Unchecked("prompt lengths") if run.elsewhere else Note(f"prompt lengths were not measured: {reason}")
+    except Exception as error:  # of jinja, or of transformers where there is no template
+        length = None
+        yield f"the model's chat template can't be used ({one_line(error)}); set data.override_chat_template to another"
     for key in ("data.train_files", "data.val_files"):
         value = get(run.config, key)
         try:

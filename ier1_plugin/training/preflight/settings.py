@@ -172,6 +172,9 @@ def ranges(run: Run) -> Iterator[str]:
     for key in ("worker.rollout.top_p", "worker.rollout.gpu_memory_utilization"):
         if not 0 < get(run.config, key) <= 1:
             yield f"{key}={get(run.config, key)}: wanted more than 0 and at most 1"
+    for key in ("worker.actor.optim.lr", "worker.actor.max_grad_norm"):
+        if not get(run.config, key) > 0:
+            yield f"{key}={get(run.config, key)}: wanted more than 0"
     least, most = run.config.data.min_pixels, run.config.data.max_pixels
     if (least is not None and least < 1) or (most is not None and most < max(least or 1, 1)):
         yield f"data.min_pixels={least} data.max_pixels={most}: wanted 1 <= min_pixels <= max_pixels"
