@@ -183,6 +183,9 @@ def test_a_hub_set_is_streamed_with_its_images_as_they_are(hub: str):
     found = rows(hub, "test", ("post_id", "source_image", "actions"))
     assert [row["post_id"] for row in found] == [f"1post{n}" for n in range(5)]
     assert all(row["source_image"]["bytes"] == PNG and "other" not in row for row in found)
+    first = next(read(hub, "test", ("post_id",)))
+    assert isinstance(first, Line)
+    assert first.columns == ("post_id", "source_image", "other")
     with pytest.raises(TableError, match="hub set owner/set, split train, can't be opened"):
         rows(hub)
 
