@@ -237,7 +237,8 @@ def test_words_of_users_and_judges_cannot_become_markup(tmp_path: Path):
     made = [BenchmarkItem("1", "<script>alert(1)</script>", "inputs/1.png", "c", ("<img>",))]
     systems = {"<b>Original</b>": settings("original"), "Chain": settings()}
     at = write_evaluation(tmp_path / "psr", "psr", systems, [GPT], made, lambda *_: "refusal: <img>")
-    assert ier1("report", at, "--out", tmp_path / "out").exit_code == 0
+    # nothing was scored, and the page shows why
+    assert ier1("report", at, "--out", tmp_path / "out").exit_code == 1
     text = (tmp_path / "out" / "index.html").read_text()
     assert not re.search("<script|<img>|<b>Original", text)
     assert "&lt;script&gt;alert(1)" in text

@@ -79,15 +79,13 @@ def write_report(
     notes = [*scores.notes, *notes, *_gaps(scores, rows, main, compared)]
     compared = [(comparison, frame) for comparison, frame in compared if len(frame)]
     judges = short_names(scores.judges)
-    breakdowns: dict[str, list[Frame]] = {}
-    for column in columns:
-        title = f"{column.benchmark}, judged by {judges[column.judge]}"
-        breakdowns[title] = [
-            estimates(scores, parts, rows, seed, f"{title}, by {kind}", average=False)
-            for kind, parts in slices(scores, column.benchmark, column.judge).items()
-        ]
+    breakdowns = [
+        estimates(scores, parts, rows, seed, f"{column.benchmark}, judged by {judges[column.judge]}, by {kind}", False)
+        for column in columns
+        for kind, parts in slices(scores, column.benchmark, column.judge).items()
+    ]
 
-    # tables and figures
+    # tables and figures, by section of the page
     figures = {}
     try:
         from ier1_plugin.evaluation.report import figures as draw
@@ -97,48 +95,32 @@ def write_report(
             figures[f"comparison-{number}"] = _png(draw.compared(frame, judges, comparison.numbers))
     except ImportError as error:
         notes.append(f"there are no figures ({error}): pip install -e '.[evaluation]'")
-    first = scores_table(main, judges)
-    others = [
-        scores_table(main, judges, f"{TABLE_1}, items without a score as 0", as_zero=True),
-        gains_table(main, judges, "Gain over the original, by benchmark and judge"),
-        coverage_table(scores, columns, rows, judges, "Coverage, and why items have no score"),
-    ]
-    others = [table for table in others if table]
-    compared_tables = [scores_table(frame, judges) for _, frame in compared]
-    trust_table = agreement_table(trust) if trust is not None else None
-    breakdown_tables = {
-        title: [scores_table(frame, judges) for frame in frames] for title, frames in breakdowns.items()
+    gains = gains_table(main, judges, "Gain over the original, by benchmark and judge")
+    sections: dict[str, list[Table]] = {
+        "scores": [scores_table(main, judges)],
+        "more": [
+            scores_table(main, judges, f"{TABLE_1}, items without a score as 0", as_zero=True),
+            *([gains] if gains else []),
+            coverage_table(scores, columns, rows, judges, "Coverage, and why items have no score"),
+        ],
+        "comparisons": [scores_table(frame, judges) for _, frame in compared],
+        "agreement": [] if trust is None else [agreement_table(trust)],
+        "breakdowns": [scores_table(frame, judges) for frame in breakdowns],
+        "paper": [],
     }
-    quoted: dict[str, list[Table]] = {"scores": [], "comparisons": [], "agreement": [], "end": []}
-    sections = {"scores", *(["comparisons"] if compared else []), *(["agreement"] if trust_table else [])}
     for name, table in quoted_tables().items() if paper else ():
-        quoted[BESIDE[name] if BESIDE[name] in sections else "end"].append(table)
+        sections[BESIDE[name] if sections[BESIDE[name]] else "paper"].append(table)
 
     # files
-    tables = [first, *quoted["scores"], *others, *compared_tables, *quoted["comparisons"]]
-    tables += [*([trust_table] if trust_table else []), *quoted["agreement"]]
-    tables += [*(table for own in breakdown_tables.values() for table in own), *quoted["end"]]
-    frames = [main, *(frame for _, frame in compared), *(frame for own in breakdowns.values() for frame in own)]
-    html = page(
-        scores,
-        judges,
-        rows,
-        seed,
-        examples,
-        notes=notes,
-        main=[first, *others],
-        comparisons=compared_tables,
-        agreement=trust_table,
-        breakdowns=breakdown_tables,
-        quoted=quoted,
-        figures={name: data_url(png) for name, png in figures.items()},
-    )
+    tables = [table for section in sections.values() for table in section]
+    urls = {name: data_url(png) for name, png in figures.items()}
+    html = page(scores, judges, rows, seed, examples, notes=notes, sections=sections, figures=urls, paper=paper)
     files: dict[str, bytes | str] = {
         PAGE: html,
         MARKDOWN: "\n".join(["# Evaluation", "", *(f"- {note}" for note in notes), "", *map(markdown, tables)]),
         LATEX: LATEX_NEEDS + "\n".join(latex(table, f"ier1-{number}") for number, table in enumerate(tables, start=1)),
         WIDE: wide_csv(main, judges),
-        LONG: long_csv(frames),
+        LONG: long_csv([main, *(frame for _, frame in compared), *breakdowns]),
     }
     if trust is not None:
         files[AGREEMENT] = trust.to_csv(index=False, float_format="%.6g")
