@@ -12,6 +12,7 @@ However a run was stopped, the same command continues it where it was.
 from __future__ import annotations
 
 import argparse
+import json
 import sqlite3
 import sys
 import warnings
@@ -25,7 +26,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data_prep.build import build
-from data_prep.output import FILES
+from data_prep.output import FILES, REJECTED
 from data_prep.settings import MAX_PIXELS, MAX_TOKENS, MIN_PIXELS, SPLITS, Settings
 from data_prep.sources import NEEDS_NO_INPUT, SOURCES
 from ier1_plugin.runs.errors import UserError
@@ -47,7 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.filterwarnings("ignore", message=".*decompression bomb")
         report, done = build(settings, overwrite)
         print(summary(report, settings.output, done))
-        return 0 if report["rows"]["train"] + report["rows"]["val"] else _fail("no row was accepted")
+        if report["rows"]["train"] + report["rows"]["val"]:
+            return 0
+        with (settings.output / REJECTED).open(encoding="utf-8") as lines:
+            first = next(lines, "")
+        reason = json.loads(first)["reason"] if first else "the input holds none"
+        return _fail(f"no row was accepted; the first: {reason}")
     except UserError as error:
         return _fail(str(error))
     except sqlite3.Error as error:

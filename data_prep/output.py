@@ -14,15 +14,17 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_prep.duplicates import BITS, THRESHOLD
-from data_prep.settings import SPLITS, Settings, for_report
+from data_prep.settings import SPLITS, Settings
 from data_prep.staging import Staging
 from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.runs.workers import progress
 from ier1_plugin.task.rows import COLUMNS, format_row, messages
 from ier1_plugin.task.schema import COMPONENTS, Decomposition
@@ -86,7 +88,7 @@ def write(settings: Settings, identity: dict[str, Any], staging: Staging, folder
         "prompt_length": {"unit": unit, "quantiles": _quantiles(lengths)},
         "image_pixels": {"unit": "width x height", "quantiles": _quantiles(pixels)},
         "near_duplicates": {"hash": f"pHash, {BITS} bits", "hamming_threshold": THRESHOLD},
-        "options": for_report(settings),
+        "options": without_secrets(asdict(settings)),
         "identity": identity,
     }
     # no rows of an earlier build beside the report of this one, nor the other way round

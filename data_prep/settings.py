@@ -9,11 +9,9 @@ A source is a callable `(settings, input) -> Iterator[RawRow | Rejected]`; `data
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.task.schema import Decomposition
 
 SPLITS = ("train", "val")
@@ -82,8 +80,3 @@ class Settings:
         """What ids and groups made from names of files begin with: nothing, or "2/" for the second input."""
         number = self.inputs.index(input) if input in self.inputs else 0
         return f"{number + 1}/" if number else ""
-
-
-def for_report(settings: Settings) -> dict[str, Any]:
-    """Every option used, as JSON values, for the report; without secrets."""
-    return without_secrets(asdict(settings))

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from ier1_plugin.data.sets import SETS
@@ -126,8 +125,3 @@ def left_out(source: Path) -> list[str]:
         for path in files
         if path.suffix.lower() not in image_suffixes() and not (path.suffix == ".txt" and path.stem in images)
     ]
-
-
-def item_of(values: dict[str, Any]) -> Item:
-    """The inverse of `as_dict`."""
-    return Item(**values)

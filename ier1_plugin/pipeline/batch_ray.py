@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ier1_plugin.data.items import Item, item_of
+from ier1_plugin.data.items import Item
 from ier1_plugin.editors.base import Editor
 from ier1_plugin.pipeline.batch import PLAN, Batch, Outcome, RunPhase, Worker
 from ier1_plugin.pipeline.chain import as_editor
@@ -112,5 +112,5 @@ class _Actor:
         self._worker = Worker(batch, phase, editor)
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        outcomes = [asdict(self._worker(item_of(json.loads(str(line))))) for line in rows["text"]]
+        outcomes = [asdict(self._worker(Item(**json.loads(str(line))))) for line in rows["text"]]
         return {name: [outcome[name] for outcome in outcomes] for name in outcomes[0]}

@@ -119,7 +119,7 @@ UNUSABLE = {
 @pytest.mark.parametrize(("change", "reason"), UNUSABLE.values(), ids=UNUSABLE.keys())
 def test_a_row_that_cannot_be_used_is_rejected_with_its_reason(change, reason: str, tmp_path: Path, capsys):
     output = build_rows(tmp_path, [change])
-    assert "no row was accepted" in capsys.readouterr().err
+    assert f"no row was accepted; the first: {reason}" in capsys.readouterr().err
     assert rejected(output)["r0"].startswith(reason)
     (counted,) = report(output)["rejected_by_reason"]
     assert rejected(output)["r0"].startswith(counted)
