@@ -129,14 +129,16 @@ LEVELS = {
         | reduce brightness from 100% to 50% | lower brightness by .5x | turn the brightness down 50%
         | reduce brightness to 50% of its original value""",
     80: """reduce brightness to 80% | set the brightness to 80 per cent | brightness -20% | darken by 20% | 20% darker
-        | make it 80% as bright | bring the brightness down to 80% | change the brightness by −20%""",
+        | make it 80% as bright | make it 80% of its current brightness
+        | bring the brightness down to 80% | change the brightness by −20%""",
     90: "darken to 90% | dim by ten percent",
     100: "brightness to 100% | increase the brightness by 0%",
     20: "reduce brightness by 80% | darken to 20%",
     120: """increase brightness to 120% | increase brightness by 20% | increase brightness 20% | brighten up by 20%
         | make it twenty percent brighter | brightness +20% | turn up the brightness by 20% | brighten by 1,2x""",
     150: "increase brightness by half | brightness x1.5",
-    200: "double the brightness | make it twice as bright | increase brightness by 100% | 2x brighter",
+    200: """double the brightness | make it twice as bright | twice as much brightness | 2x brighter
+        | increase the brightness by a factor of two | increase brightness by 100%""",
     33: "lower the brightness by two thirds | a third of the brightness",
     None: """brightness 50% | 50% brightness | brightness 150% | increase brightness 150% | change brightness by 20%
         | increase the brightness to 80% | reduce the brightness to 120% | lighten to 50% | brightness to +20%
@@ -155,7 +157,8 @@ SIZES = {
     (800, 400): "make it twice as large | double the size | scale by 2 | enlarge by 100% | resize to 800 px wide",
     (800, 600): "resize to 800 by 600 | resize to 800×600 px | scale to 800 x 600 pixels",
     (1000, 500): "resize to 1,000x500 | make it 1000 px wide | resize to a height of 500 pixels",
-    (356, 200): "crop 16x9 | crop to 16 by 9 | crop to 16:9 | crop to a 16/9 ratio | crop to an aspect ratio of 16:9",
+    (356, 200): """crop 16x9 | crop to 16 by 9 | crop to 16:9 | crop to a 16/9 ratio | crop to an aspect ratio of 16:9
+        | crop to 1920:1080 | crop to 8x4.5 | crop to 16 : 9""",
     (160, 200): "crop to 4x5 | crop to 4:5 | crop it to 40% of the width",
     (200, 200): """trim the left half | cut the left half | cut off the left half | crop out the left half | crop to 1x1
         | crop to the left half | cut to the left half | keep only the left half | cut the left 50% off""",
@@ -164,6 +167,7 @@ SIZES = {
     (400, 150): "trim 50 pixels from the top | crop by 25% on the top",
     (400, 160): "cut 10% from the top and bottom | crop to 80% of the height",
     (300, 100): "crop to 300x100 | crop to 300 x 100 pixels",
+    (400, 133): "cut off the bottom third | keep only the top two thirds",
     (50, 40): "crop to 50x40 px",
     (410, 210): "add a 5 px white border | add a white border of 5 pixels | add a white frame with a width of 5 px",
     None: """scale by 50% | resize by 50% | resize by half | scale up to 50% | scale down to 150% | scale by 50

@@ -70,7 +70,8 @@ SIGNED = r"([+-]?\d{1,6}(?:\.\d{1,4})?)"
 PIXELS = r"(\d{1,6})(?:px)?"
 MAX_BARE_FACTOR, LARGEST_RATIO, SMALLEST_CROP = 10, 32, 100
 AMOUNT = rf"([+-]?\d{{1,6}}(?:\.\d{{1,4}})?%|x\d{{1,6}}(?:\.\d{{1,4}})?|{'|'.join(FRACTIONS)})"
-BY_OR_TO = rf"(?:(by|to|at) )?{AMOUNT}(?: original| current)?(?: size| value| level)?"
+LEVELS = "brightness|contrast|saturation|sharpness"
+BY_OR_TO = rf"(?:(by|to|at) )?{AMOUNT}(?: original| current)?(?: (?:size|value|level|{LEVELS}))?"
 COLOUR = rf"(#[0-9a-f]{{6}}|{'|'.join(sorted(ImageColor.colormap, key=len, reverse=True))})"
 OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 HALF = rf"({'|'.join(SIDES)}) (?:half|side)"
@@ -78,7 +79,7 @@ MIDDLE = r"(?:middle|centre|center)"
 CLOCKWISE, COUNTERCLOCKWISE = r"(?:to )?right|clockwise", r"(?:to )?left|counter-?clockwise|anti-?clockwise"
 
 
-_JOINERS = re.compile(r'("[^"]*")|(,? and (?:then |also )?, |,? and (?:then |also )?|, then | then |, also |, )', re.I)
+_JOINERS = re.compile(r'("[^"]*")|(,? and (?:then |also )?|, then | then |, also |, )', re.IGNORECASE)
 
 
 def factor_of(direction: int, preposition: str, amount: str) -> float:
@@ -89,7 +90,7 @@ def factor_of(direction: int, preposition: str, amount: str) -> float:
     preposition, amount = (preposition or "").casefold(), amount.casefold()
     share, factor = FRACTIONS.get(amount) or float(amount.strip("x%")) / 100, None
     if amount.startswith("x"):
-        factor = 100 * share
+        factor = float(amount[1:])
         if direction < 0 and preposition != "to" and factor > 1:
             factor = 1 / factor
     elif amount[0] in "+-":
@@ -149,7 +150,7 @@ def _amounts(
         *rules,
         (rf"(){AMOUNT} (?:{up})", changed(1)),
         (rf"(){AMOUNT} (?:{down})", changed(-1)),
-        (rf"(?:(to|at) )?{AMOUNT}(?: original| current)? (?:{noun})", changed(0)),
+        (rf"(?:(to|at) )?{AMOUNT}(?: original| current| much)? (?:{noun})", changed(0)),
         (rf"{AMOUNT} (?:{like})", lambda amount: make(factor_of(0, "to", amount))),
     ]
 
@@ -192,7 +193,7 @@ def _crop_ratio(width: str, height: str) -> Effect:
 
 def _crop_size(width: str, height: str, unit: str | None) -> Effect:
     """Pixels or an aspect ratio: nobody wants 16 x 9 pixels of a photo, or the shape of 300 to 200."""
-    sides = int(width), int(height)
+    sides = round(float(width)), round(float(height))
     if unit or max(sides) >= SMALLEST_CROP:
         return do.crop_middle(*sides)
     if max(sides) > LARGEST_RATIO or sides[0] == sides[1] != 1:
@@ -227,7 +228,7 @@ _GOALS = [
     for key, operation in OPERATIONS.items()
     if operation.goal and operation.action not in ("Recoloring", "Add")
 ]
-SIDE = r"(\d{1,3}(?:\.\d+)?)"
+SIDE = r"(\d{1,4}(?:\.\d+)?)"
 _CUT = r"(?:crop and keep|crop to|cut(?: down)? to|trim(?: down)? to|keep)(?: only| just)?"
 _OFF = r"(?:(?:crop|trim|cut)(?: away| off)?)"
 _PART = r"(\d{1,6}(?:\.\d{1,4})?)(%|px)"
@@ -247,7 +248,7 @@ _GEOMETRY: list[tuple[str, Callable[..., Effect]]] = [
         r"crop (?:box |region )?(?:to |from )?(\d{1,6})[, ]+(\d{1,6})[, ]+(\d{1,6})[, ]+(\d{1,6})",
         lambda *sides: do.crop_pixels(*map(int, sides)),
     ),
-    (r"crop (?:to )?(\d{1,6})x(\d{1,6})(px)?", _crop_size),
+    (rf"crop (?:to )?{NUMBER}x{NUMBER}(px)?", _crop_size),
     (rf"crop (?:to |at )?{SIDE}x{SIDE}(?: aspect)? ratio", _crop_ratio),
     (rf"crop (?:by |the )?{_PART}|crop {_EDGE}(?: half| side| {_PART})", _which_part),
     (r"crop square(?: ratio)?", lambda: do.crop_to_ratio(1)),
@@ -329,7 +330,7 @@ _TONES: list[tuple[str, Callable[..., Effect]]] = [
     ),
     *_level(
         "brightness",
-        r"brighter|brighten|lighten|lighter|more (?:light|brightness)|light up|too dark",
+        r"brighter|brighten|lighten|lighter|more (?:light|bright|brightness)|light up|too dark",
         r"darker|darken|dim|less (?:light|bright|brightness)|dimmer|(?:take )?light out|too bright",
         "(?:brightness|light|exposure)",
         "bright",
@@ -349,7 +350,7 @@ _TONES: list[tuple[str, Callable[..., Effect]]] = [
         "saturation",
         r"(?:stronger|richer|more vivid|brighter) colou?rs?|colou?rs (?:stronger|richer|more vivid)"
         r"|more saturat(?:ed|ion)|(?:more )?vivid|(?:raise|increase|boost) colou?rs?|saturated?",
-        r"(?:weaker|paler|muted|duller) colou?rs?|less saturat(?:ed|ion)|mute colou?rs?",
+        r"(?:weaker|paler|muted|duller) colou?rs?|less saturat(?:ed|ion)|desaturated?|mute colou?rs?",
         "saturation",
         "saturated|vivid|colou?rful",
         OPERATIONS["saturate"].effect,

@@ -22,6 +22,12 @@ _POLITE = re.compile(
 )
 _NUMBER_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "ten": 10, "fifteen": 15, "twenty": 20, "thirty": 30}
 _NUMBER_WORDS |= {"forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
+
+
+def _edge_share(match: re.Match[str]) -> str:
+    return f"{match[1]} {100 * FRACTIONS[match[2].lower()]:.4f}%"
+
+
 # what would mean something else once its small words or its punctuation are gone
 _REWRITES = [
     (re.compile(pattern, re.IGNORECASE), plain)
@@ -37,12 +43,16 @@ _REWRITES = [
         (r"\bone[ -](?=half\b|third\b|quarter\b)", ""),
         (r"\b(two|three)-(?=thirds|quarters)", r"\1 "),
         (
-            rf"\b({'|'.join(_NUMBER_WORDS)})(?=[ -](?:percent|per cent|%|degrees?|pixels?|px|times)\b)",
-            lambda match: str(_NUMBER_WORDS[match[1].lower()]),
+            rf"\b(?:{'|'.join(_NUMBER_WORDS)})\b(?=[ -](?:percent|per cent|%|degrees?|pixels?|px|times)\b)"
+            rf"|(?:(?<=\bof )|(?<=\bby ))(?:{'|'.join(_NUMBER_WORDS)})\b(?! thirds| quarters)",
+            lambda match: str(_NUMBER_WORDS[match[0].lower()]),
         ),
+        # a half is a place of its own
+        (r"\b(left|right|top|upper|bottom|lower) (two thirds|three quarters|third|quarter)\b", _edge_share),
         (r"(?<=\d)[ -]?(?:%|percent\b|per cent\b)", "%"),
         (r"(?<=\d)[ -]?(?:°|degrees?\b)", "°"),
         (r"(?<=\d) ?(?:[x×*]|by) ?(?=\d)", "x"),
+        (r"(?<=\d) ?: ?(?=\d)", ":"),
         (r"(?<=\d)[ -]?(?:px|pixels?)\b", "px"),
         (r"(?<![\w.])[x×] ?(?=\d)", "x"),
         (r"(?<![\w.])(\d+(?:\.\d+)?) ?(?:[x×]|times)(?!\w)", r"x\1"),
@@ -51,6 +61,11 @@ _REWRITES = [
         (r"\btriple(?= (?:the|its)\b)", "x3"),
         (r"\bhalve\b", "half"),
         (r"\bin (?:a )?half\b", "by half"),
+        # "50% of the brightness" is what is left; "by 50% of it" and "10% of each side" are not
+        (
+            r"(?<!to )(?<!by )(?<![\d.])(\d+(?:\.\d+)?%) of (?:the|its) (?!left|right|top|bottom|width|height)",
+            r"at \1 ",
+        ),
     )
 ]
 # between numbers these belong to them, as in 16:9 and 1.5
