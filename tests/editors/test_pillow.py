@@ -13,7 +13,8 @@ from PIL import Image, ImageChops, ImageEnhance, ImageFilter, ImageOps
 
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.editors.pillow.operations import OPERATIONS, PART, REGIONS, WHOLE
-from ier1_plugin.editors.pillow.phrases import PLACES, VOCABULARY, parse_instruction
+from ier1_plugin.editors.pillow.phrases import PLACES, parse_instruction
+from ier1_plugin.editors.pillow.rules import VOCABULARY
 from ier1_plugin.editors.pillow.words import FRACTIONS
 from ier1_plugin.small_world.wordings import WORDINGS
 from ier1_plugin.small_world.world import Edit

@@ -3,28 +3,30 @@
     parse_instruction("tint the top half blue", PLACES)    # [ExactEdit("tint the top half blue", ...)]
     parse_instruction("make the sofa navy", PLACES)        # EditError: ... it does not know 'sofa' ...
 
-A request is cut down to its canonical words (no articles, no politeness, no "the photo"), and RULES say which edit they
-are. Refusing what is only half understood is the point: "crop out the man on the left" must not become a crop.
+A request is cut at its joiners into as few parts as the rules can read. Refusing what is only half understood is the
+point: "crop out the man on the left" must not become a crop.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from PIL import Image, ImageColor, ImageFilter, ImageOps
+from PIL import Image
 
 from ier1_plugin.editors.base import EditError, split
 from ier1_plugin.editors.pillow import operations as do
-from ier1_plugin.editors.pillow.operations import ANY, OPERATIONS, PART, REGIONS, WHOLE, Effect, Fractions
-from ier1_plugin.editors.pillow.words import FRACTIONS, SIDES, canonical, with_quotes
+from ier1_plugin.editors.pillow.operations import PART, REGIONS, WHOLE, Effect, Fractions
+from ier1_plugin.editors.pillow.rules import VOCABULARY, rule_of
+from ier1_plugin.editors.pillow.words import canonical, with_quotes
 from ier1_plugin.runs.errors import one_line
 
 CAN = "it does crop, flip, rotate, resize, zoom, tone, tint, blur, border and caption, to a photo or a half of it"
 MAX_INSTRUCTION, MAX_FRAGMENTS = 2000, 24
 PLACES: dict[str, Fractions] = {name: box for called, box in REGIONS.values() for name in called}
 """The name of a part of the photo, and where it is."""
+_JOINERS = re.compile(r'("[^"]*")|(,? and (?:then |also )?|, then | then |, also |, )', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -43,381 +45,11 @@ class ExactEdit:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """A new image, in RGB or RGBA as `image` is."""
-        plain = image if self.takes_alpha else image.convert("RGB")
+        plain = image if self.takes_alpha or image.mode == "RGB" else image.convert("RGB")
         edited = do.apply_in(self.effect, plain, do.pixel_box(self.place, image))
         if edited.mode != image.mode:
             edited.putalpha(image.getchannel("A"))
         return edited
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One way to say one edit."""
-
-    better_exact: bool
-    """The edit's `better_exact`, if it is made to the whole photo."""
-    scope: str
-    """WHOLE, PART or ANY, as of an Operation."""
-    pattern: str
-    """Matches the canonical words from the first to the last, so that no part of the request is left over."""
-    make: Callable[..., Effect]
-    """Groups of the match -> the effect."""
-
-
-# numbers as `canonical` writes them
-NUMBER = r"(\d{1,6}(?:\.\d{1,4})?)"
-SIGNED = r"([+-]?\d{1,6}(?:\.\d{1,4})?)"
-PIXELS = r"(\d{1,6})(?:px)?"
-MAX_BARE_FACTOR, LARGEST_RATIO, SMALLEST_CROP = 10, 32, 100
-AMOUNT = rf"([+-]?\d{{1,6}}(?:\.\d{{1,4}})?%|x\d{{1,6}}(?:\.\d{{1,4}})?|{'|'.join(FRACTIONS)})"
-LEVELS = "brightness|contrast|saturation|sharpness"
-BY_OR_TO = rf"(?:(by|to|at) )?{AMOUNT}(?: original| current)?(?: (?:size|value|level|{LEVELS}))?"
-COLOUR = rf"(#[0-9a-f]{{6}}|{'|'.join(sorted(ImageColor.colormap, key=len, reverse=True))})"
-OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
-HALF = rf"({'|'.join(SIDES)}) (?:half|side)"
-MIDDLE = r"(?:middle|centre|center)"
-CLOCKWISE, COUNTERCLOCKWISE = r"(?:to )?right|clockwise", r"(?:to )?left|counter-?clockwise|anti-?clockwise"
-
-
-_JOINERS = re.compile(r'("[^"]*")|(,? and (?:then |also )?|, then | then |, also |, )', re.IGNORECASE)
-
-
-def factor_of(direction: int, preposition: str, amount: str) -> float:
-    """What a level or a size is multiplied by: up (1) "by" "50%" -> 1.5, "to" "50%" -> 0.5, down (-1) "x2" -> 0.5.
-
-    `direction`: 0 where the words name none. EditError: it can mean two things, or goes the other way.
-    """
-    preposition, amount = (preposition or "").casefold(), amount.casefold()
-    share, factor = FRACTIONS.get(amount) or float(amount.strip("x%")) / 100, None
-    if amount.startswith("x"):
-        factor = float(amount[1:])
-        if direction < 0 and preposition != "to" and factor > 1:
-            factor = 1 / factor
-    elif amount[0] in "+-":
-        factor = 1 + share if direction == 0 and preposition in ("", "by") else None
-    elif preposition in ("to", "at") or (direction == 0 and not preposition and amount in FRACTIONS):
-        factor = share
-    # "increase it 150%" is 1.5 times to some and 2.5 times to others
-    elif direction and (preposition == "by" or share < 1):
-        factor = 1 + direction * share
-    if factor is None:
-        raise EditError(
-            f"{f'{preposition} {amount}'.strip()!r} can mean two things here; say to or by how much, and up or down, "
-            "as in 'set the brightness to 80%' or 'make it 20% smaller'"
-        )
-    if direction * (factor - 1) < 0 or (direction and preposition == "to" and factor == 1):
-        raise EditError("its number goes against the rest of it; which of the two is meant?")
-    return factor
-
-
-def _first(groups: tuple[str | None, ...]) -> str:
-    return next(filter(None, groups))
-
-
-def _same(key: str) -> Callable[..., Effect]:
-    return lambda *groups: OPERATIONS[key].effect
-
-
-def _half(side: str, opposite: bool = False) -> Effect:
-    kept = SIDES[side.casefold()]
-    return OPERATIONS[f"crop{OPPOSITE[kept] if opposite else kept}"].effect
-
-
-def _amounts(
-    up: str, down: str, noun: str, like: str, make: Callable[[float], Effect]
-) -> list[tuple[str, Callable[..., Effect]]]:
-    """Every way to say how much. `up`, `down`, `noun`: words for more, for less and for the quantity itself; `like`:
-    what follows "twice as"; `make`: a factor -> its effect."""
-
-    def changed(direction: int) -> Callable[..., Effect]:
-        return lambda preposition, amount: make(factor_of(direction, preposition, amount))
-
-    def from_to(direction: int) -> Callable[..., Effect]:
-        def effect(old: str, new: str) -> Effect:
-            if not float(old):
-                raise EditError("from 0% there is no way up; say what to change it by")
-            return make(factor_of(direction, "to", f"{100 * float(new) / float(old):.10f}%"))
-
-        return effect
-
-    rules = []
-    for direction, words in ((1, up), (-1, down), (0, noun)):
-        rules += [
-            (rf"(?:{words}) {BY_OR_TO}", changed(direction)),
-            (rf"(?:{words}) from {NUMBER}%? to {NUMBER}%", from_to(direction)),
-        ]
-    return [
-        *rules,
-        (rf"(){AMOUNT} (?:{up})", changed(1)),
-        (rf"(){AMOUNT} (?:{down})", changed(-1)),
-        (rf"(?:(to|at) )?{AMOUNT}(?: original| current| much)? (?:{noun})", changed(0)),
-        (rf"{AMOUNT} (?:{like})", lambda amount: make(factor_of(0, "to", amount))),
-    ]
-
-
-def _level(
-    what: str, more: str, less: str, noun: str, like: str, up: Effect, down: Effect
-) -> list[tuple[str, Callable[..., Effect]]]:
-    """Phrases such as "brighter", "darker by 20 %", "set the brightness to 80 %" and "twice as bright"."""
-    turned = r"(?:turn |bring |take )?"
-    raised = rf"(?:{more})(?: up)?|(?:raise|increase|boost) {noun}|{turned}up {noun}|{turned}{noun} up"
-    lowered = rf"{less}|(?:lower|reduce|decrease|cut) {noun}|{turned}down {noun}|{turned}{noun} down"
-    amounts = _amounts(raised, lowered, noun, like, lambda factor: do.enhance(what, factor))
-    return [(raised, lambda: up), (lowered, lambda: down), *amounts]
-
-
-def _scale_by(direction: int) -> Callable[..., Effect]:
-    def effect(number: str) -> Effect:
-        # of a larger number, a percent sign may be missing
-        if float(number) > MAX_BARE_FACTOR:
-            raise EditError(f"{number} of what? say '{number}%', '{number}x' or '{number} pixels wide'")
-        return do.scale(factor_of(direction, "by", f"x{number}"))
-
-    return effect
-
-
-def _rotate(direction: int) -> Callable[..., Effect]:
-    def effect(angle: str) -> Effect:
-        if direction and angle[0] in "+-":
-            raise EditError(f"{angle} degrees to one side can mean two things; leave the sign out")
-        return do.rotate((direction or 1) * float(angle))
-
-    return effect
-
-
-def _crop_ratio(width: str, height: str) -> Effect:
-    if not float(width) or not float(height):
-        raise EditError(f"{width}:{height} is no shape; wanted one such as 16:9")
-    return do.crop_to_ratio(float(width) / float(height))
-
-
-def _crop_size(width: str, height: str, unit: str | None) -> Effect:
-    """Pixels or an aspect ratio: nobody wants 16 x 9 pixels of a photo, or the shape of 300 to 200."""
-    sides = round(float(width)), round(float(height))
-    if unit or max(sides) >= SMALLEST_CROP:
-        return do.crop_middle(*sides)
-    if max(sides) > LARGEST_RATIO or sides[0] == sides[1] != 1:
-        raise EditError(f"{width}x{height} can mean pixels or a shape; say '{width}x{height} px' or '{width}:{height}'")
-    return _crop_ratio(width, height)
-
-
-def _keep_share(amount: str, side: str | None = None) -> Effect:
-    """The middle, as wide and as high as this share of it, or only as wide, or only as high."""
-    cut = (1 - float(amount) / 100) / 2
-    across, down = 0.0 if side == "height" else cut, 0.0 if side == "width" else cut
-    return do.crop_place(across, down, 1 - across, 1 - down)
-
-
-def _margin(amount: str, unit: str, *sides: str | None) -> Effect:
-    """Cuts so much off one side, off two, or off all four."""
-    named = [SIDES[side.casefold()] for side in sides if side]
-    return do.cut_off(float(amount), unit == "px", [side for side in OPPOSITE if not named or side in named])
-
-
-def _which_part(*groups: str) -> Effect:
-    raise EditError("what goes and what stays? say 'crop to ...', 'keep ...' or 'cut ... off'")
-
-
-_GOALS = [
-    Rule(
-        operation.action in ("Transform", "Crop", "Zoom", "Relighting", "Adjust") or key in ("upscale", "grey"),
-        ANY if operation.scope == PART else operation.scope,
-        re.escape(canonical(operation.goal)),
-        _same(key),
-    )
-    for key, operation in OPERATIONS.items()
-    if operation.goal and operation.action not in ("Recoloring", "Add")
-]
-SIDE = r"(\d{1,4}(?:\.\d+)?)"
-_CUT = r"(?:crop and keep|crop to|cut(?: down)? to|trim(?: down)? to|keep)(?: only| just)?"
-_OFF = r"(?:(?:crop|trim|cut)(?: away| off)?)"
-_PART = r"(\d{1,6}(?:\.\d{1,4})?)(%|px)"
-_EDGE = rf"({'|'.join(SIDES)})"
-_ALL_EDGES = r"(?:(?:each|all|every) (?:sides?|edges?)|edges)"
-_GEOMETRY: list[tuple[str, Callable[..., Effect]]] = [
-    (rf"{_CUT} {HALF}(?: only)?|crop {HALF} only", lambda *sides: _half(_first(sides))),
-    (rf"(?:only |just ){HALF}", _half),
-    (rf"(?:to )?{HALF} only", _half),
-    (
-        rf"(?:crop (?:away|off|out)|cut (?:away|off)|trim(?: away| off)?|cut) {HALF}(?: off| away)?",
-        lambda side: _half(side, opposite=True),
-    ),
-    (rf"(?:crop|cut down|cut|trim|keep)(?: only| just)? {MIDDLE}(?: only)?", _same("cropmiddle")),
-    (r"(?:crop|cut away|cut off|trim) edges|trim", _same("cropmiddle")),
-    (
-        r"crop (?:box |region )?(?:to |from )?(\d{1,6})[, ]+(\d{1,6})[, ]+(\d{1,6})[, ]+(\d{1,6})",
-        lambda *sides: do.crop_pixels(*map(int, sides)),
-    ),
-    (rf"crop (?:to )?{NUMBER}x{NUMBER}(px)?", _crop_size),
-    (rf"crop (?:to |at )?{SIDE}x{SIDE}(?: aspect)? ratio", _crop_ratio),
-    (rf"crop (?:by |the )?{_PART}|crop {_EDGE}(?: half| side| {_PART})", _which_part),
-    (r"crop square(?: ratio)?", lambda: do.crop_to_ratio(1)),
-    (rf"crop (?:aspect )?(?:ratio )?(?:to |of |at )?{SIDE} ?[:/] ?{SIDE}(?: aspect)?(?: ratio)?", _crop_ratio),
-    (rf"crop (?:down )?to {NUMBER}%(?: size| original(?: size)?| current(?: size)?)?", _keep_share),
-    (rf"crop (?:down )?to {NUMBER}% (width|height)", _keep_share),
-    (
-        rf"{_OFF} (?:by )?{_PART}(?: off| away)? (?:(?:off|from|at) )?{_EDGE}(?: and {_EDGE})?(?: edges?| sides?)?",
-        _margin,
-    ),
-    (rf"{_OFF} (?:by )?{_PART}(?: off| away)? (?:(?:off|from|at|of) )?{_ALL_EDGES}", _margin),
-    (rf"{_OFF} {_ALL_EDGES} by {_PART}", _margin),
-    (
-        rf"{_OFF} {_EDGE}(?: edge| side)? by {_PART}",
-        lambda side, amount, unit: _margin(amount, unit, side),
-    ),
-    (
-        rf"(?:trim|cut|(?:crop|trim|cut) (?:away|off)) {_EDGE} {_PART}(?: off| away)?",
-        lambda side, amount, unit: _margin(amount, unit, side),
-    ),
-    (
-        rf"{_CUT} {_EDGE} {NUMBER}%(?: only)?",
-        lambda side, percent: _margin(f"{100 - float(percent)}", "%", OPPOSITE[SIDES[side.casefold()]]),
-    ),
-    (r"(?:flip|mirror)(?: left (?:to )?right| horizontally)|mirror|swap left and right", _same("mirror")),
-    (
-        r"flip(?: and mirror)? (?:top (?:to )?bottom|vertically|upside down)|(?:turn |put )?upside down"
-        r"|flip top and bottom",
-        _same("upside"),
-    ),
-    (rf"(?:rotate|turn)(?: quarter)?(?: turn)? (?:{CLOCKWISE})|quarter turn (?:{CLOCKWISE})", _same("rotate")),
-    (
-        rf"(?:rotate|turn)(?: quarter)?(?: turn)? (?:{COUNTERCLOCKWISE})|quarter turn (?:{COUNTERCLOCKWISE})",
-        _same("rotateback"),
-    ),
-    (rf"(?:rotated?|turn) (?:by |to )?{SIGNED}°?", _rotate(0)),
-    (rf"(?:rotated?|turn) (?:by )?{SIGNED}°? (?:{CLOCKWISE})", _rotate(1)),
-    (rf"(?:rotated?|turn) (?:by )?{SIGNED}°? (?:{COUNTERCLOCKWISE})", _rotate(-1)),
-    (rf"(?:rotated?|turn) (?:{CLOCKWISE}) (?:by )?{SIGNED}°?", _rotate(1)),
-    (rf"(?:rotated?|turn) (?:{COUNTERCLOCKWISE}) (?:by )?{SIGNED}°?", _rotate(-1)),
-    (
-        r"(?:upscale|resize|scale|enlarge)(?: up)?(?: to)? double size|double (?:size|resolution)|resolution x2 large"
-        r"|upscale",
-        _same("upscale"),
-    ),
-    (rf"(?:resize|scale) {NUMBER}%(?: size)?", lambda percent: do.scale(float(percent) / 100)),
-    (rf"(?:scale|resize) by {NUMBER}", _scale_by(0)),
-    (rf"(?:scale up|upscale) by {NUMBER}", _scale_by(1)),
-    (rf"(?:scale down|downscale) by {NUMBER}", _scale_by(-1)),
-    *_amounts(
-        r"enlarge|upscale|(?:scale|resize|size) up|increase (?:size|resolution)|larger|bigger",
-        r"shrink|downscale|(?:scale|resize|size) down|(?:reduce|decrease)(?: size| resolution)?|smaller",
-        r"(?:resize|scale)(?: size)?|size|resolution",
-        "large|big",
-        do.scale,
-    ),
-    (rf"(?:resize|scale) (?:to )?(\d{{1,6}})x{PIXELS}", lambda width, height: do.resize(int(width), int(height))),
-    (rf"(?:(?:resize|scale) (?:to )?)?{PIXELS} (?:wide|width)", lambda width: do.resize(int(width), None)),
-    (rf"(?:(?:resize|scale) (?:to )?)?{PIXELS} (?:high|tall|height)", lambda height: do.resize(None, int(height))),
-    (rf"(?:resize|scale) width (?:to |of )?{PIXELS}(?: wide)?", lambda width: do.resize(int(width), None)),
-    (rf"(?:resize|scale) height (?:to |of )?{PIXELS}(?: high)?", lambda height: do.resize(None, int(height))),
-    (r"zoom|(?:zoom )?closer view|come closer|show closer", _same("zoom")),
-    (rf"zoom (?:by |to )?x{NUMBER}", lambda factor: do.zoom(float(factor))),
-    (rf"zoom (by|to) {NUMBER}%", lambda word, percent: do.zoom((word == "by") + float(percent) / 100)),
-]
-_TONES: list[tuple[str, Callable[..., Effect]]] = [
-    (r"(?:warmer|warm|warmer light|warm(?: light)? up|light warmer|too cold)(?: tones?)?", _same("warmer")),
-    (r"(?:cooler|cooler light|cool(?: light)? down|light cooler|too warm)(?: tones?)?", _same("cooler")),
-    (
-        r"black[ -]and[ -]white|gr[ae]y(?:-?scale)?|monochrome|desaturated?|(?:remove(?: all)?|no) colou?rs?",
-        _same("grey"),
-    ),
-    (rf"gamma (?:to |of )?{NUMBER}", lambda value: do.gamma(float(value))),
-    (r"auto[- ]?(?:contrast|levels?)", lambda: lambda image: ImageOps.autocontrast(image, 1)),
-    (r"equali[sz]ed?(?: histogram)?", lambda: ImageOps.equalize),
-    (
-        rf"(?:(?:shift|rotate) hue|hue shift) (?:by |of )?{SIGNED}°?|hue (?:by )?([+-]{NUMBER[1:]}°?",
-        lambda *degrees: do.hue(float(_first(degrees))),
-    ),
-    *_level(
-        "brightness",
-        r"brighter|brighten|lighten|lighter|more (?:light|bright|brightness)|light up|too dark",
-        r"darker|darken|dim|less (?:light|bright|brightness)|dimmer|(?:take )?light out|too bright",
-        "(?:brightness|light|exposure)",
-        "bright",
-        OPERATIONS["brighter"].effect,
-        OPERATIONS["darker"].effect,
-    ),
-    *_level(
-        "contrast",
-        r"(?:more|higher|stronger) contrast|flat",
-        r"(?:less|lower|weaker) contrast",
-        "contrast",
-        "contrasty",
-        OPERATIONS["contrast"].effect,
-        do.enhance("contrast", 0.7),
-    ),
-    *_level(
-        "saturation",
-        r"(?:stronger|richer|more vivid|brighter) colou?rs?|colou?rs (?:stronger|richer|more vivid)"
-        r"|more saturat(?:ed|ion)|(?:more )?vivid|(?:raise|increase|boost) colou?rs?|saturated?",
-        r"(?:weaker|paler|muted|duller) colou?rs?|less saturat(?:ed|ion)|desaturated?|mute colou?rs?",
-        "saturation",
-        "saturated|vivid|colou?rful",
-        OPERATIONS["saturate"].effect,
-        do.enhance("saturation", 0.6),
-    ),
-]
-_EFFECTS: list[tuple[str, Callable[..., Effect]]] = [
-    (r"sepia(?: tone)?", _same("sepia")),
-    (r"invert(?:ed)?(?: all)?(?: colou?rs?)?|(?:like )?(?:film )?negative", _same("invert")),
-    (r"(?:soft and )?(?:blur(?:red|ry)?|out focus)", _same("blur")),
-    (rf"blur(?: radius)? (?:by |of )?{PIXELS}(?: radius)?", lambda radius: do.blur(int(radius))),
-    (r"pixelated?|(?:big |show )*(?:pixels|blocks)|like old video game", _same("pixelate")),
-    (
-        r"(?:sharp and )?(?:sharpen|sharper|sharp|crisp|crisper)|bring out (?:more )?details?|more details?",
-        _same("sharpen"),
-    ),
-    *_level(
-        "sharpness",
-        "sharpen|sharper|crisper",
-        "less sharp|softer",
-        "sharpness",
-        "sharp|crisp",
-        OPERATIONS["sharpen"].effect,
-        do.enhance("sharpness", 0.5),
-    ),
-    (r"denoised?|remove (?:noise|grain)|less (?:noise|grain)", lambda: do.filtered(ImageFilter.MedianFilter(3))),
-    (r"posteri[sz]ed?", lambda: lambda image: ImageOps.posterize(image, 3)),
-    (r"solari[sz]ed?", lambda: ImageOps.solarize),
-    (r"emboss(?:ed)?", lambda: do.filtered(ImageFilter.EMBOSS)),
-    (r"(?:find )?edges only|edge detection|outlines? only", lambda: do.filtered(ImageFilter.FIND_EDGES)),
-    (
-        # a tint of black or white would leave no picture
-        rf"(?:tint(?:ed)?|paint|colou?r|turn|shade)? ?(?!black|white\b){COLOUR}(?: tint(?:ed)?| colou?r| shade)?",
-        lambda colour: do.tint(colour.casefold()),
-    ),
-]
-
-
-_WIDE = r"(?: (?:width )?(?:of )?(\d{1,5})(?:px)?(?: wide)?)?"
-
-
-def _border(colour: str, width: str | None) -> Effect:
-    return do.border(colour.casefold(), int(width) if width else None)
-
-
-_FRAMES: list[tuple[str, Callable[..., Effect]]] = [
-    (rf"(?:draw )?{COLOUR} (?:border|frame)(?: around)?{_WIDE}", _border),
-    (rf"(?:draw )?(?:border|frame)(?: around)? {COLOUR}{_WIDE}", _border),
-    (
-        rf"(\d{{1,5}})px(?: wide)? {COLOUR} (?:border|frame)(?: around)?",
-        lambda width, colour: _border(colour, width),
-    ),
-    (
-        r"(?:(?:caption|text|words?|title|write|print|say|says|read) )*\"([^\"]{1,200})\""
-        r"(?: (?:as )?(?:caption|text|title))?(?: (?:at |to )?(top|bottom))?",
-        lambda text, where: do.caption(text, (where or "").casefold() == "top"),
-    ),
-]
-RULES: list[Rule] = [
-    *_GOALS,
-    *(Rule(True, WHOLE, pattern, make) for pattern, make in _GEOMETRY),
-    *(Rule(True, ANY, pattern, make) for pattern, make in _TONES),
-    *(Rule(False, ANY, pattern, make) for pattern, make in _EFFECTS),
-    *(Rule(False, WHOLE, pattern, make) for pattern, make in _FRAMES),
-    Rule(False, PART, r"(?:delete|erase|remove|wipe out)(?: completely| all)?", _same("erase")),
-]
-VOCABULARY = {word for rule in RULES for word in re.findall(r"[a-z]{2,}", rule.pattern.casefold())}
 
 
 def parse_instruction(instruction: str, places: Mapping[str, Fractions]) -> list[ExactEdit]:
@@ -459,7 +91,7 @@ def _edits(part: str, places: Mapping[str, Fractions]) -> list[ExactEdit]:
         rest = canonical(_JOINERS.sub(" ", part))
         for name in places:
             rest = _without(rest, name) or rest
-        strange = [word for word in re.findall(r"[^\W\d_]{2,}", rest) if word.casefold() not in VOCABULARY]
+        strange = [word for word in re.findall(r"[^\W\d_]{2,}", rest) if word not in VOCABULARY]
         why = f"it does not know {', '.join(strange[:5])!r}" if strange else "it knows no edit that these words make"
         raise EditError(f"pillow can't do {one_line(part)[:100]!r}: {reason or f'{why}; {CAN}'}")
     return edits
@@ -470,25 +102,19 @@ def _single(text: str, places: Mapping[str, Fractions]) -> ExactEdit | None:
     opening = _JOINERS.match(text)
     text = text[opening.end() :] if opening and opening[2] else text
     words = canonical(text)
-    for asked in (words, re.sub(r"^turn ", "", words, flags=re.IGNORECASE)):
+    for asked in (words, words.removeprefix("turn ")):
         candidates = [(asked, None), *((_without(asked, name), place) for name, place in places.items())]
         for rest, place in candidates:
-            rule, match = _rule(rest) if rest is not None else (None, None)
-            if rule and match and rule.scope != (PART if place is None else WHOLE):
+            match = rule_of(rest) if rest is not None else None
+            if match and match[0].scope != (PART if place is None else WHOLE):
+                rule, groups = match
                 better_exact = rule.better_exact and place is None
-                effect = rule.make(*match.groups())
-                return ExactEdit(text.strip(), effect, place, better_exact, takes_alpha=rule.scope == WHOLE)
+                return ExactEdit(text.strip(), rule.make(*groups), place, better_exact, rule.scope == WHOLE)
     return None
-
-
-def _rule(words: str) -> tuple[Rule, re.Match[str]] | tuple[None, None]:
-    """The first rule that matches all of the canonical `words`."""
-    matches = ((rule, re.fullmatch(rule.pattern, words, re.IGNORECASE)) for rule in RULES)
-    return next(((rule, match) for rule, match in matches if match), (None, None))
 
 
 def _without(words: str, name: str) -> str | None:
     """`words` without the place `name`, which has to occur once."""
     place = rf"(?<!\w)(?:(?:to|of|at|from) )?{re.escape(name)}(?!\w) ?"
-    rest, count = re.subn(place, "", words, flags=re.IGNORECASE)
+    rest, count = re.subn(place, "", words)
     return rest.strip() if count == 1 else None
