@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import Any
 
 SHOWN = 120
-_THOUGHT_ENDS = re.compile(r"</think(?:ing)?>|\[/THINK\]|◁/think▷")
-# a Markdown fence, a box of LaTeX, or the one that GLM draws around an answer
-WRAPPERS = (("```", "```"), ("\\boxed{", "}"), ("<|begin_of_box|>", "<|end_of_box|>"))
+_THOUGHT_ENDS = re.compile(r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]|◁/think▷")
+# a Markdown fence, a box of LaTeX, the one that GLM draws around an answer, the tags that R1 was trained with
+WRAPPERS = (("```", "```"), ("\\boxed{", "}"), ("<|begin_of_box|>", "<|end_of_box|>"), ("<answer>", "</answer>"))
 
 
 def json_in_reply(text: str) -> Any:
@@ -34,7 +34,7 @@ def json_in_reply(text: str) -> Any:
         inside, found, after = rest.rpartition(closing)
         # brackets outside would be another value
         if found and not re.search(r"[{\[]", before + after):
-            answer = re.sub(r"^\w*\s", "", inside) if opening == "```" else inside
+            answer = re.sub(r"^[ \t]*\w*\s", "", inside) if opening == "```" else inside
             break
     try:
         return _loads(answer)
