@@ -26,7 +26,6 @@ from ier1_plugin.pipeline.chain import sha256
 from ier1_plugin.task.images import open_image
 from ier1_plugin.task.schema import Decomposition
 
-SHARED = Path(os.environ.get("IER1_SHARED_DATA", "../shared/data"))
 # exact edits of the whole photo, so that a run without a model does real work
 EXACT = ("brighter", "warmer", "grey", "blur", "mirror", "rotate", "cropleft", "borderred")
 
@@ -59,15 +58,8 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 @pytest.fixture
 def requests(tmp_path: Path) -> Path:
-    """Photos and requests: EditEval's real ones, as many as are at hand and each of them twice, else 42 drawn ones."""
-    source = SHARED / "editeval_v1" / "editeval_v1.jsonl"
-    if source.is_file():
-        rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
-        rows = [row | {"image": str((source.parent / row["image"]).resolve())} for row in rows if row["image"]]
-        rows += [row | {"id": f"{row['id']} again", "instruction": f"{row['instruction']}, please"} for row in rows]
-    else:
-        items = write_photos(tmp_path / "photos", 42)
-        rows = [{"id": item.id, "image": item.image, "instruction": item.request} for item in items]
+    items = write_photos(tmp_path / "photos", 100)
+    rows = [{"id": item.id, "image": item.image, "request": item.request} for item in items]
     (tmp_path / "requests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return tmp_path / "requests.jsonl"
 
@@ -93,7 +85,7 @@ def test_a_batch_that_is_killed_at_twenty_random_moments_ends_like_an_undisturbe
             # some time after it has written something, so that kills fall into every phase
             while process.poll() is None and written() == before:
                 time.sleep(0.005)
-            time.sleep(random_moment.uniform(0, 0.1))
+            time.sleep(random_moment.uniform(0, 0.05))
             process.send_signal(signal.SIGKILL)
             process.communicate(timeout=60)
             if process.returncode == 0:

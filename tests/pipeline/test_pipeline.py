@@ -16,7 +16,7 @@ from PIL import Image, ImageChops, ImageOps
 
 from ier1_plugin.editors import EditError, Editor, make_editor
 from ier1_plugin.editors.base import canvas_notes
-from ier1_plugin.pipeline.agents import decompose, rule, sequence
+from ier1_plugin.pipeline.agents import decompose, rule
 from ier1_plugin.pipeline.chain import MAX_REQUEST_CHARACTERS, ImageEditR1, sha256
 from ier1_plugin.pipeline.trace import save_image
 from ier1_plugin.task.images import ImageError
@@ -152,14 +152,6 @@ def test_without_a_decomposition_the_own_words_are_the_only_sub_request_with_a_w
     # logged, where nobody gave `on_warning`
     assert [record.message for record in caplog.records] == list(result.trace.notes)
     assert "no readable decomposition in 2 replies" in caplog.text
-
-
-def test_without_an_order_the_rule_steps_in_with_a_warning():
-    chat, warnings = FakeChat([NONSENSE]), []
-    agents = ImageEditR1(lambda image, request: GOLD, partial(sequence, chat=chat), FakeEditor(), warnings.append)
-    assert agents.plan(photo(), REQUEST).sub_requests == ORDER
-    (warning,) = warnings
-    assert "no readable order of the edits" in warning
 
 
 @pytest.mark.parametrize(
