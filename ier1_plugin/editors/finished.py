@@ -29,7 +29,9 @@ def finished_editor(directory: str) -> Editor:
         def finished(image: Image.Image, instruction: str, seed: int) -> Image.Image:
             # an id may hold folders and an ending, but may lead to no file outside the folder
             root, suffixes = folder.resolve(), image_suffixes()
-            endings = ("", *suffixes) if id.lower().endswith(suffixes) else suffixes
+            endings = [ending for suffix in suffixes for ending in (suffix, suffix.upper())]
+            if id.lower().endswith(suffixes):
+                endings.insert(0, "")
             files = [root / f"{id}{ending}" for ending in endings] if id and "\0" not in id else []
             inside = (file for file in files if file.resolve().is_relative_to(root) and file.is_file())
             path = next(inside, None)

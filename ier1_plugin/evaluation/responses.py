@@ -26,7 +26,7 @@ from ier1_plugin.data.tables import Rejected, read, read_jsonl
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.pipeline.agents import decomposition_request
 from ier1_plugin.prompts import path as prompt_path
-from ier1_plugin.runs.errors import UserError, one_line
+from ier1_plugin.runs.errors import UserError, one_line, with_class
 from ier1_plugin.runs.fingerprint import fingerprint, sha256_of
 from ier1_plugin.runs.store import Store
 from ier1_plugin.runs.workers import as_completed, progress
@@ -81,7 +81,7 @@ def ask_models(
                 except UserError:
                     raise
                 except Exception as error:
-                    return row["id"], f"{type(error).__name__}: {one_line(error)}"
+                    return row["id"], with_class(error)
 
             lines = read(str(rows_file), None, ("id", "problem", "images"))
             rows = (line.row for line in lines if line.row["id"] in missing)

@@ -28,7 +28,7 @@ from ier1_plugin.editors.base import Edit, Editor
 from ier1_plugin.pipeline.batch_folder import BatchFolder, Status
 from ier1_plugin.pipeline.chain import Agent, Decomposer, ImageEditR1, Sequencer, as_agent, as_editor
 from ier1_plugin.pipeline.system import NO_DECOMPOSER, System, run_settings
-from ier1_plugin.runs.errors import UserError, log, one_line
+from ier1_plugin.runs.errors import UserError, log, one_line, with_class
 from ier1_plugin.runs.folder import RunError
 from ier1_plugin.runs.workers import as_completed, progress
 from ier1_plugin.task.images import ImageError, open_image
@@ -228,8 +228,7 @@ class Worker:
             raise
         except Exception as error:
             # what nobody foresaw is the error of this item too: the next one may go well
-            foreseen = isinstance(error, UserError)
-            reason = one_line(error) if foreseen else one_line(f"{type(error).__name__}: {error}")
+            reason = with_class(error)
             hopeless = self._closed or (isinstance(error, ChatError) and not isinstance(error, ITEM_ERRORS))
             # an item that was cut short stays open for the next run
             if not hopeless:

@@ -21,7 +21,7 @@ from ier1_plugin.data.items import Item
 from ier1_plugin.editors.base import Editor
 from ier1_plugin.pipeline.batch import PLAN, Batch, Outcome, RunPhase, Worker
 from ier1_plugin.pipeline.chain import as_editor
-from ier1_plugin.runs.errors import one_line
+from ier1_plugin.runs.errors import one_line, with_class
 from ier1_plugin.runs.folder import PART, RunError
 
 # enough blocks that a slow actor does not hold the others up, few enough that Ray keeps count with ease
@@ -99,7 +99,7 @@ class OnRay:
             # what an actor raised, without the way that it took
             cause: Any = error.cause
             cause = cause.__cause__ or cause
-            raise RunError(f"{type(cause).__name__}: {one_line(cause)}") from error
+            raise RunError(with_class(cause)) from error
         except RayError as error:
             raise RunError(f"Ray gave up: {one_line(error)}") from error
 

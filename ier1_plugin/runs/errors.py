@@ -23,6 +23,11 @@ def one_line(error: BaseException | str, secrets: Iterable[str] = ()) -> str:
     return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1]}…"
 
 
+def with_class(error: BaseException) -> str:
+    """One line for an error that nobody foresaw: its class says more than its message. A UserError needs none."""
+    return one_line(error if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+
+
 def log(line: str) -> None:
     """Prints a line on standard error, above the progress bar if there is one."""
     from tqdm import tqdm

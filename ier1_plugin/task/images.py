@@ -36,8 +36,8 @@ _STARTS = {
     b"ftypavif": "an AVIF photo",
     b"\xff\x0a": "a JPEG XL photo",
     b"JXL \r\n\x87\n": "a JPEG XL photo",
-    b"II*\0": "a TIFF of a kind that Pillow can't decode",
-    b"MM\0*": "a TIFF of a kind that Pillow can't decode",
+    b"II*\0": "this kind of TIFF",
+    b"MM\0*": "this kind of TIFF",
 }
 TEXT_KEY = "imageedit_r1"
 """Of the trace in a PNG's international text (iTXt)."""

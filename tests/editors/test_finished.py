@@ -14,6 +14,7 @@ def outputs(tmp_path):
     (folder / "full" / "set").mkdir(parents=True)
     real_photo(size=(40, 30)).save(folder / "object_removal_5.png")
     real_photo("coffee.png", (30, 40)).save(folder / "full" / "set" / "a1.jpg")
+    real_photo("coffee.png", (30, 40)).save(folder / "DSC_1.JPEG")
     real_photo("coffee.png", (10, 10)).save(tmp_path / "secret.png")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n not quite")
     (folder / "text.jpg").write_text("hello")
@@ -30,6 +31,7 @@ def edited(folder, id):
 def test_the_image_of_an_item_is_returned_as_it_is_and_an_id_may_hold_folders_and_an_ending(outputs):
     assert edited(outputs, "object_removal_5").tobytes() == real_photo(size=(40, 30)).tobytes()
     assert edited(outputs, "full/set/a1").size == edited(outputs, "full/set/a1.jpg").size == (30, 40)
+    assert edited(outputs, "DSC_1").size == (30, 40)
     editor = make_editor(f"folder:{outputs}")
     assert not editor.preserves_size
     # they are finished, whatever was asked

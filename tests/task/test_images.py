@@ -37,7 +37,7 @@ REFUSED = {
     "pdf": (b"%PDF-1.7\n", "a PDF can't be read here: save it as PNG"),
     "svg": (b"<?xml version='1.0'?>\n<svg xmlns='x'></svg>", "an SVG drawing"),
     "eps": (encoded(PHOTO, "EPS"), "EPS files are not read"),
-    "float tiff in colour": (b"II*\0" + bytes(40), "a TIFF of a kind"),
+    "float tiff in colour": (b"II*\0" + bytes(40), "this kind of TIFF"),
 }
 
 

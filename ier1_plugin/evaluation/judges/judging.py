@@ -38,7 +38,7 @@ from ier1_plugin.evaluation.judges.base import (
     shown_size,
 )
 from ier1_plugin.evaluation.records import EvaluationError, Judgement
-from ier1_plugin.runs.errors import UserError, one_line
+from ier1_plugin.runs.errors import UserError, one_line, with_class
 from ier1_plugin.runs.store import Store
 from ier1_plugin.runs.workers import as_completed
 from ier1_plugin.task.images import ImageError, fitted, open_image, read_file
@@ -160,7 +160,7 @@ class _Worker:
                     except (UserError, _Stopped):
                         raise
                     except Exception as error:
-                        one = replace(one, unscored=f"{UNFORESEEN}: {type(error).__name__}: {one_line(error)}")
+                        one = replace(one, unscored=f"{UNFORESEEN}: {with_class(error)}")
                 judgements.append(self._store.keep(one))
         return judgements
 
