@@ -8,6 +8,7 @@ train(["config=examples/grpo_qwen25vl.yaml", "data.train_files=rl/train.parquet"
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -98,17 +99,18 @@ def make_absolute(raw: Any) -> None:
         if (value := _text(raw, key)).startswith("~"):
             OmegaConf.update(raw, key, os.path.expanduser(value))
     here, project = (Path(),), (Path(), ROOT, PACKAGE)
-    for key, mark, folders in (
-        ("data.train_files", "@", here),
-        ("data.val_files", "@", here),
-        ("data.format_prompt", None, project),
-        ("worker.reward.reward_function", ":", project),
+    # what EasyR1 takes off a path: a split, the name of a function
+    for key, more, folders in (
+        ("data.train_files", r"@.*", here),
+        ("data.val_files", r"@.*", here),
+        ("data.format_prompt", r"$", project),
+        ("worker.reward.reward_function", r":[^:]*$", project),
     ):
         value = _text(raw, key)
-        path = value.split(mark, 1)[0] if value else ""
+        path = re.sub(more, "", value)
         file = next((folder / path for folder in folders if path and (folder / path).exists()), None)
         # EasyR1 would take what follows an @ in a folder's name for a split
-        if file is not None and not (mark == "@" and "@" in str(file.absolute())):
+        if file is not None and not (more == r"@.*" and "@" in str(file.absolute())):
             OmegaConf.update(raw, key, f"{file.absolute()}{value.removeprefix(path)}")
 
 

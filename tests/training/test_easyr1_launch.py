@@ -78,6 +78,10 @@ def test_files_become_absolute_and_those_of_the_project_are_found_from_any_folde
     assert raw.data.val_files == "none"
     assert raw.data.format_prompt == f"{ROOT}/{prompt}"
     assert raw.worker.reward.reward_function == f"{ROOT}/{REWARD}"
+    # EasyR1 takes the last : for the one before the function
+    (tmp_path / "a:b").mkdir()
+    (tmp_path / "a:b" / "r.py").touch()
+    assert given("worker.reward.reward_function=a:b/r.py:f").worker.reward.reward_function == f"{tmp_path}/a:b/r.py:f"
     # a file of the user's goes first
     (tmp_path / "reward_fns").mkdir()
     (tmp_path / "reward_fns" / "decomposition.py").touch()

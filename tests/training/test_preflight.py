@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -444,11 +445,13 @@ def test_a_run_without_a_problem_has_none(tmp_path: Path, model: Path):
 
 
 def test_a_check_that_fails_is_one_line_and_hides_no_other(monkeypatch: pytest.MonkeyPatch):
-    def fails(_: Run) -> list[str]:
+    def fails(_: Run) -> Iterator[str]:
+        yield "found before"
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr(preflight, "CHECKS", (fails, settings.ranges))
-    failed, other = problems(run("data.min_pixels=0").config)
+    before, failed, other = problems(run("data.min_pixels=0").config)
+    assert before == "found before"
     assert "fails failed: RuntimeError: first second" in failed
     assert "data.min_pixels=0" in other
 
@@ -506,6 +509,27 @@ def test_a_row_that_easyr1_would_choke_on_is_counted_and_named(tmp_path: Path, c
     assert line.startswith("data.train_files: 1 of 8 rows ")
     assert told in line
     assert "the first is row 3 (r3)" in line
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore")
+def test_of_damaged_images_none_passes_that_easyr1_dies_of():
+    from verl.utils.dataset import process_image
+
+    run()  # arms what EasyR1 imports
+    chance = random.Random(0)
+    whole = [png(kind=kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")]
+    for _ in range(10_000):
+        damaged = bytearray(chance.choice(whole))
+        for _ in range(chance.randrange(1, 8)):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        end = chance.choice((len(damaged), chance.randrange(len(damaged))))
+        image = {"bytes": bytes(damaged[:end]), "path": None}
+        try:
+            rows.decode(image, None)
+        except Exception:
+            continue
+        process_image(image, 784, 50176)
 
 
 NO_PROBLEM = [{"prompt": "x", "images": [], "answer": "[]"}] * 4

@@ -48,7 +48,8 @@ def lines(config: Any, cpu: bool = False, elsewhere: bool = False) -> list[str]:
     found: dict[str, None] = {}
     for check in CHECKS:
         try:
-            found |= dict.fromkeys(check(run))
+            for line in check(run):
+                found[line] = None
         except UserError as error:
             found[str(error)] = None
         except Exception as error:  # what nobody foresaw must not hide what the other checks found
