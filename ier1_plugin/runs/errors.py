@@ -25,7 +25,8 @@ def one_line(error: BaseException | str, secrets: Iterable[str] = ()) -> str:
 
 def with_class(error: BaseException) -> str:
     """One line for an error that nobody foresaw: its class says more than its message. A UserError needs none."""
-    return one_line(error if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+    known = isinstance(error, UserError) or not str(error)
+    return one_line(error if known else f"{type(error).__name__}: {error}")
 
 
 def log(line: str) -> None:
