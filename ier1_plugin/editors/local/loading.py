@@ -37,7 +37,7 @@ MIN_PIXELS, MAX_PIXELS = 64 * 64, 4096 * 4096
 _RANGES = (("steps", 1, 1000, True), ("guidance", 0, 100, False), ("canvas_pixels", MIN_PIXELS, MAX_PIXELS, True))
 NUMBERS_OVERFLOWED = "its numbers ran over, as float16 often does: try --dtype bfloat16 or --dtype float32"
 HINTS = {
-    "FloatingPointError": f"the picture came back with pixels that are no numbers (NaN): {NUMBERS_OVERFLOWED}",
+    "RuntimeWarning": f"the picture came back with pixels that are no numbers (NaN): {NUMBERS_OVERFLOWED}",
     "OutOfMemoryError": "the GPU's memory is full; try --offload model or --offload group, or a quantised model",
     "GatedRepoError": "the weights ask for consent: accept their licence on the hub's page, then run `hf auth login`",
     "RepositoryNotFoundError": "the hub has no such model, or it is private; check the name, or run `hf auth login`",

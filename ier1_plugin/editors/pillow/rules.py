@@ -49,7 +49,7 @@ COLOUR = rf"(#[0-9a-f]{{6}}|{'|'.join(sorted(ImageColor.colormap, key=len, rever
 OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 HALF = rf"({'|'.join(SIDES)}) (?:half|side)"
 MIDDLE = r"(?:middle|centre|center)"
-CLOCKWISE, COUNTERCLOCKWISE = r"(?:to )?right|clockwise", r"(?:to )?left|counter-?clockwise|anti-?clockwise"
+DIRECTION = r"(?:to )?(right|clockwise|left|(?:counter|anti)-?clockwise)"
 
 
 def factor_of(direction: int, preposition: str | None, amount: str) -> float:
@@ -142,13 +142,14 @@ def _scale_by(direction: int) -> Callable[..., Effect]:
     return effect
 
 
-def _rotate(direction: int) -> Callable[..., Effect]:
-    def effect(angle: str) -> Effect:
-        if direction and angle[0] in "+-":
-            raise EditError(f"{angle} degrees to one side can mean two things; leave the sign out")
-        return do.rotate((direction or 1) * float(angle))
+def _rotate(angle: str, direction: str | None) -> Effect:
+    if direction and angle[0] in "+-":
+        raise EditError(f"{angle} degrees to one side can mean two things; leave the sign out")
+    return do.rotate(float(angle) if direction in (None, "right", "clockwise") else -float(angle))
 
-    return effect
+
+def _resize_side(pixels: str, side: str) -> Effect:
+    return do.resize(int(pixels), None) if side in ("wide", "width") else do.resize(None, int(pixels))
 
 
 def _crop_ratio(width: str, height: str) -> Effect:
@@ -245,16 +246,9 @@ _GEOMETRY: list[Pattern] = [
         r"|flip top and bottom",
         _same("upside"),
     ),
-    (rf"(?:rotate|turn)(?: quarter)?(?: turn)? (?:{CLOCKWISE})|quarter turn (?:{CLOCKWISE})", _same("rotate")),
-    (
-        rf"(?:rotate|turn)(?: quarter)?(?: turn)? (?:{COUNTERCLOCKWISE})|quarter turn (?:{COUNTERCLOCKWISE})",
-        _same("rotateback"),
-    ),
-    (rf"(?:rotated?|turn) (?:by |to )?{SIGNED}°?", _rotate(0)),
-    (rf"(?:rotated?|turn) (?:by )?{SIGNED}°? (?:{CLOCKWISE})", _rotate(1)),
-    (rf"(?:rotated?|turn) (?:by )?{SIGNED}°? (?:{COUNTERCLOCKWISE})", _rotate(-1)),
-    (rf"(?:rotated?|turn) (?:{CLOCKWISE}) (?:by )?{SIGNED}°?", _rotate(1)),
-    (rf"(?:rotated?|turn) (?:{COUNTERCLOCKWISE}) (?:by )?{SIGNED}°?", _rotate(-1)),
+    (rf"(?:rotated?|turn) (?:by |to )?{SIGNED}°?(?: {DIRECTION})?", _rotate),
+    (rf"(?:rotated?|turn) {DIRECTION} (?:by )?{SIGNED}°?", lambda direction, angle: _rotate(angle, direction)),
+    (rf"(?:(?:rotate|turn)(?: quarter)?(?: turn)?|quarter turn) {DIRECTION}", lambda side: _rotate("90", side)),
     (
         r"(?:upscale|resize|scale|enlarge)(?: up)?(?: to)? double size|double (?:size|resolution)|resolution x2 large"
         r"|upscale",
@@ -272,10 +266,11 @@ _GEOMETRY: list[Pattern] = [
         do.scale,
     ),
     (rf"(?:resize|scale) (?:to )?(\d{{1,6}})x{PIXELS}", lambda width, height: do.resize(int(width), int(height))),
-    (rf"(?:(?:resize|scale) (?:to )?)?{PIXELS} (?:wide|width)", lambda width: do.resize(int(width), None)),
-    (rf"(?:(?:resize|scale) (?:to )?)?{PIXELS} (?:high|tall|height)", lambda height: do.resize(None, int(height))),
-    (rf"(?:resize|scale) width (?:to |of )?{PIXELS}(?: wide)?", lambda width: do.resize(int(width), None)),
-    (rf"(?:resize|scale) height (?:to |of )?{PIXELS}(?: high)?", lambda height: do.resize(None, int(height))),
+    (rf"(?:(?:resize|scale) (?:to )?)?{PIXELS} (wide|width|high|tall|height)", _resize_side),
+    (
+        rf"(?:resize|scale) (width|height) (?:to |of )?{PIXELS}(?: wide| high)?",
+        lambda side, pixels: _resize_side(pixels, side),
+    ),
     (r"zoom|(?:zoom )?closer view|come closer|show closer", _same("zoom")),
     (rf"zoom (?:by |to )?x{NUMBER}", lambda factor: do.zoom(float(factor))),
     (rf"zoom (by|to) {NUMBER}%", lambda word, percent: do.zoom((word == "by") + float(percent) / 100)),
