@@ -168,16 +168,6 @@ def test_several_votes_are_sampled_with_temperature_and_seeds_of_their_own(tmp_p
     assert [record["vote"] for record in kept(tmp_path)] == [0, 1, 2]
 
 
-def test_items_are_pulled_as_they_are_needed_and_what_was_under_way_at_the_end_is_kept(tmp_path: Path):
-    pulled = iter(lamps(10_000))
-    with serve() as server:
-        found = run(server, tmp_path, pulled, concurrency=3)
-        assert len(list(islice(found, 25))) == 25
-        found.close()
-    assert int(next(pulled).key[4:]) <= 25 + 3 * WINDOW
-    assert len(kept(tmp_path)) == sum(server.answered.values())
-
-
 def test_a_wrong_key_stops_the_run_and_what_was_answered_before_is_not_asked_again(tmp_path: Path):
     good = threading.Event()
     with serve(lambda asked: honest(asked) if good.is_set() or int(asked.request[16:]) < 30 else error(401)) as server:
@@ -201,15 +191,16 @@ def test_a_server_that_is_not_there_stops_the_run_and_rejects_nobody(tmp_path: P
         next(run(server, tmp_path, lamps(100), attempts=2))
 
 
-def test_a_server_that_dies_on_the_way_costs_no_row(tmp_path: Path):
-    down = threading.Event()
+def test_a_server_that_dies_on_the_way_costs_no_row_and_items_are_pulled_as_they_are_needed(tmp_path: Path):
+    down, pulled = threading.Event(), iter(lamps(10_000))
     with serve(lambda asked: error(503) if down.is_set() else honest(asked)) as server:
-        found = run(server, tmp_path, lamps(50), attempts=2)
+        found = run(server, tmp_path, pulled, attempts=2)
         done = dict(islice(found, 10))
         down.set()
         with pytest.raises(UserError, match=r"has stopped answering .*HTTP 503.*; start it again and run the same"):
             done.update(found)
         assert set(done.values()) == {LAMP}
+        assert int(next(pulled).key[4:]) <= 10 + 2 * 4 * WINDOW
         down.clear()
         assert set(results(server, tmp_path, lamps(50)).values()) == {LAMP}
         assert set(Counter(record["row"] for record in kept(tmp_path)).values()) == {1}

@@ -10,6 +10,7 @@ import sys
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -28,16 +29,19 @@ from fakes.builder_inputs import (
     report,
     requests,
     rows,
-    run_command,
     write_jsonl,
 )
 from fakes.chat_server import serve
-from PIL import Image
+from fakes.colour_profiles import DISPLAY_P3
+from fakes.commands import output_of
+from PIL import Image, ImageCms, PngImagePlugin
 
 from data_prep.checks import MAX_REQUEST_CHARACTERS
+from data_prep.settings import MIN_PIXELS
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.images import open_image, prepare
 from ier1_plugin.task.parsing import render_response
+from ier1_plugin.task.pixels import SRGB
 from ier1_plugin.task.rows import COLUMNS
 from ier1_plugin.task.schema import Decomposition
 from reward_fns.decomposition import compute_score
@@ -45,19 +49,19 @@ from reward_fns.decomposition import compute_score
 FILES = [".images.json", ".lock", "rejected.jsonl", "report.json", "train.parquet", "val.parquet"]
 SIDEWAYS = Image.Exif()
 SIDEWAYS[0x0112] = 6
+STORY = PngImagePlugin.PngInfo()
+STORY.add_itxt("story", "a" * 3_000_000, zip=True)
+SRGB_PROFILE = ImageCms.ImageCmsProfile(SRGB).tobytes()
 JPEG = encoded(picture(1), "JPEG")
-# as inference does it
-WITHIN = prepare(open_image(encoded(picture(1, (400, 300)))), 3136, 20_000)
 
 
-def image_of(output: Path) -> bytes:
-    return all_rows(output)["r0"]["images"][0]["bytes"]
-
-
-def test_four_files_come_out_in_the_columns_that_the_trainer_reads(tmp_path: Path):
+def test_the_command_leaves_four_files_where_it_runs_in_the_columns_that_the_trainer_reads(tmp_path: Path):
     from datasets import load_dataset
 
-    assert build("jsonl", requests(tmp_path / "in", 10), tmp_path / "out", "--val-fraction", 0) == 0
+    source = requests(tmp_path / "in", 10)
+    printed = output_of(*command("jsonl", source, Path("out"), "--val-fraction", 0), cwd=tmp_path)
+    assert "train          10 rows" in printed
+    assert "out/train.parquet, val.parquet, rejected.jsonl, report.json" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == FILES
     # an empty split still has its columns
     assert rows(tmp_path / "out", "val") == []
@@ -65,34 +69,40 @@ def test_four_files_come_out_in_the_columns_that_the_trainer_reads(tmp_path: Pat
     loaded = load_dataset("parquet", data_files=file, split="train", cache_dir=str(tmp_path / "cache"))
     assert tuple(loaded.column_names) == COLUMNS
     for row in loaded.to_list():
-        assert row["problem"].startswith("<image>remove lamp ")
+        assert row["problem"].startswith("<image>remove the lamp ")
         assert json.loads(row["answer"]) == GOLD
         assert row["images"][0]["path"] is None
 
 
-@pytest.mark.parametrize("data", [JPEG, PNG])
-def test_an_image_that_needs_no_change_keeps_its_bytes(data: bytes, tmp_path: Path):
-    assert image_of(build_rows(tmp_path, [{"image": data}])) == data
-
-
-CHANGED = {
-    "grey": (encoded(picture(1).convert("L"), "JPEG"), "JPEG", (96, 80)),
-    "palette with a transparent colour": (encoded(picture(1).convert("P"), transparency=0), "PNG", (96, 80)),
-    "alpha": (encoded(picture(1).convert("RGBA")), "PNG", (96, 80)),
-    "animated": (encoded(picture(1), save_all=True, append_images=[picture(2)]), "PNG", (96, 80)),
-    "camera held sideways": (encoded(picture(1), "JPEG", exif=SIDEWAYS), "JPEG", (80, 96)),
-    "below the budget": (encoded(picture(1, (1, 1))), "PNG", (56, 56)),
-    "above the budget": (encoded(picture(1, (400, 300))), "PNG", WITHIN.size),
+IMAGES = {
+    "jpeg": (JPEG, "JPEG", True),
+    "png": (PNG, "PNG", True),
+    "jpeg in sRGB": (encoded(picture(1), "JPEG", icc_profile=SRGB_PROFILE), "JPEG", True),
+    "png in sRGB": (encoded(picture(1), icc_profile=SRGB_PROFILE), "PNG", True),
+    "jpeg in Display P3": (encoded(picture(1), "JPEG", icc_profile=DISPLAY_P3), "JPEG", False),
+    "png in Display P3": (encoded(picture(1), icc_profile=DISPLAY_P3), "PNG", False),
+    "png with a long text": (encoded(picture(1), pnginfo=STORY), "PNG", False),
+    "grey": (encoded(picture(1).convert("L"), "JPEG"), "JPEG", False),
+    "palette with a transparent colour": (encoded(picture(1).convert("P"), transparency=0), "PNG", False),
+    "alpha": (encoded(picture(1).convert("RGBA")), "PNG", False),
+    "animated": (encoded(picture(1), save_all=True, append_images=[picture(2)]), "PNG", False),
+    "camera held sideways": (encoded(picture(1), "JPEG", exif=SIDEWAYS), "JPEG", False),
+    "below the budget": (encoded(picture(1, (1, 1))), "PNG", False),
+    "above the budget": (encoded(picture(1, (400, 300))), "PNG", False),
 }
 
 
-@pytest.mark.parametrize(("data", "kind", "size"), CHANGED.values(), ids=CHANGED.keys())
-def test_an_image_of_another_kind_becomes_rgb_upright_and_fits_the_budget(
-    data: bytes, kind: str, size: tuple[int, int], tmp_path: Path
+@pytest.mark.parametrize(("data", "format", "kept"), IMAGES.values(), ids=IMAGES.keys())
+def test_an_image_is_stored_as_inference_sees_it_and_with_its_bytes_where_that_changes_nothing(
+    data: bytes, format: str, kept: bool, tmp_path: Path
 ):
-    kept = Image.open(BytesIO(image_of(build_rows(tmp_path, [{"image": data}], "--max-pixels", 20_000))))
-    assert (kept.mode, kept.format, kept.size) == ("RGB", kind, size)
-    assert (getattr(kept, "n_frames", 1), kept.getexif().get(0x0112, 1)) == (1, 1)
+    output = build_rows(tmp_path, [{"image": data}], "--max-pixels", 20_000)
+    stored = all_rows(output)["r0"]["images"][0]["bytes"]
+    assert (stored == data) == kept
+    image, wanted = Image.open(BytesIO(stored)), prepare(open_image(data), MIN_PIXELS, 20_000)
+    assert (image.mode, image.format, image.size) == ("RGB", format, wanted.size)
+    assert (getattr(image, "n_frames", 1), image.getexif().get(0x0112, 1)) == (1, 1)
+    assert np.abs(np.asarray(image, dtype=int) - np.asarray(wanted, dtype=int)).mean() < 2
 
 
 UNUSABLE = {
@@ -150,12 +160,6 @@ def test_gold_of_every_row_scores_one_in_the_reward(tmp_path: Path):
     assert set(score.values()) == {1.0}
 
 
-def test_a_repeated_id_is_rejected(tmp_path: Path):
-    output = build_rows(tmp_path, [{"id": "a"}, {"id": "a", "image": JPEG, "request": "remove 1"}])
-    assert all_rows(output)["a"]["problem"] == "<image>remove the lamp"
-    assert rejected(output) == {"a": "id is repeated: a"}
-
-
 def test_the_same_rows_give_the_same_bytes_in_the_order_of_a_hash_of_seed_and_id(tmp_path: Path):
     source = requests(tmp_path / "in", 40, photos=30)
     back = write_jsonl(tmp_path / "in", source.read_text().splitlines()[::-1], "back.jsonl")
@@ -180,7 +184,7 @@ def test_the_report_counts_what_is_in_the_files(tmp_path: Path):
     assert counts["by_action"] == {"Crop": {"train": 18, "val": 2}, "Delete": {"train": 18, "val": 2}}
     assert counts["by_number_of_parts"] == {"3": {"train": 18, "val": 2}}
     assert counts["rejected_by_reason"] == {"broken line": 1}
-    assert counts["prompt_length"]["quantiles"] == {"0.5": 14, "0.9": 14, "0.99": 14, "1": 14}
+    assert counts["prompt_length"]["quantiles"] == {"0.5": 18, "0.9": 18, "0.99": 18, "1": 18}
     assert counts["options"]["val_fraction"] == 0.1
 
 
@@ -204,14 +208,6 @@ def test_prompt_lengths_are_tokens_where_a_tokenizer_is_given(tmp_path: Path):
     lengths = report(build_rows(tmp_path, [{}], "--tokenizer", tmp_path))["prompt_length"]
     assert lengths["unit"].startswith("tokens")
     assert lengths["quantiles"]["1"] > 200
-
-
-def test_the_command_runs_from_any_folder_and_names_its_files(tmp_path: Path):
-    source = requests(tmp_path / "in", 5)
-    done = run_command(command("jsonl", source, Path("out"), "--val-fraction", "0.2"), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "train           4 rows" in done.stdout
-    assert "out/train.parquet, val.parquet, rejected.jsonl, report.json" in done.stdout
 
 
 def recipe(*settings: str) -> subprocess.CompletedProcess[str]:

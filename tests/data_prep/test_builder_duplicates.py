@@ -125,7 +125,7 @@ def benchmark(folder: Path, kind: str, row: dict[str, Any]) -> Path:
     return file
 
 
-REQUEST = {"instruction": "REMOVE  lamp 3."}
+REQUEST = {"instruction": "REMOVE  the lamp 3."}
 POST = {"post_id": "1abc3d"}
 PHOTO = {"source_image": {"bytes": again(1), "path": None}, "instruction": "something else"}
 NAMED = {"input_image_name": "p.jpg", "instruction": "something else"}
@@ -148,8 +148,8 @@ def test_rows_of_a_benchmark_are_left_out(row: dict[str, Any], kind: str, reason
 
 
 def test_a_folder_of_benchmark_files_and_several_of_them_will_do(tmp_path: Path):
-    benchmark(tmp_path / "b", "jsonl", {"request": "remove lamp 0"})
-    text = benchmark(tmp_path / "c", "txt", {"": "remove lamp 1"})
+    benchmark(tmp_path / "b", "jsonl", {"request": "remove the lamp 0"})
+    text = benchmark(tmp_path / "c", "txt", {"": "remove the lamp 1"})
     build("jsonl", requests(tmp_path / "in", 5), tmp_path / "out", "--exclude", tmp_path / "b", text)
     assert set(rejected(tmp_path / "out")) == {"r0", "r1"}
 

@@ -84,13 +84,6 @@ def test_rows_that_were_read_are_not_read_again_and_half_written_images_are_cut_
     assert images == {f"r{n}": encoded(picture(n)) for n in range(40)}
 
 
-def unlabelled(folder: Path, count: int) -> Path:
-    """`count` requests without gold."""
-    requests(folder, count)
-    named = [{"id": f"r{n}", "image": f"{n}.png", "request": f"remove the lamp {n}"} for n in range(count)]
-    return write_jsonl(folder, named)
-
-
 def by(server: ChatServer) -> tuple[str, ...]:
     return ("--annotator", "fake-vlm", "--base-url", server.url, "--concurrency", "2")
 
@@ -103,7 +96,7 @@ def test_rows_without_gold_get_it_from_the_annotator_and_the_key_is_in_no_file(t
         return nothing if asked.request.endswith("lamp 3") else honest(asked)
 
     with serve(respond) as server:
-        assert build("jsonl", unlabelled(tmp_path / "in", 10), tmp_path / "out", *by(server)) == 0
+        assert build("jsonl", requests(tmp_path / "in", 10, gold={}), tmp_path / "out", *by(server)) == 0
     assert rejected(tmp_path / "out") == {"r3": "the annotator found no edit in the request"}
     rows = all_rows(tmp_path / "out")
     assert len(rows) == 9
@@ -116,7 +109,7 @@ def test_rows_without_gold_get_it_from_the_annotator_and_the_key_is_in_no_file(t
 
 
 def test_gold_of_the_data_is_not_asked_for_and_duplicates_are_not_paid_for(tmp_path: Path):
-    source = unlabelled(tmp_path / "in", 6)
+    source = requests(tmp_path / "in", 6, gold={})
     with source.open("a") as file:
         file.write(json.dumps({"id": "gold", "image": "0.png", "request": "remove the sofa", **GOLD}) + "\n")
         file.write(json.dumps({"id": "twin", "image": "1.png", "request": "Remove the lamp 1!"}) + "\n")
@@ -165,7 +158,7 @@ def test_a_second_run_with_the_same_options_finds_nothing_to_do_and_others_need_
     ("file", "data", "named", "count"),
     [
         ("in/more.jsonl", json.dumps({"image": "0.png", "request": "add a sofa", **GOLD}).encode(), "in (2 files", 4),
-        ("bench/more.jsonl", b'{"request": "remove lamp 0"}', "bench (2 files", 2),
+        ("bench/more.jsonl", b'{"request": "remove the lamp 0"}', "bench (2 files", 2),
         ("bench/b.png", encoded(picture(0)), "bench/b.png", 2),
         ("in/3.png", encoded(picture(3)), "in/3.png", 4),
         ("in/2.png", b"no image", "in/2.png", 2),
@@ -207,7 +200,7 @@ def test_a_build_without_rows_is_begun_anew(tmp_path: Path):
 
 
 def test_rows_without_gold_are_asked_about_again_where_that_is_wanted(tmp_path: Path):
-    source, right = unlabelled(tmp_path / "in", 3), threading.Event()
+    source, right = requests(tmp_path / "in", 3, gold={}), threading.Event()
     with serve(
         lambda asked: completion("?") if "lamp 1" in asked.request and not right.is_set() else honest(asked)
     ) as server:
@@ -218,13 +211,13 @@ def test_rows_without_gold_are_asked_about_again_where_that_is_wanted(tmp_path: 
 
 
 def test_what_stops_a_build_is_one_line(tmp_path: Path, monkeypatch, capsys):
-    source = requests(tmp_path / "in", 2)
+    source, bare = requests(tmp_path / "in", 2), requests(tmp_path / "bare", 1, gold={})
     (tmp_path / "file").write_text("")
     with locked(tmp_path / "out"):
         assert build("jsonl", source, tmp_path / "out") == 1
     assert build("jsonl", source, tmp_path / "file" / "out") == 1
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert build("jsonl", unlabelled(tmp_path / "bare", 1), tmp_path / "bare-out", "--annotator", "fake-vlm") == 1
+    assert build("jsonl", bare, tmp_path / "bare" / "out", "--annotator", "fake-vlm") == 1
     assert main(["--config", str(tmp_path / "nowhere.yaml")]) == 1
     monkeypatch.setitem(sys.modules, "imagehash", None)
     assert build("jsonl", source, tmp_path / "out") == 1

@@ -201,7 +201,9 @@ def test_several_inputs_are_read_one_after_the_other_up_to_the_limit(tmp_path: P
     one.write_text("{oops\n" + one.read_text())
     assert build("jsonl", None, tmp_path / "out", "--input", one, two, "--limit", 7) == 0
     assert set(all_rows(tmp_path / "out")) == {"r0", "r1", "r2", "r3"}
-    assert list(rejected(tmp_path / "out")) == ["in-1", "r0", "r1"]
+    reasons = rejected(tmp_path / "out")
+    assert reasons.pop("in-1").startswith("broken line")
+    assert reasons == {id: f"id is repeated: {id}" for id in ("r0", "r1")}
 
 
 def test_a_folder_of_images_takes_its_requests_from_text_files_beside_them(tmp_path: Path):
@@ -209,14 +211,14 @@ def test_a_folder_of_images_takes_its_requests_from_text_files_beside_them(tmp_p
     for name in ("a.png", "b.JPG", "more/c.png", "d.png", "e.png", ".hidden.png"):
         (tmp_path / name).write_bytes(PNG)
     for name in ("a.txt", "b.txt", "more/c.txt", "lonely.txt", "notes.md"):
-        (tmp_path / name).write_text(f"remove lamp\nof {name}\n", encoding="utf-16" if name == "b.txt" else "utf-8")
+        (tmp_path / name).write_text(f"remove the lamp\nof {name}\n", encoding="utf-16" if name == "b.txt" else "utf-8")
     (tmp_path / "a.txt").write_bytes("grün".encode("cp1252"))
     (tmp_path / "d.txt").symlink_to(ROOT / "README.md")
     found = {row.id: row for row in read("folder", tmp_path)}
     assert list(found) == ["a.png", "b.JPG", "d.png", "e.png", "more/c.png", "lonely.txt"]
     row = found["more/c.png"]
     assert isinstance(row, RawRow)
-    assert (row.request, row.group) == ("remove lamp\nof more/c.txt\n", "more/c.png")
+    assert (row.request, row.group) == ("remove the lamp\nof more/c.txt\n", "more/c.png")
     reasons = {id: row.reason for id, row in found.items() if isinstance(row, Rejected)}
     assert {id: reason.partition(":")[0] for id, reason in reasons.items()} == {
         "a.png": "no request",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import struct
-import subprocess
 import sys
 import zlib
 from collections.abc import Sequence
@@ -76,7 +75,7 @@ def requests(folder: Path, count: int, photos: int | None = None, gold: dict[str
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(photos):
         (folder / f"{number}.png").write_bytes(encoded(picture(number)))
-    asked = [(f"r{n}", f"{n % photos}.png", f"remove lamp {n}") for n in range(count)]
+    asked = [(f"r{n}", f"{n % photos}.png", f"remove the lamp {n}") for n in range(count)]
     return write_jsonl(folder, [{"id": id, "image": image, "request": text, **gold} for id, image, text in asked])
 
 
@@ -89,10 +88,6 @@ def build(source: str, input: Path | None, output: Path, *options: Any) -> int:
 def command(source: str, input: Path, output: Path, *options: Any) -> list[str]:
     words = ["--source", source, "--input", str(input), "--output", str(output), *map(str, options)]
     return [sys.executable, str(SCRIPT), *words]
-
-
-def run_command(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
 def rows(output: Path, split: str = "train") -> list[dict[str, Any]]:
