@@ -126,7 +126,7 @@ def test_the_papers_figures_are_marked_as_quoted_and_shown_only_when_asked_for(
 @pytest.mark.slow
 def test_best_and_worst_are_the_ends_of_what_all_judges_scored(evaluations: list[Path]):
     scores = read_scores(evaluations)
-    best, worst = extremes(scores, "SeedEdit", "FLUX.1-Kontext-dev", 2)
+    best, worst = extremes(scores, "SeedEdit", "FLUX.1-Kontext-dev", 2).values()
     assert len({*best, *worst}) == 4
     both = scores.by_item["total"].xs("SeedEdit", level="system").unstack("judge").dropna().mean(axis=1)
     every = sorted(both)
@@ -186,7 +186,7 @@ def test_where_folders_overlap_the_edit_shown_is_the_one_whose_scores_count(tmp_
 def test_an_original_that_was_not_given_the_item_is_not_shown_beside_its_best_and_worst(tmp_path: Path):
     one, chain = plain(tmp_path / "psr"), {"Chain": settings()}
     other = write_evaluation(tmp_path / "real", "realedit", chain, [GPT, GEMINI], items(4), lambda *_: Score(1, 1, 1))
-    _, worst = extremes(read_scores([one, other]), "Chain", "Original", 2)
+    worst = extremes(read_scores([one, other]), "Chain", "Original", 2)["Worst"]
     assert [(case.benchmark, case.systems) for case in worst] == [("realedit", ("Chain",))] * 2
 
 

@@ -120,13 +120,13 @@ def estimates(measures: Callable[[Table], Measures], table: Table, resampling: R
     resamples = Resamples(
         table.groups if resampling.whole_groups else items, seeded(resampling.seed, table.dimension), resampling.number
     )
-    found = statistics.bootstrap(
+    intervals = statistics.bootstrap(
         lambda drawn: [value for value, _ in measures(table.resampled(drawn, resampling.whole_groups)).values()],
         resamples,
         len(items),
     )
     entries = {}
-    for (name, (value, count)), estimate in zip(measures(table).items(), found, strict=True):
+    for (name, (value, count)), estimate in zip(measures(table).items(), intervals, strict=True):
         if name == GROUPS:
             # a count, not an estimate
             entries[name] = {"value": value, "low": None, "high": None, "n": count}

@@ -77,10 +77,10 @@ def read_rubric(file: Path | None = None) -> Rubric:
     text = "\n".join(line.strip() for line in prompt.template.render(request="").splitlines())
     scales: dict[str, Scale] = {}
     advice = ""
-    for found in re.finditer(r"^(\w+), 0 to \d+: (.+)((?:\n- \d+: .+)+)", text, re.MULTILINE):
-        name, levels = found[1], re.findall(r"- (\d+): (.+)", found[3])
-        scales[name] = Scale(name, found[2], tuple((int(score), words) for score, words in levels))
-        advice = text[found.end() :].strip().partition("\n\n")[0]
+    for match in re.finditer(r"^(\w+), 0 to \d+: (.+)((?:\n- \d+: .+)+)", text, re.MULTILINE):
+        name, levels = match[1], re.findall(r"- (\d+): (.+)", match[3])
+        scales[name] = Scale(name, match[2], tuple((int(score), words) for score, words in levels))
+        advice = text[match.end() :].strip().partition("\n\n")[0]
     for name, highest in DIMENSIONS.items():
         if name not in scales or [score for score, _ in scales[name].levels] != list(range(highest, -1, -1)):
             where = f"rubric {file}" if file else "the rubric"

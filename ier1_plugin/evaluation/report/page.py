@@ -61,7 +61,7 @@ def page(scores: Scores, judges: dict[str, str], rows: Sequence[Row], seed: int,
         row.label: extremes(scores, row.label, None if row.reference is None else rows[row.reference].label, count)
         for row in rows
     }
-    every = [*sample, *(case for best, worst in ends.values() for case in (*best, *worst))]
+    every = [*sample, *(case for kinds in ends.values() for cases in kinds.values() for case in cases)]
     contents = {case: case_contents(scores, case) for case in every}
     files = Counter(file for case in every for file in contents[case]["files"])
     environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -79,11 +79,9 @@ def page(scores: Scores, judges: dict[str, str], rows: Sequence[Row], seed: int,
         statements=STATEMENTS,
         sample=[contents[case] for case in sample],
         ends={
-            name: {
-                kind: [contents[case] for case in cases] for kind, cases in zip(("Best", "Worst"), both, strict=True)
-            }
-            for name, both in ends.items()
-            if any(both)
+            name: {kind: [contents[case] for case in cases] for kind, cases in kinds.items()}
+            for name, kinds in ends.items()
+            if any(kinds.values())
         },
         pictures=thumbnails(files),
         resamples=RESAMPLES,
@@ -107,8 +105,8 @@ def sample_cases(scores: Scores, count: int, seed: int) -> list[Case]:
     return cases
 
 
-def extremes(scores: Scores, system: str, beside: str | None, count: int) -> tuple[list[Case], list[Case]]:
-    """The `count` best and the worst edits of a system by the mean of the judges; `beside`: shown with it."""
+def extremes(scores: Scores, system: str, beside: str | None, count: int) -> dict[str, list[Case]]:
+    """{"Best", "Worst"}: `count` edits of a system each, by the mean of the judges; `beside`: shown with it."""
     judged = scores.by_item["total"].unstack("judge").xs(system, level="system")
     # an item that one of the benchmark's judges did not score is not a fair best or worst
     means: Frame = pd.concat(
@@ -121,7 +119,7 @@ def extremes(scores: Scores, system: str, beside: str | None, count: int) -> tup
         is_shown = beside and beside != system and scores.is_given(benchmark, item, beside)
         return Case(benchmark, item, (system, str(beside)) if is_shown else (system,))
 
-    return [case(*key) for key in best], [case(*key) for key in worst]
+    return {"Best": [case(*key) for key in best], "Worst": [case(*key) for key in worst]}
 
 
 def case_contents(scores: Scores, case: Case) -> dict[str, Any]:
