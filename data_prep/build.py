@@ -27,7 +27,7 @@ from typing import Any
 from data_prep.annotator import Item, annotate
 from data_prep.checks import clean_request, gold_problem, picture, request_key, request_problem
 from data_prep.duplicates import assign, choose, exclude
-from data_prep.output import FILES, IMAGES, REPORT, write
+from data_prep.output import FILES, IMAGES, REPORT, keep_case_image, write
 from data_prep.settings import SPLITS, RawRow, Settings
 from data_prep.sources import SOURCES, files_read
 from data_prep.staging import Entry, Staging, stamp_of
@@ -35,7 +35,7 @@ from ier1_plugin.data.tables import Rejected
 from ier1_plugin.runs.errors import UserError, one_line
 from ier1_plugin.runs.folder import changes, locked
 from ier1_plugin.runs.workers import progress
-from ier1_plugin.task.images import ImageError
+from ier1_plugin.task.images import ImageError, read_file
 from ier1_plugin.task.rows import order_key, without_surrogates
 
 IDENTITY = "identity"
@@ -43,6 +43,7 @@ IDENTITY = "identity"
 FORMAT = 1
 # these change how fast rows come, not which
 NO_INFLUENCE = ("output", "base_url", "concurrency", "timeout", "max_tokens", "retry_failed")
+OF_CASES = ("case_images", "case_max_pixels", "without_gold")
 NO_GOLD = "no gold: give actions, subjects and goals, or name an annotator with --annotator MODEL"
 # what a kill may cost
 COMMIT_SECONDS = 0.25
@@ -123,6 +124,9 @@ def identity(settings: Settings) -> dict[str, Any]:
         return f"{name} ({len(files)} files, {digest.hexdigest()})"
 
     options = {name: value for name, value in asdict(settings).items() if name not in NO_INFLUENCE}
+    if not (settings.case_images or settings.without_gold):
+        # as in builds that did not know of cases
+        options = {name: value for name, value in options.items() if name not in OF_CASES}
     options |= {"inputs": list(map(state, settings.inputs)), "exclude": [state(name, "") for name in settings.exclude]}
     return {"format": FORMAT, **options, "image_roots": list(map(str, settings.image_roots)) or None}
 
@@ -189,12 +193,17 @@ def check(position: int, row: RawRow | Rejected, settings: Settings) -> tuple[En
     reason = request_problem(request)
     if not reason and row.gold:
         reason = gold_problem(row.gold)
-    elif not reason and not settings.annotator:
+    elif not reason and not (settings.annotator or settings.case_images or row.case_image):
         reason = NO_GOLD
     if reason:
         return entry._replace(reason=reason), b""
     try:
         image = picture(row.image, settings.min_pixels, settings.max_pixels)
+        if row.case_image:
+            entry = entry._replace(case_image=keep_case_image(settings.output, read_file(row.case_image)))
+        elif settings.case_images:
+            photo = picture(row.image, 1, settings.case_max_pixels)
+            entry = entry._replace(case_image=keep_case_image(settings.output, photo.data))
     except ImageError as error:
         return entry._replace(reason=one_line(error)), b""
     signed = int.from_bytes(image.hash.to_bytes(8, "big"), "big", signed=True)

@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 from data_prep.build import build
 from data_prep.output import FILES, REJECTED
-from data_prep.settings import MAX_PIXELS, MAX_TOKENS, MIN_PIXELS, SPLITS, Settings
+from data_prep.settings import CASE_MAX_PIXELS, MAX_PIXELS, MAX_TOKENS, MIN_PIXELS, SPLITS, Settings
 from data_prep.sources import NEEDS_NO_INPUT, SOURCES
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.settings import read_yaml
@@ -90,6 +90,8 @@ def parse(arguments: list[str]) -> tuple[Settings, bool]:
         parser.error(f"--source {options.source} needs --input")
     if options.min_pixels > options.max_pixels:
         parser.error(f"--min-pixels {options.min_pixels} is more than --max-pixels {options.max_pixels}")
+    if options.without_gold and not options.case_images and options.source != "rl-rows":
+        parser.error("--without-gold needs --case-images: a row without gold is judged by its picture")
     if not 0 <= options.val_fraction < 1:
         parser.error(f"--val-fraction {options.val_fraction} is no share from 0 to below 1")
     values: dict[str, Any] = vars(options) | {"inputs": tuple(options.input), "exclude": tuple(options.exclude)}
@@ -144,6 +146,14 @@ def _parser() -> Parser:
     add("--votes", type=_positive, default=1, help="replies per row, of which the majority counts (default 1)")
     add("--retry-failed", action="store_true", help="ask again about rows that the annotator gave no usable reply for")
     add("--exclude", nargs="+", default=[], help="benchmark files or folders whose rows are left out")
+    add("--case-images", action="store_true", help="keep each photo in OUTPUT/images, for rewards that judge the edit")
+    add(
+        "--case-max-pixels",
+        type=_positive,
+        default=CASE_MAX_PIXELS,
+        help=f"larger photos are reduced there (default {CASE_MAX_PIXELS})",
+    )
+    add("--without-gold", action="store_true", help="leave the gold out, to train on pictures alone (--case-images)")
     add("--tokenizer", help="folder with a tokenizer.json, to report prompt lengths in tokens")
     return parser
 

@@ -2,6 +2,7 @@
 
 write(settings, staging, folder)
 data/psr/train.parquet, val.parquet   columns id, source, problem, images, answer; rows in the order of a hash
+data/psr/images/5f0c....jpg           photos of the cases, with --case-images
 data/psr/rejected.jsonl               {"id": "psr-1f3k", "reason": "request is empty", "row": {...}}
 data/psr/report.json                  counts, quantiles, the options used; written last: it marks a finished build
 data/psr/.images.json                 {"photos/cat.jpg": "81920 bytes, 1764327461000000000"}: the images that were files
@@ -9,6 +10,7 @@ data/psr/.images.json                 {"photos/cat.jpg": "81920 bytes, 176432746
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -24,14 +26,17 @@ from data_prep.duplicates import BITS, THRESHOLD
 from data_prep.settings import SPLITS, Settings
 from data_prep.staging import Staging
 from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.folder import write as write_file
 from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.runs.workers import progress
-from ier1_plugin.task.rows import COLUMNS, format_row, messages
+from ier1_plugin.task.rows import COLUMNS, Case, format_row, messages
 from ier1_plugin.task.schema import COMPONENTS, Decomposition
 
 REPORT = "report.json"
 REJECTED = "rejected.jsonl"
 IMAGES = ".images.json"
+CASE_IMAGES = "images"
+PNG_SIGNATURE = b"\x89PNG"
 FILES = (*(f"{split}.parquet" for split in SPLITS), REJECTED, REPORT)
 # a row group is what readers hold in memory
 GROUP_BYTES = 32 << 20
@@ -44,21 +49,27 @@ def write(settings: Settings, identity: dict[str, Any], staging: Staging, folder
     """Writes the files into `folder`, then moves them to `settings.output` one right after the other. -> the report"""
     folder.mkdir(exist_ok=True)
     length, unit = _length_function(settings.tokenizer)
-    counts: dict[str, Counter] = {what: Counter() for what in ("rows", "reason", "source", "action", "parts")}
+    counts: dict[str, Counter] = {
+        what: Counter() for what in ("rows", "reason", "source", "action", "parts", "without gold")
+    }
     lengths: list[int] = []
     pixels: list[int] = []
 
     def rows(split: str) -> Iterator[dict[str, Any]]:
         for row in progress(staging.part(split), f"writing {split}"):
-            gold = Decomposition.from_json(row.gold or "")
+            gold = Decomposition.from_json(row.gold) if row.gold and not settings.without_gold else None
+            case = Case(row.id, row.request, row.case_image) if row.case_image else None
             counts["rows"][split] += 1
             counts["source"][row.source, split] += 1
-            counts["action"].update((action, split) for action in gold.actions)
-            counts["parts"][sum(len(getattr(gold, name)) for name in COMPONENTS), split] += 1
+            if gold:
+                counts["action"].update((action, split) for action in gold.actions)
+                counts["parts"][sum(len(getattr(gold, name)) for name in COMPONENTS), split] += 1
+            else:
+                counts["without gold"][split] += 1
             lengths.append(length(row.request))
             pixels.append(row.pixels)
             image = staging.image(row)
-            yield format_row(id=row.id, source=row.source, request=row.request, image=image, gold=gold)
+            yield format_row(id=row.id, source=row.source, request=row.request, image=image, gold=gold, case=case)
 
     for split in SPLITS:
         write_parquet(folder / f"{split}.parquet", rows(split))
@@ -85,6 +96,7 @@ def write(settings: Settings, identity: dict[str, Any], staging: Staging, folder
         "by_action": by("action"),
         # strings in the gold: actions, subjects and goals together
         "by_number_of_parts": by("parts"),
+        "without_gold": dict(counts["without gold"]),
         "prompt_length": {"unit": unit, "quantiles": _quantiles(lengths)},
         "image_pixels": {"unit": "width x height", "quantiles": _quantiles(pixels)},
         "near_duplicates": {"hash": f"pHash, {BITS} bits", "hamming_threshold": THRESHOLD},
@@ -98,6 +110,15 @@ def write(settings: Settings, identity: dict[str, Any], staging: Staging, folder
     for name in (IMAGES, *FILES):
         os.replace(folder / name, settings.output / name)
     return report
+
+
+def keep_case_image(output: Path, data: bytes) -> str:
+    """Writes an encoded photo into OUTPUT/images under the hash of its bytes; returns the file's name."""
+    name = f"{hashlib.sha256(data).hexdigest()}.{'png' if data.startswith(PNG_SIGNATURE) else 'jpg'}"
+    file = output / CASE_IMAGES / name
+    if not file.is_file():
+        write_file(file, data)
+    return name
 
 
 def write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:

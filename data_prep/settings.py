@@ -21,6 +21,8 @@ MIN_PIXELS = 4 * 28 * 28
 MAX_PIXELS = 1280 * 28 * 28
 # a reply of the annotator is three short lists; the rest is room for models that reason first
 MAX_TOKENS = 4096
+# what today's editors work at: one megapixel
+CASE_MAX_PIXELS = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class RawRow:
     """None: the annotator is asked."""
     split: str | None = None
     """"train" or "val" if the source decides; None: `--val-fraction` does."""
+    case_image: Path | None = None
+    """Rows that are built already: the photo of their case, which is carried on as it is."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,11 @@ class Settings:
     image_roots: tuple[Path, ...] = ()
     """Folders that images may lie in beside that of their input."""
     tokenizer: str | None = None
+    case_images: bool = False
+    """True: every row carries its case, for rewards that judge the edited photo; then rows need no gold."""
+    case_max_pixels: int = CASE_MAX_PIXELS
+    without_gold: bool = False
+    """True: the gold is left out of the answers, to train on pictures alone."""
     retry_failed: bool = False
     """Ask the annotator again about the rows that it gave no usable reply for."""
 

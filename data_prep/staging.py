@@ -53,6 +53,8 @@ class Entry(NamedTuple):
     """Equal for requests that are equal after normalisation."""
     image_hash: int = 0
     pixels: int = 0
+    case_image: str = ""
+    """File name of the case's photo; "" for a row without a case."""
     start: int = 0
     length: int = 0
     """Where the image lies in the file."""

@@ -18,6 +18,8 @@ from ier1_plugin.task.scoring import GOAL_MATCHES, score_response
 REWARD_NAME = "imageedit_r1"
 # EasyR1 0.3.3 reads this; 0.3.2 reads worker.reward.reward_type, whose default is batch as well
 REWARD_TYPE = "batch"
+# what it reads of an answer, for the checks before a training
+NEEDS = "gold"
 
 
 def compute_score(

@@ -3,7 +3,8 @@
     --source rl-rows --input data/psr data/ultraedit
     -> RawRow(id="psr-1f3k", source="psr", request="remove the lamp", image=b"...", gold=..., split="train", ...)
 
-Each row keeps its source, its gold and its split; checks, the search for duplicates and `--exclude` run over the union.
+Each row keeps its source, its gold, its case and its split; checks, the search for duplicates and `--exclude` run over
+the union.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_prep.output import CASE_IMAGES
 from data_prep.settings import SPLITS, RawRow, Settings
 from ier1_plugin.data.tables import Rejected, image_of, read
 from ier1_plugin.runs.errors import UserError
-from ier1_plugin.task.rows import COLUMNS
-from ier1_plugin.task.schema import Decomposition
+from ier1_plugin.task.rows import COLUMNS, read_answer
 
 
 def rl_rows(settings: Settings, input: str) -> Iterator[RawRow | Rejected]:
@@ -29,11 +30,12 @@ def rl_rows(settings: Settings, input: str) -> Iterator[RawRow | Rejected]:
                 raise UserError(f"--source rl-rows: {file} lacks the columns {', '.join(COLUMNS)}")
             row, id = line.row, line.row["id"]
             try:
-                gold = Decomposition.from_json(row["answer"])
+                gold, case = read_answer(row["answer"])
                 request, image = row["problem"], image_of(row["images"], ())
                 if not all(isinstance(text, str) for text in (id, row["source"], request)):
                     raise TypeError("id, source or problem is missing")
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 yield Rejected(str(id), f"row can't be read: {error}", {"id": str(id)})
             else:
-                yield RawRow(id, row["source"], request, image, group=id, gold=gold, split=split)
+                photo = Path(input, CASE_IMAGES, case.image) if case else None
+                yield RawRow(id, row["source"], request, image, id, gold, split, photo)

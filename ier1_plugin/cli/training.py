@@ -77,9 +77,17 @@ def curves(
         int | None,
         typer.Option(help="steps of the moving mean (default: a twentieth of the run)", min=1, show_default=False),
     ] = None,
+    pictures: Annotated[
+        Path | None, option("store of a picture reward: also write pictures.html on its last batch", "--pictures")
+    ] = None,
 ) -> None:
     """Plot how the rewards of one or several runs rise: reward_curves.png and reward_curves.csv."""
     with one_line_errors(), needs_extra("curves"):
+        if pictures:
+            from ier1_plugin.evaluation.picture_page import write_picture_page
+
+            write_picture_page(pictures, out / "pictures.html")
+            typer.echo(f"wrote {out / 'pictures.html'}")
         from ier1_plugin.training.curves import write_curves
 
         for line in write_curves(runs, out, smooth):

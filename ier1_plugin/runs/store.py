@@ -28,8 +28,10 @@ BUSY_TIMEOUT = 60_000
 class Store:
     """The records of one file. RunError, from every method: the file is not a store, or can't be read or written."""
 
-    def __init__(self, path: Path, read_only: bool = False) -> None:
-        """`read_only`: a missing file is an error, and none is created."""
+    def __init__(self, path: Path, read_only: bool = False, wal: bool = True) -> None:
+        """`read_only`: a missing file is an error, and none is created. `wal`: False keeps to a rollback journal, which
+        network file systems can hold.
+        """
         self.path = path
         self._lock = threading.Lock()
         if read_only and not path.is_file():
@@ -45,7 +47,7 @@ class Store:
                 self._execute("PRAGMA query_only = ON")
                 self._execute("SELECT key FROM records LIMIT 1")
                 return
-            self._execute("PRAGMA journal_mode = WAL")
+            self._execute(f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}")
             self._execute("PRAGMA synchronous = NORMAL")
             self._execute("CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, key TEXT, record TEXT)")
             self._execute("CREATE INDEX IF NOT EXISTS by_key ON records (key)")
@@ -74,7 +76,11 @@ class Store:
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Every key and record, oldest first. Memory holds a page of them at a time."""
-        return self._pages("id > ? ORDER BY id", 0)
+        return self.after(0)
+
+    def after(self, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        """As iteration, without the oldest `count`."""
+        return self._pages("id > ? ORDER BY id", count)
 
     def __reversed__(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Newest first."""

@@ -11,9 +11,11 @@ Stock EasyR1 reads such rows with prompt_key=problem, answer_key=answer, image_k
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from dataclasses import asdict
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ier1_plugin.prompts import render
 from ier1_plugin.task.parsing import TAGS
@@ -28,6 +30,16 @@ _CONTROL = re.compile(
 )
 # what prompts quote a request with
 _QUOTES = re.compile(r"""(["'`])\1{2,}""")
+
+
+class Case(NamedTuple):
+    """What a reward needs to judge the picture that a plan makes. Stands in the answer under the key "case"."""
+
+    id: str
+    request: str
+    image: str
+    """Name of the photo's file, `<sha256>.jpg`, in the folder of case images: its pixels in the row would travel
+    through Ray with every sample."""
 
 
 def without_surrogates(text: str) -> str:
@@ -54,15 +66,19 @@ def problem(request: str) -> str:
     return IMAGE_PLACEHOLDER + neutralise(request)
 
 
-def format_row(*, id: str, source: str, request: str, image: bytes, gold: Decomposition) -> dict[str, Any]:
-    """One RL row. `image` is an encoded image that already fits the pixel budget (`images.prepare`)."""
+def format_row(
+    *, id: str, source: str, request: str, image: bytes, gold: Decomposition | None, case: Case | None = None
+) -> dict[str, Any]:
+    """One RL row. `image` is an encoded image that already fits the pixel budget (`images.prepare`). A row without gold
+    has a `case`, and trains on pictures only.
+    """
     return {
         "id": id,
         "source": source,
         "problem": problem(request),
         "images": [{"bytes": image, "path": None}],
         # one JSON string: EasyR1 collates with np.array, which would turn lists of equal length into a 2-D array
-        "answer": gold.to_json(),
+        "answer": write_answer(gold, case),
     }
 
 
@@ -77,7 +93,42 @@ def order_key(seed: int, id: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{id}".encode()).digest()[:16]
 
 
+def write_answer(gold: Decomposition | None, case: Case | None = None) -> str:
+    """The `answer` column. ValueError: neither gold nor case."""
+    fields: dict[str, Any] = {} if gold is None else asdict(gold)
+    if case is not None:
+        fields["case"] = case._asdict()
+    if not fields:
+        raise ValueError("a row needs a gold decomposition, a case, or both")
+    return json.dumps(fields, ensure_ascii=False)
+
+
+@lru_cache(maxsize=1 << 14)
+def read_answer(answer: str) -> tuple[Decomposition | None, Case | None]:
+    """The inverse of `write_answer`; ValueError says what is wrong with the text."""
+    try:
+        fields = json.loads(answer)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"not JSON ({error})") from None
+    if not isinstance(fields, dict) or "case" not in fields:
+        return Decomposition.from_json(answer), None
+    values = fields.pop("case")
+    if not isinstance(values, dict) or set(values) != set(Case._fields) or not all(map(_is_filled, values.values())):
+        raise ValueError(f"case is not an object of the texts {', '.join(Case._fields)}")
+    case = Case(**values)
+    if "/" in case.image or "\\" in case.image or case.image in (".", ".."):
+        raise ValueError(f"the case's image is {case.image!r}; wanted the name of a file in the folder of case images")
+    return Decomposition.from_json(json.dumps(fields)) if fields else None, case
+
+
 @lru_cache(maxsize=1 << 14)
 def read_gold(answer: str) -> Gold:
-    """The inverse of the `answer` column, normalised for scoring; ValueError says what is wrong with it."""
-    return Gold.of(Decomposition.from_json(answer))
+    """The gold of the `answer` column, normalised for scoring; ValueError says what is wrong with it."""
+    gold, _ = read_answer(answer)
+    if gold is None:
+        raise ValueError("there is a case but no gold decomposition, which rewards on words need")
+    return Gold.of(gold)
+
+
+def _is_filled(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())

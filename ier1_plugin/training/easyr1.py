@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ier1_plugin import prompts
+from ier1_plugin.runs.errors import UserError, one_line
 from ier1_plugin.runs.folder import write
 from ier1_plugin.runs.hardware import has_gpu
 from ier1_plugin.runs.secrets import without_secrets
@@ -48,6 +49,7 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
     """
     from ier1_plugin.training import preflight
     from ier1_plugin.training.preflight import configuration, host
+    from ier1_plugin.training.preflight.reward_file import fill_in
 
     if problems := list(host.versions(cpu)):
         return _refuse(problems)
@@ -59,6 +61,8 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
             problems += _arm_stand_ins(raw)
         config, more = configuration.typed(raw)
         problems += more
+        if config is not None:
+            fill_in(raw, config)
     elsewhere = check and not cpu and not has_gpu()
     for line in preflight.lines(config, cpu, elsewhere) if config is not None else ():
         if isinstance(line, preflight.Note):
@@ -141,6 +145,14 @@ def launch(raw: Any, config: Any, cpu: bool) -> int:
             # EasyR1 reads its config from the command line only
             sys.argv = [easyr1.__file__, f"config={file.name}"]
             easyr1.main()
+    except Exception as error:
+        # what a worker raised, under the wrappers that Ray puts around it
+        while isinstance(cause := getattr(error, "cause", None), BaseException):
+            error = cause
+        if not isinstance(error, UserError):
+            raise
+        print(one_line(error), file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue from the last checkpoint", file=sys.stderr)
         return 130

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from ier1_plugin.training import ray_job
 from ier1_plugin.training.preflight.places import EASYR1_ENV_VARS
-from reward_fns.decomposition import compute_score
+from ier1_plugin.training.preflight.reward_file import load
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -67,12 +67,13 @@ def test_every_config_loads_in_easyr1_except_those_that_need_its_source(which: s
         if version == "0.3.2.dev2" and Path(file).name in NEED_SOURCE:
             assert all("current source" in problem for problem in found["problems"]), found
         else:
-            reward, prompt = f"{ROOT}/reward_fns/decomposition.py", f"{ROOT}/ier1_plugin/prompts/decompose.jinja"
+            name = "picture" if "picture" in file else "decomposition"
+            reward, prompt = f"{ROOT}/reward_fns/{name}.py", f"{ROOT}/ier1_plugin/prompts/decompose.jinja"
             assert found == {"found": [reward, "compute_score", prompt], "problems": []}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_config_names_our_columns_files_that_exist_and_arguments_that_the_reward_has(name: str):
+def test_a_config_names_our_columns_files_that_exist_and_arguments_that_the_reward_has(name: str, tmp_path: Path):
     config = OmegaConf.load(EXAMPLES / name)
     data, reward, model = config.data, config.worker.reward, config.worker.actor.model.model_path
     assert (data.prompt_key, data.answer_key, data.image_key) == ("problem", "answer", "images")
@@ -81,9 +82,12 @@ def test_a_config_names_our_columns_files_that_exist_and_arguments_that_the_rewa
     assert (ROOT / reward.reward_function.split(":")[0]).is_file()
     # a hub id, or what the quickstart makes
     assert model.startswith("quickstart/" if name == "grpo_small_world.yaml" else "Qwen/")
-    kwargs = reward.get("reward_function_kwargs", {})
-    assert set(kwargs) <= set(inspect.signature(compute_score).parameters)
-    compute_score([], **kwargs)
+    function = load(f"{ROOT}/{reward.reward_function}").function
+    kwargs: Any = OmegaConf.to_container(reward.get("reward_function_kwargs", OmegaConf.create()))
+    # what `ier1 train` fills in
+    folders = {"image_root": str(tmp_path), "store": str(tmp_path)}
+    kwargs |= {key: path for key, path in folders.items() if key in inspect.signature(function).parameters}
+    assert function([], **kwargs) == []
 
 
 def test_the_papers_run_is_the_papers():

@@ -1,6 +1,6 @@
 """A judge, and what it looks at: a pair of images with its request.
 
-judge.ask(judge.prepare(Case(source, edited, "remove the lamp")), 0, 0)
+judge.ask(judge.question(Case(source, edited, "remove the lamp")), 0, 0)
 -> Completion(text='{"images_seen": 2, "reasoning": "It is gone.", "fulfilment": 4, "quality": 2, "preservation": 3}')
 read_verdict(completion)     # (Score(4, 2, 3), "")
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,6 +69,16 @@ class Judge:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Its settings in evaluation.json. Holds no secret."""
     close: Callable[[], None] = lambda: None
+
+    def question(self, case: Case) -> Any:
+        """What `ask` needs for a case: `prepare` of its images at the judge's size, the edit in its own shape."""
+        from ier1_plugin.task.images import fitted
+
+        if self.max_side is not None:
+            source = fitted(case.source, bounded(case.source.size, self.max_side))
+            edited = fitted(case.edited, shown_size(case.edited.size, source.size))
+            case = replace(case, source=source, edited=edited)
+        return self.prepare(case)
 
 
 class Pair(NamedTuple):

@@ -32,16 +32,14 @@ from ier1_plugin.evaluation.judges.base import (
     Case,
     Judge,
     Pair,
-    bounded,
     content_sha256,
     read_verdict,
-    shown_size,
 )
 from ier1_plugin.evaluation.records import EvaluationError, Judgement
 from ier1_plugin.runs.errors import UserError, one_line, with_class
 from ier1_plugin.runs.store import Store
 from ier1_plugin.runs.workers import as_completed
-from ier1_plugin.task.images import ImageError, fitted, open_image, read_file
+from ier1_plugin.task.images import ImageError, open_image, read_file
 
 # the next run may fare better
 FREE = (MISSING, HTTP, UNFORESEEN)
@@ -220,12 +218,7 @@ class _Worker:
                         images[name] = open_image(data)
                     except ImageError as error:
                         return replace(blank, unscored=f"{MISSING}: {name}: {error}")
-                case = Case(request=request, **images)
-                if self._judge.max_side is not None:
-                    source = fitted(case.source, bounded(case.source.size, self._judge.max_side))
-                    edited = fitted(case.edited, shown_size(case.edited.size, source.size))
-                    case = replace(case, source=source, edited=edited)
-                prepared.append(self._judge.prepare(case))
+                prepared.append(self._judge.question(Case(request=request, **images)))
         for attempt in range(len(replies), self._judge.attempts):
             reply, final = self._reply(blank, prepared[0], given_up + attempt)
             if final or reply.score or attempt + 1 == self._judge.attempts:

@@ -6,11 +6,10 @@ EasyR1 itself prints one line about a missing file and continues with None: with
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import inspect
 import math
-import sys
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -18,36 +17,70 @@ from typing import Any
 from ier1_plugin.runs.errors import one_line
 from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.schema import Decomposition
-from ier1_plugin.training.preflight.run import Run
+from ier1_plugin.training.preflight.reward_file import CASE, KEY, KWARGS, load
+from ier1_plugin.training.preflight.rows import first_answer, image_roots
+from ier1_plugin.training.preflight.run import Run, Unchecked
 from ier1_plugin.training.preflight.settings import get
 
-KEY = "worker.reward.reward_function"
 REWARD_TYPES = ("batch", "sequential")
 
 
 def reward_function(run: Run) -> Iterator[str]:
-    value = run.config.worker.reward.reward_function
-    if not value:
-        yield f"{KEY} is not set; leave the key out to get this project's own"
+    """Type, keyword arguments, and one call with a gold and a broken response."""
+    reward = load(run.config.worker.reward.reward_function)
+    configured = get(run.config, "worker.reward.reward_type")
+    if reward.reward_type not in REWARD_TYPES:
+        yield f"{KEY}: REWARD_TYPE={reward.reward_type!r} in the file; EasyR1 knows {', '.join(REWARD_TYPES)}"
         return
-    path, name = value.rsplit(":", 1) if ":" in value else (value, "main")
-    if not Path(path).is_file():
-        yield f"{KEY}={value}: there is no file {path}; paths count from the current folder"
+    if configured is not None and configured != reward.reward_type:
+        yield f"worker.reward.reward_type={configured}, but the file is written for {reward.reward_type}; set that"
         return
+    kwargs = dict(run.config.worker.reward.reward_function_kwargs)
+    parameters = inspect.signature(reward.function).parameters
+    options = list(parameters)[1:]
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    unknown = [] if takes_any else [name for name in kwargs if name not in options]
+    for name in unknown:
+        near = difflib.get_close_matches(name, options, n=1) or options
+        yield f"{KWARGS}.{name}: the function takes no such argument; nearest: {', '.join(near) or 'none'}"
+    if unknown:
+        return
+    if reward.needs == CASE:
+        # a reward is not told whether it validates, and there every sample counts
+        if kwargs.get("normalise") and (run.config.worker.rollout.val_override_config.get("n") or 1) > 1:
+            yield f"{KWARGS}.normalise is for groups; set worker.rollout.val_override_config.n=1"
+        relative = [path for path in (*image_roots(run), kwargs.get("store", "")) if not os.path.isabs(path)]
+        if run.in_job and relative:
+            yield (
+                f"{KWARGS}: {', '.join(relative)} is relative to Ray's copy of the working directory; give an absolute "
+                "path on storage that every node sees"
+            )
+            return
+        if run.elsewhere:
+            yield Unchecked("the reward's editor and judge")
+            return
+    gold = Decomposition(("Delete",), ("lamp",), ("a bare wall",))
+    answer = gold.to_json() if reward.needs != CASE else first_answer(run)
+    if answer is None:
+        return
+    inputs = [
+        {"response": response, "response_length": len(response.split()), "ground_truth": answer}
+        for response in (render_response(gold, "The lamp goes."), "<action>[")
+    ]
     try:
-        # under the module name that EasyR1 gives it (verl/workers/reward/function.py)
-        spec = importlib.util.spec_from_file_location("custom_reward_fn", path)
-        if spec is None or spec.loader is None:
-            raise ImportError("not a Python file")
-        sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a file of the user's may raise anything
-        yield f"{KEY}={value}: the file fails to load: {type(error).__name__}: {one_line(error)}"
+        if reward.check:
+            reward.check(**kwargs)
+        batch = reward.reward_type == "batch"
+        scores = reward.function(inputs, **kwargs) if batch else [reward.function(item, **kwargs) for item in inputs]
+    except (Exception, SystemExit) as error:  # a function of the user's may raise anything
+        yield f"{KEY}: a trial call fails: {type(error).__name__}: {one_line(error)}"
         return
-    if not callable(function := getattr(module, name, None)):
-        yield f"{KEY}={value}: the file has no function {name}"
-    else:
-        yield from _try(run, function, getattr(module, "REWARD_TYPE", "batch"))
+    if not isinstance(scores, list) or len(scores) != len(inputs):
+        yield f"{KEY}: wanted a list with one score for each response, got {scores!r:.200}"
+    elif not all(map(_is_score, scores)) or set(scores[0]) != set(scores[1]):
+        yield f"{KEY}: wanted dicts with `overall` and the same finite numbers each time, got {scores!r:.200}"
+    elif run.config.algorithm.online_filtering and (name := run.config.algorithm.filter_key) not in scores[0]:
+        yield f"algorithm.filter_key={name}: the reward function gives no such score, but {', '.join(scores[0])}"
 
 
 def prompt(run: Run) -> Iterator[str]:
@@ -83,45 +116,6 @@ def chat_template(run: Run) -> Iterator[str]:
         yield f"data.override_chat_template={template:.80}: no such file"
     elif not wants_file and "{" not in template:
         yield f"data.override_chat_template={template:.80}: EasyR1 0.3.2 takes the text of the template, not its file"
-
-
-def _try(run: Run, function: Callable[..., Any], reward_type: str) -> Iterator[str]:
-    """Type, keyword arguments, and one call with a gold and a broken response."""
-    configured = get(run.config, "worker.reward.reward_type")
-    if reward_type not in REWARD_TYPES:
-        yield f"{KEY}: REWARD_TYPE={reward_type!r} in the file; EasyR1 knows {', '.join(REWARD_TYPES)}"
-        return
-    if configured is not None and configured != reward_type:
-        yield f"worker.reward.reward_type={configured}, but the reward file is written for {reward_type}; set that"
-        return
-    kwargs = dict(run.config.worker.reward.reward_function_kwargs)
-    parameters = inspect.signature(function).parameters
-    options = list(parameters)[1:]
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    unknown = [] if takes_any else [name for name in kwargs if name not in options]
-    for name in unknown:
-        near = difflib.get_close_matches(name, options, n=1) or options
-        yield f"{KEY}_kwargs.{name}: the function takes no such argument; nearest: {', '.join(near) or 'none'}"
-    if unknown:
-        return
-
-    gold = Decomposition(("Delete",), ("lamp",), ("a bare wall",))
-    inputs = [
-        {"response": response, "response_length": len(response.split()), "ground_truth": gold.to_json()}
-        for response in (render_response(gold, "The lamp goes."), "<action>[")
-    ]
-    try:
-        batch = reward_type == "batch"
-        scores = function(inputs, **kwargs) if batch else [function(item, **kwargs) for item in inputs]
-    except (Exception, SystemExit) as error:  # a function of the user's may raise anything
-        yield f"{KEY}: a trial call fails: {type(error).__name__}: {one_line(error)}"
-        return
-    if not isinstance(scores, list) or len(scores) != len(inputs):
-        yield f"{KEY}: wanted a list with one score for each response, got {scores!r:.200}"
-    elif not all(map(_is_score, scores)) or set(scores[0]) != set(scores[1]):
-        yield f"{KEY}: wanted dicts with `overall` and the same finite numbers each time, got {scores!r:.200}"
-    elif run.config.algorithm.online_filtering and (name := run.config.algorithm.filter_key) not in scores[0]:
-        yield f"algorithm.filter_key={name}: the reward function gives no such score, but {', '.join(scores[0])}"
 
 
 def _is_score(score: Any) -> bool:

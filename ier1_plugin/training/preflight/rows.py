@@ -21,10 +21,10 @@ from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.decomposer import HUB_ID
 from ier1_plugin.task.images import fit_size
 from ier1_plugin.task.parsing import render_response
-from ier1_plugin.task.rows import IMAGE_PLACEHOLDER, neutralise, read_gold
-from ier1_plugin.task.schema import Decomposition
+from ier1_plugin.task.rows import IMAGE_PLACEHOLDER, neutralise, read_answer, read_gold
 from ier1_plugin.task.scoring import score_response
 from ier1_plugin.training.preflight.host import ask_hub, model_config
+from ier1_plugin.training.preflight.reward_file import CASE, GOLD, load
 from ier1_plugin.training.preflight.run import Note, Run, Unchecked
 from ier1_plugin.training.preflight.settings import get
 
@@ -40,6 +40,8 @@ PROBLEMS = {
     "images": f"have images that can't be used; {REBUILD}",
     "placeholders": "have another number of <image> than of images; the prompt needs one for each",
     "gold": f"have an answer that is not a gold decomposition; {REBUILD}",
+    "case": f"have no case, which rewards on pictures need; {REBUILD} --case-images",
+    "case_image": "have a case whose photo is not in image_root; name the folder that the builder wrote it to",
     "score": "have a gold that does not score 1.0 itself; its strings must not hold our tags",
     "actions": "have a gold action that the prompt does not offer; rename it to one of ier1_plugin/task/actions.py",
     "small": "have an image below data.min_pixels={min_pixels}, which EasyR1 would enlarge; build the rows with "
@@ -211,6 +213,7 @@ def examine(run: Run, key: str, rows: Any, length: PromptLength | None) -> Itera
 
     data, trainer = run.config.data, run.config.trainer
     total = longest = 0
+    needs = needs_of(run)
     counts, first = Counter[str](), dict[str, str]()
     # no bar where nobody watches; as Arrow: `datasets` would decode an image column
     with tqdm(total=len(rows), desc=key, unit="row", disable=None, leave=False) as bar:
@@ -221,7 +224,7 @@ def examine(run: Run, key: str, rows: Any, length: PromptLength | None) -> Itera
                     # of all columns, as EasyR1 reads them
                     (row,) = batch.slice(index, 1).to_pylist()
                     name += f" ({row['id']})" if "id" in row else ""
-                    faults, tokens = check_row(run, row, length)
+                    faults, tokens = check_row(run, row, length, needs)
                 except UnicodeDecodeError as error:
                     faults = {"text": error}
                 counts.update(faults.keys())
@@ -247,7 +250,30 @@ def examine(run: Run, key: str, rows: Any, length: PromptLength | None) -> Itera
     yield Note(f"{key}: {total:,} rows checked{measured}")
 
 
-def check_row(run: Run, row: dict[str, Any], length: PromptLength | None) -> tuple[dict[str, object], int]:
+def first_answer(run: Run) -> str | None:
+    """The answer of the first training row; None: it can't be read, or not here, which `data` says."""
+    try:
+        rows = open_rows(run.config.data.train_files, [run.config.data.answer_key])
+        return rows[0][run.config.data.answer_key] if rows is not None else None
+    except (UserError, IndexError):
+        return None
+
+
+def image_roots(run: Run) -> list[str]:
+    """Where a reward on pictures looks for the photos of the cases."""
+    roots = run.config.worker.reward.reward_function_kwargs.get("image_root") or []
+    return [roots] if isinstance(roots, str) else list(roots)
+
+
+def needs_of(run: Run) -> str:
+    """What the reward reads of an answer."""
+    try:
+        return load(run.config.worker.reward.reward_function).needs
+    except UserError:
+        return GOLD  # `reward.reward_function` says what is wrong
+
+
+def check_row(run: Run, row: dict[str, Any], length: PromptLength | None, needs: str) -> tuple[dict[str, object], int]:
     """What is wrong with a row, by kind, and the tokens of its prompt; 0 where they can't be measured."""
     data, faults = run.config.data, dict[str, object]()
     problem, answer, images = (row.get(key) for key in (data.prompt_key, data.answer_key, data.image_key))
@@ -257,12 +283,19 @@ def check_row(run: Run, row: dict[str, Any], length: PromptLength | None) -> tup
     if (harmless := neutralise(request)) != request:
         return {"control": f"{request[:80]!a}, wanted {harmless[:80]!r}"}, 0
     try:
-        gold = Decomposition.from_json(answer)
-        scores = score_response(render_response(gold, "gold"), read_gold(answer))
-        if min(scores.values()) < 1:
-            faults["score"] = ", ".join(f"{part} {score:.2f}" for part, score in scores.items() if score < 1)
-        if unknown := set(gold.actions) - set(ACTIONS):
-            faults["actions"] = ", ".join(sorted(unknown))
+        gold, case = read_answer(answer)
+        if needs == CASE and case is None:
+            faults["case"] = answer[:80]
+        elif needs == CASE and case and not any(Path(root, case.image).is_file() for root in image_roots(run)):
+            faults["case_image"] = case.image
+        if gold is not None:
+            scores = score_response(render_response(gold, "gold"), read_gold(answer))
+            if min(scores.values()) < 1:
+                faults["score"] = ", ".join(f"{part} {score:.2f}" for part, score in scores.items() if score < 1)
+            if unknown := set(gold.actions) - set(ACTIONS):
+                faults["actions"] = ", ".join(sorted(unknown))
+        elif needs != CASE:
+            faults["gold"] = "a case alone, which rewards on pictures need"
     except ValueError as error:
         faults["gold"] = error
     try:

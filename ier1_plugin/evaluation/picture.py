@@ -1,0 +1,469 @@
+"""The picture as reward: what a response's plan does to its photo is rendered, judged, kept, and never paid for twice.
+
+    reward = PictureReward(PictureSettings("small-world", "pixel", ("rl/images",), "run/pictures"), Weights())
+    reward([{"response": "<think> ... </goals>", "ground_truth": '{"case": {"id": "psr-1a2b", ...}}'}])
+    -> [{"overall": 0.73, "score": 0.73, "format": 1.0, "picture": 0.71, "renders": 1.0, "unjudged": 0.0, ...}]
+
+    picture = fulfilment/4 x (quality + preservation)/6, in [0, 1]
+
+so that an untouched photo earns 0, where the plain sum of the three gives it 6 of 10. A response that breaks the
+format, or names no edit, is not rendered and earns 0. A render or a judgement that fails is no zero: that sample is
+left out, and gets the mean reward of its group, which gives it an advantage of 0.
+
+Scored values are multiples of GRAIN, whose sums are exact, so that equal rewards differ in no digit. Groups are the
+rows of equal ground truth: EasyR1 passes a batch in mixed order and without the ids of its prompts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import TYPE_CHECKING, Any
+
+from ier1_plugin.chat.request import ChatError, RequestRejected, TransientError
+from ier1_plugin.editors.base import EditError, Editor, join, known_keys
+from ier1_plugin.evaluation.judges import PIXEL, base, make_judge
+from ier1_plugin.evaluation.judges.base import Judge, read_verdict
+from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError, Score
+from ier1_plugin.runs.errors import one_line
+from ier1_plugin.runs.folder import write
+from ier1_plugin.runs.shared_store import SharedStore
+from ier1_plugin.runs.workers import as_completed
+from ier1_plugin.task.parsing import parse_response
+from ier1_plugin.task.rows import Case, neutralise, read_answer
+from ier1_plugin.task.schema import Decomposition
+from ier1_plugin.task.scoring import GOAL_MATCHES, Gold, score_response
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+GRAIN = 2.0**-12
+PARTS = ("format", "action", "subject", "goal", "picture")
+WORDS = ("action", "subject", "goal")
+COMPONENTS = "components"
+SMALL_WORLD = "small-world"
+# editors that compute in this process, and those that ask a server; others would load weights onto the training's GPUs
+COMPUTED, SERVED = (SMALL_WORLD, "pillow"), ("images-api", "gpt-image", "seededit", "nano-banana")
+JUDGE_SETTINGS = ("max_side", "rubric", "timeout", "max_tokens", "backoff")
+# samples that wanted a render, of which a share may fail before the run stops
+WINDOW = 256
+NOTHING_JUDGED = 0.5
+MILLION = 1_000_000
+FAILED, STORED, RENDERED = "failed", "stored", "rendered"
+# what `ier1 curves --pictures` shows of the last call, so many of each kind
+LAST_CALL, RENDERS, SHOWN = "last_call.json", "renders", 6
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The share of each part in the score; a part of weight 0 is only logged. `goal_match`: a key of GOAL_MATCHES."""
+
+    format: float = 1.0
+    action: float = 1.0
+    subject: float = 1.0
+    goal: float = 1.0
+    picture: float = 3.0
+    goal_match: str = "exact"
+    normalise: str = ""
+    """COMPONENTS: each part is standardised within its group before the sum (GDPO, arXiv 2601.05242, equation 4)."""
+
+    def __post_init__(self) -> None:
+        values = [getattr(self, part) for part in PARTS]
+        if not all(value >= 0 for value in values) or not 0 < self.format + self.picture <= sum(values) < float("inf"):
+            raise EvaluationError(
+                f"reward weights must be >= 0 and finite, those of format and picture not both 0; got "
+                f"{dict(zip(PARTS, values, strict=True))}"
+            )
+        if self.goal_match not in GOAL_MATCHES:
+            raise EvaluationError(f"goal_match={self.goal_match!r}; known: {', '.join(GOAL_MATCHES)}")
+        if self.normalise not in ("", COMPONENTS):
+            raise EvaluationError(f"normalise={self.normalise!r}; wanted {COMPONENTS!r}, or nothing")
+
+
+@dataclass(frozen=True)
+class PictureSettings:
+    """How pictures are made and judged."""
+
+    editor: str
+    """Such as "images-api:http://10.0.0.2:8000/v1#black-forest-labs/FLUX.2-klein-4B", "pillow" or "small-world"."""
+    judge: str
+    """Such as "openai:http://10.0.0.2:8001/v1#Qwen/Qwen3-VL-8B-Instruct"; "pixel" in the small world."""
+    image_root: tuple[str, ...]
+    """Folders of the case images; a file is in one of them."""
+    store: str
+    """Folder of the judgements; trainings that share it share what was paid for."""
+    seed: int = 0
+    concurrency: int = 16
+    """Renders and judgements under way at once, where the editor or the judge is a server."""
+    keep_renders: bool = False
+    """True: every render is kept as a PNG file below `store`."""
+    max_unjudged: float = 0.25
+    """Share of the last WINDOW samples that may fail before the run stops."""
+    render_price: float = 0.0
+    token_price: float = 0.0
+    """Of a render, and of a million tokens of the judge, in any one currency."""
+    editor_settings: Mapping[str, Any] | None = None
+    judge_settings: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one plan: its picture's value in [0, 1], or None and the reason."""
+
+    picture: float | None
+    how: str = RENDERED
+    reason: str = ""
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Question:
+    """One plan for one case."""
+
+    case: Case
+    sub_requests: tuple[str, ...]
+    """In canonical form: equal plans are equal tuples, whatever order they were written in."""
+
+
+def picture_value(score: Score) -> float:
+    """fulfilment/4 x (quality + preservation)/6: nothing done earns nothing, however well the photo was preserved."""
+    highest = DIMENSIONS["quality"] + DIMENSIONS["preservation"]
+    return score.fulfilment / DIMENSIONS["fulfilment"] * (score.quality + score.preservation) / highest
+
+
+def canonical(sub_requests: Iterable[str]) -> tuple[str, ...]:
+    """The sub-requests in alphabetical order, without differences of space or final stops. Capitals stay, since a plan
+    may name a text that shall appear in the picture.
+    """
+    lines = (" ".join(neutralise(sub_request).split()).rstrip(" .;,") for sub_request in sub_requests)
+    return tuple(sorted(filter(None, lines)))
+
+
+class PictureReward:
+    """Scores the batches of one training. Called from one thread at a time."""
+
+    def __init__(self, settings: PictureSettings, weights: Weights) -> None:
+        """EvaluationError, EditError: an editor or judge that can't be used here, or a missing folder."""
+        self.weights = weights
+        self._settings = settings
+        self._editor = make_reward_editor(settings.editor, settings.editor_settings or {})
+        known_keys(settings.judge_settings or {}, JUDGE_SETTINGS, "the judge of a reward")
+        self._judge = make_judge(settings.judge, **(settings.judge_settings or {}))
+        self._in_process = self._editor.local and settings.judge == PIXEL
+        self._images = tuple(map(Path, settings.image_root))
+        for folder in self._images:
+            if not folder.is_dir():
+                raise EvaluationError(f"image_root {folder} is no folder; wanted the builder's images/ beside the rows")
+        self._store = SharedStore(Path(settings.store))
+        self._failures: deque[bool] = deque(maxlen=WINDOW)
+        self._known = json.dumps(
+            [self._editor.name, dict(self._editor.settings), self._judge.name, self._judge.rubric_sha256],
+            sort_keys=True,
+            default=str,
+        )
+
+    def close(self) -> None:
+        self._editor.close()
+        self._judge.close()
+        self._store.close()
+
+    def __call__(self, reward_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+        """A row of floats with the same keys for each input, in their order. ValueError: a ground truth that can't be
+        read or holds no case. EvaluationError: too many samples could not be judged."""
+        start = time.perf_counter()
+        rows, questions = [], []
+        for position, reward_input in enumerate(reward_inputs):
+            gold, case = _read(reward_input["ground_truth"], position)
+            parts = score_response(reward_input["response"], gold or NO_GOLD, self.weights.goal_match)
+            if gold is None:
+                parts |= dict.fromkeys(WORDS, 0.0)
+            rows.append(parts | {"has_gold": float(gold is not None)})
+            questions.append(_question(reward_input["response"], case) if parts["format"] else None)
+        counts = Counter(question for question in questions if question)
+        verdicts = self._verdicts(counts)
+        self._leave_last_call(verdicts)
+        for row, question in zip(rows, questions, strict=True):
+            verdict = verdicts[question] if question else None
+            # a render that several samples share is split evenly among them
+            fresh = 1 / counts[question] if question and verdict and verdict.how != STORED else 0.0
+            failed = verdict is not None and verdict.picture is None
+            row["picture"] = verdict.picture or 0.0 if verdict else 0.0
+            row["unjudged"] = float(failed)
+            row["renders"] = fresh
+            row["cached"] = 1 - fresh if verdict and not failed else 0.0
+        groups = defaultdict(list)
+        for row, reward_input in zip(rows, reward_inputs, strict=True):
+            groups[reward_input["ground_truth"]].append(row)
+        combine(list(groups.values()), self.weights)
+        fresh = [verdict for verdict in verdicts.values() if verdict.how != STORED]
+        tokens = sum(verdict.tokens for verdict in fresh)
+        spent = {
+            "seconds": time.perf_counter() - start,
+            "tokens": float(tokens),
+            "cost": len(fresh) * self._settings.render_price + tokens * self._settings.token_price / MILLION,
+        }
+        return [{"overall": row.pop("overall"), **row, **spent} for row in rows]
+
+    def check(self) -> None:
+        """Asks the servers among editor and judge one question. EditError, EvaluationError: no answer came."""
+        from PIL import Image
+
+        photo, case = Image.new("RGB", (256, 256), (200, 120, 80)), Case("check", "make the photo brighter", "check")
+        edited = photo
+        if self._settings.editor not in COMPUTED:
+            edited = render(self._editor, photo, Question(case, (case.request,)), self._settings.seed)
+        if not self._judge.compares_with_gold:
+            try:
+                verdict = judge_picture(self._judge, photo, edited, case)
+            except ChatError as error:
+                raise EvaluationError(f"the judge: {error}") from None
+            if verdict.picture is None:
+                raise EvaluationError(verdict.reason)
+
+    def _verdicts(self, counts: Mapping[Question, int]) -> dict[Question, Verdict]:
+        """Of each question: out of the store, or made now. `counts`: the samples that ask it."""
+        self._store.refresh()
+        verdicts, missing = {}, []
+        for question, count in counts.items():
+            record = self._store.get(self._key(question))
+            if record is None:
+                missing.append(question)
+            else:
+                verdicts[question] = Verdict(record["picture"], STORED)
+                self._failures.extend([False] * count)
+        workers = 1 if self._in_process else self._settings.concurrency
+        failures: Counter[str] = Counter()
+        with closing(as_completed(missing, self._made, workers, lambda: None, print)) as made:
+            for question, verdict in made:
+                verdicts[question] = verdict
+                self._failures.extend([verdict.picture is None] * counts[question])
+                failures[verdict.reason] += counts[question] if verdict.picture is None else 0
+                failed = sum(self._failures)
+                if failed > self._settings.max_unjudged * WINDOW:
+                    # ends the waiting of those that are still under way
+                    self._editor.close()
+                    self._judge.close()
+                    raise EvaluationError(
+                        f"{failed} of the last {len(self._failures)} plans could not be rendered or judged, most often "
+                        f"because of {failures.most_common(1)[0][0]}; once that is mended, the same command goes on "
+                        "from the last checkpoint"
+                    )
+        return verdicts
+
+    def _made(self, question: Question) -> tuple[Question, Verdict]:
+        """The verdict on one new plan; what was judged is stored."""
+        key = self._key(question)
+        kept = Path(self._settings.store, RENDERS, f"{key}.png") if self._settings.keep_renders else None
+        verdict = self._ask(self._photo(question.case), question, kept)
+        if verdict.picture is not None:
+            record = {"picture": verdict.picture, **question.case._asdict(), "plan": question.sub_requests}
+            self._store.keep(key, record | {"tokens": verdict.tokens})
+        return question, verdict
+
+    def _ask(self, photo: Image.Image, question: Question, kept: Path | None) -> Verdict:
+        """Renders and judges. `kept`: where the render is, or is written to."""
+        from ier1_plugin.task.images import open_image, png_bytes
+
+        case, editor = question.case, self._editor
+        try:
+            if kept and kept.is_file():
+                edited = open_image(kept)
+            else:
+                edited = render(editor, photo, question, self._settings.seed)
+                if kept:
+                    write(kept, png_bytes(edited))
+        except EditError as error:
+            if self._settings.editor in COMPUTED:
+                # the plan asks for what this editor can't do: that is the plan's fault
+                return Verdict(0.0)
+            return Verdict(None, FAILED, f"the editor: {one_line(error)}")
+        try:
+            return judge_picture(self._judge, photo, edited, case)
+        except (TransientError, RequestRejected) as error:
+            return Verdict(None, FAILED, f"the judge: {one_line(error)}")
+        except ChatError as error:
+            raise EvaluationError(f"{self._judge.name}: {error}") from None
+
+    def _photo(self, case: Case) -> Image.Image:
+        from ier1_plugin.task.images import ImageError
+
+        for folder in self._images:
+            if (file := folder / case.image).is_file():
+                try:
+                    return _opened(file)
+                except ImageError as error:
+                    raise EvaluationError(f"the photo of {case.id}, {file}: {error}") from None
+        folders = ", ".join(map(str, self._images))
+        raise EvaluationError(f"the photo {case.image} of {case.id} is not in {folders}; name its folder in image_root")
+
+    def _key(self, question: Question) -> str:
+        case = question.case
+        seed = str(render_seed(self._settings.seed, case))
+        # the small world's editor and judge look at the id as well
+        more = [case.id] if self._editor.for_item or self._judge.compares_with_gold else []
+        parts = [self._known, case.image, case.request, seed, *more, *question.sub_requests]
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:32]
+
+    def _leave_last_call(self, verdicts: Mapping[Question, Verdict]) -> None:
+        """Writes which plans of this call were best, worst and not judged, for people to look at."""
+        judged = sorted(
+            (one for one in verdicts.items() if one[1].picture is not None), key=lambda one: one[1].picture or 0.0
+        )
+        kinds = {
+            "best": judged[: -SHOWN - 1 : -1],
+            "worst": judged[:SHOWN],
+            "unjudged": [one for one in verdicts.items() if one[1].picture is None][:SHOWN],
+        }
+        cases = [
+            {
+                "kind": kind,
+                **question.case._asdict(),
+                "plan": question.sub_requests,
+                "picture": verdict.picture,
+                "reason": verdict.reason,
+                "render": f"{RENDERS}/{self._key(question)}.png",
+            }
+            for kind, found in kinds.items()
+            for question, verdict in found
+        ]
+        settings = {"editor": self._settings.editor, "judge": self._judge.name, "seed": self._settings.seed}
+        text = json.dumps(
+            settings | {"image_root": [str(folder.absolute()) for folder in self._images], "cases": cases}
+        )
+        if cases:
+            write(Path(self._settings.store, LAST_CALL), text)
+
+
+NO_GOLD = Gold.of(Decomposition())
+
+
+def combine(groups: Sequence[Sequence[dict[str, float]]], weights: Weights) -> None:
+    """Adds `score`, `overall`, `spread` and `keep` to the rows of every group, and replaces what could not be judged.
+
+    A sample that could not be judged gets the mean of the others in its group; where its group has none that was
+    judged, the mean of all that were, and 0.5 without any.
+    """
+    for group in groups:
+        counted = [row for row in group if not row["unjudged"]]
+        for row in counted:
+            shares = {part: getattr(weights, part) for part in PARTS if row["has_gold"] or part not in WORDS}
+            row["score"] = _grained(sum(share * row[part] for part, share in shares.items()) / sum(shares.values()))
+            row["overall"] = row["score"]
+        if weights.normalise == COMPONENTS and len(counted) > 1:
+            _standardise(counted, weights)
+    every = [row for group in groups for row in group]
+    judged = [row for row in every if row["renders"] + row["cached"] > 0 and not row["unjudged"]]
+    spreads = []
+    for group in groups:
+        counted = [row for row in group if not row["unjudged"]]
+        others = counted if any(row["renders"] + row["cached"] > 0 for row in counted) else judged
+        for row in group:
+            if row["unjudged"]:
+                for name in ("picture", "score", "overall"):
+                    row[name] = fmean(other[name] for other in others) if others else NOTHING_JUDGED
+        spreads.append(pstdev([row["score"] for row in counted]) if counted else 0.0)
+    for group, spread in zip(groups, spreads, strict=True):
+        for row in group:
+            row["spread"] = spread
+            row["keep"] = float(spread > 0 or not any(spreads))
+
+
+def _standardise(rows: Sequence[dict[str, float]], weights: Weights) -> None:
+    """Writes `overall` as the weighted mean of parts of mean 0 and deviation 1 over `rows`; equal parts are 0."""
+    parts = [part for part in PARTS if getattr(weights, part) and (rows[0]["has_gold"] or part not in WORDS)]
+    total = sum(getattr(weights, part) for part in parts)
+    scales = {part: (fmean(row[part] for row in rows), pstdev([row[part] for row in rows])) for part in parts}
+    for row in rows:
+        standard = {part: (row[part] - mean) / spread if spread else 0.0 for part, (mean, spread) in scales.items()}
+        row["overall"] = _grained(sum(getattr(weights, part) * standard[part] for part in parts) / total)
+
+
+def render(editor: Editor, photo: Image.Image, question: Question, seed: int) -> Image.Image:
+    """The edit of a plan. EditError: the editor failed."""
+    edit = editor.for_item(question.case.id) if editor.for_item else editor
+    return edit(photo.copy(), join(question.sub_requests), render_seed(seed, question.case))
+
+
+def render_seed(seed: int, case: Case) -> int:
+    """The seed of a case's renders: the same at every step, or else no render would ever be found again."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\0{case.id}".encode()).digest()[:4], "big") >> 1
+
+
+def judge_picture(judge: Judge, photo: Image.Image, edited: Image.Image, case: Case) -> Verdict:
+    """The judge's verdict, after as many replies as it takes at most. ChatError passes through."""
+    shown = base.Case(photo, edited, case.request)
+    if judge.compares_with_gold:
+        from ier1_plugin.pipeline.agents import rule
+        from ier1_plugin.small_world.world import edits_of, gold_image, gold_of
+
+        # in the order in which a plan of these edits is rendered
+        edits = sorted(edits_of(case.id), key=lambda edit: canonical(rule(gold_of((edit,)))))
+        shown = replace(shown, gold=gold_image(photo, tuple(edits)))
+    question, tokens, reason = judge.question(shown), 0, ""
+    for attempt in range(judge.attempts):
+        completion = judge.ask(question, 0, attempt)
+        tokens += (completion.prompt_tokens or 0) + (completion.completion_tokens or 0)
+        score, reason = read_verdict(completion)
+        if score:
+            return Verdict(picture_value(score), tokens=tokens)
+    return Verdict(None, FAILED, f"the judge: {reason}", tokens)
+
+
+def make_reward_editor(spec: str, settings: Mapping[str, Any]) -> Editor:
+    """The editor of a reward. EditError: it would load weights in the reward's process, which sees all GPUs."""
+    from ier1_plugin.editors import make_editor
+
+    name = spec.partition(":")[0].strip()
+    if name == SMALL_WORLD:
+        from ier1_plugin.evaluation.benchmarks.small_world import small_world_editor
+
+        return small_world_editor(spec.partition(":")[2])
+    if name not in COMPUTED + SERVED:
+        raise EditError(
+            f"the editor of a reward is {spec!r}; wanted {', '.join(COMPUTED + SERVED)}: other editors would load "
+            "weights beside the training's own, so serve them on GPUs of their own, as images-api:URL#MODEL"
+        )
+    return make_editor(spec, partial(print, flush=True), **settings)
+
+
+def _read(ground_truth: Any, position: int) -> tuple[Gold | None, Case]:
+    """ValueError: it can't be read, or has no case."""
+    try:
+        decomposition, case = read_answer(ground_truth)
+    except (ValueError, TypeError) as error:
+        start = str(ground_truth)[:200]
+        raise ValueError(f"ground_truth of item {position} can't be read: {error}; it starts {start!r}") from None
+    if case is None:
+        raise ValueError(
+            f"ground_truth of item {position} has no case, which the picture reward needs; build the rows with "
+            "--case-images"
+        )
+    return decomposition and Gold.of(decomposition), case
+
+
+def _question(response: str, case: Case) -> Question | None:
+    """What the plan of a response asks of the editor; None: nothing."""
+    from ier1_plugin.pipeline.agents import rule
+
+    parsed = parse_response(response)
+    plan = canonical(rule(Decomposition(parsed.actions or (), parsed.subjects or (), parsed.goals or ())))
+    return Question(case, plan) if plan else None
+
+
+@lru_cache(maxsize=256)
+def _opened(file: Path) -> Image.Image:
+    from ier1_plugin.task.images import open_image
+
+    return open_image(file)
+
+
+def _grained(value: float) -> float:
+    return round(value / GRAIN) * GRAIN
