@@ -119,8 +119,8 @@ def split(instruction: str) -> list[str]:
 
 
 def is_flat(image: Image.Image) -> bool:
-    """True if all pixels of an RGB or RGBA image are the same."""
-    return all(low == high for low, high in image.getextrema())  # pyright: ignore[reportGeneralTypeIssues]
+    """True if all pixels are the same."""
+    return image.getcolors(1) is not None
 
 
 def canvas_notes(size: Size, canvas: Size) -> list[str]:
