@@ -264,6 +264,8 @@ def test_what_is_not_wholly_understood_is_refused(instruction):
         *((endless, "^pillow") for endless in ("x" * 50_000, "crop " * 20_000)),
         ("crop (300, 200, 10, 20)", "no pixel of a 512 x 512 image"),
         ("crop (600, 600, 700, 700)", "no pixel"),
+        ("crop to 600x300", "a 512 x 512 image can't be cropped to 600 x 300"),
+        ("crop to 0x10 px", "nothing of a 512"),
         ("crop 50% off each side", "nothing of a 512 x 512 image"),
         ("resize to 99999x99999", "99999 x 99999 pixels"),
         ("resize to 0x10", "0 x 10 pixels"),

@@ -114,6 +114,17 @@ def crop_middle(width: int, height: int) -> Effect:
     return effect
 
 
+def crop_to_size(width: int, height: int) -> Effect:
+    """So many pixels from the middle. EditError: the image has fewer."""
+
+    def effect(image: Image.Image) -> Image.Image:
+        if width > image.width or height > image.height:
+            raise EditError(f"a {image.width} x {image.height} image can't be cropped to {width} x {height} pixels")
+        return crop_middle(width, height)(image)
+
+    return effect
+
+
 def crop_to_ratio(ratio: float) -> Effect:
     """The largest middle part whose width is `ratio` times its height."""
     return lambda image: crop_middle(max(1, round(image.height * ratio)), max(1, round(image.width / ratio)))(image)

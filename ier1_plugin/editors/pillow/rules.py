@@ -162,7 +162,7 @@ def _crop_size(width: str, height: str, unit: str | None) -> Effect:
     """Pixels or an aspect ratio: nobody wants 16 x 9 pixels of a photo, or the shape of 300 to 200."""
     sides = round(float(width)), round(float(height))
     if unit or max(sides) >= SMALLEST_CROP:
-        return do.crop_middle(*sides)
+        return do.crop_to_size(*sides)
     if max(sides) > LARGEST_RATIO or sides[0] == sides[1] != 1:
         raise EditError(f"{width}x{height} can mean pixels or a shape; say '{width}x{height} px' or '{width}:{height}'")
     return _crop_ratio(width, height)
