@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.folder import write, writing
-from ier1_plugin.training.logs import REWARDS, TRAIN, VALIDATION, Points, RunLog, read_runs
+from ier1_plugin.training.logs import PICTURES, REWARDS, TRAIN, VALIDATION, Points, RunLog, read_runs
 from ier1_plugin.training.run_config import VLLM
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def write_curves(runs: Sequence[str], out: Path, window: int | None = None) -> l
 
 
 def draw(runs: list[RunLog], window: int) -> Figure:
-    """The figure: overall large, its four parts as small multiples, runs overlaid. `window`: steps of the mean."""
+    """The figure: overall large, the others as small multiples, runs overlaid. `window`: steps of the mean."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -89,17 +89,19 @@ def draw(runs: list[RunLog], window: int) -> Figure:
     # as many as fit side by side; about 130 characters fill the width
     columns = min(len(runs), max(1, 130 // (12 + max(map(len, labels)))))
     header = 0.85 + 0.24 * math.ceil(len(runs) / columns)
-    height = 4.5 + header
+    overall_name, *names = logged(runs)
+    rows = len(names) // 2
+    height = 4.5 * rows / 2 + header
     figure = Figure(figsize=(11, height), dpi=160, facecolor="white")
     margins: dict[str, Any] = {"left": LEFT, "right": 0.955, "top": 1 - header / height, "bottom": 0.78 / height}
     large, rest = figure.add_gridspec(1, 2, width_ratios=(1, 1.12), wspace=0.19, **margins)
     overall = figure.add_subplot(large)
-    small = [figure.add_subplot(cell) for cell in rest.subgridspec(2, 2, wspace=0.46, hspace=0.46)]
+    small = [figure.add_subplot(cell) for cell in rest.subgridspec(rows, 2, wspace=0.46, hspace=0.46)]
     # every step pale behind its mean, unless that would hide what is to be compared
     shows_steps = window > 1 and len(runs) <= 2
-    for axes, reward in zip([overall, *small], REWARDS, strict=True):
+    for axes, reward in zip([overall, *small], [overall_name, *names], strict=True):
         _panel(axes, runs, reward, window, shows_steps)
-    for axes in (overall, *small[2:]):
+    for axes in (overall, *small[-2:]):
         axes.set_xlabel("training step", color=GREY, fontsize=9)
 
     title: dict[str, Any] = {"fontsize": 15, "fontweight": "bold", "color": INK, "va": "top"}
@@ -117,6 +119,12 @@ def draw(runs: list[RunLog], window: int) -> Figure:
     caption = f"{mean}{steps}{marks} Numbers: where the line ends."
     figure.text(LEFT, 0.13 / height, caption, fontsize=8.5, color=GREY)
     return figure
+
+
+def logged(runs: list[RunLog]) -> tuple[str, ...]:
+    """The rewards that a figure or a table of these runs shows."""
+    has_pictures = any(run.points(split, PICTURES[0]) for run in runs for split in (TRAIN, VALIDATION))
+    return REWARDS + PICTURES if has_pictures else REWARDS
 
 
 def smooth(points: Points, window: int) -> Points:
@@ -142,10 +150,10 @@ def _table(runs: list[RunLog]) -> str:
     """One row for each run, split and step, as logged; a reward that was not logged is empty."""
     table = io.StringIO()
     writer = csv.writer(table)
-    writer.writerow(["run", "split", "step", *REWARDS])
+    writer.writerow(["run", "split", "step", *logged(runs)])
     for run in runs:
         for split in (TRAIN, VALIDATION):
-            curves = [run.points(split, reward) for reward in REWARDS]
+            curves = [run.points(split, reward) for reward in logged(runs)]
             for step in sorted(set().union(*curves)):
                 writer.writerow([run.name, split, step, *(points.get(step, "") for points in curves)])
     return table.getvalue()

@@ -21,9 +21,11 @@ from ier1_plugin.runs.errors import UserError
 from ier1_plugin.training.run_config import VLLM
 
 REWARDS = ("overall", "format", "action", "subject", "goal")
+PICTURES = ("picture", "cached", "renders", "unjudged")
+"""What a reward on pictures logs as well."""
 TRAIN, VALIDATION = "train", "val"
-TAGS = {f"reward/{reward}": (TRAIN, reward) for reward in REWARDS} | {
-    f"val/{reward}_reward": (VALIDATION, reward) for reward in REWARDS
+TAGS = {f"reward/{reward}": (TRAIN, reward) for reward in REWARDS + PICTURES} | {
+    f"val/{reward}_reward": (VALIDATION, reward) for reward in REWARDS + PICTURES
 }
 EVENT_FILES = "events.out.tfevents.*"
 _JSONL = re.compile(r"experiment_log(?:\.(?:part)?(\d+))?\.jsonl")

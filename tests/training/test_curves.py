@@ -16,7 +16,7 @@ from fakes.commands import ier1, refused
 from fakes.easyr1 import environment
 
 from ier1_plugin.training import curves
-from ier1_plugin.training.logs import REWARDS, join, read_runs
+from ier1_plugin.training.logs import PICTURES, REWARDS, join, read_runs
 
 Rewards = dict[str, float]
 
@@ -236,3 +236,14 @@ def test_what_easyr1s_own_loggers_write_is_read(tmp_path: Path, which: str):
         (run,) = read_runs(tmp_path / place)
         assert run.points("train", "overall") == {1: 0.25, 2: 0.5}
         assert run.points("val", "overall") == {2: 0.25}
+
+
+def test_a_reward_on_pictures_gets_panels_and_columns_of_its_own(tmp_path: Path):
+    names = [*REWARDS, *PICTURES]
+    steps = [{"step": step, "reward": dict.fromkeys(names, step / 4)} for step in range(1, 4)]
+    (tmp_path / "experiment_log.jsonl").write_text("".join(f"{json.dumps(step)}\n" for step in steps))
+    curves.write_curves([str(tmp_path)], tmp_path / "out")
+    header = (tmp_path / "out" / "reward_curves.csv").read_text().splitlines()[0]
+    assert header.split(",") == ["run", "split", "step", *names]
+    figure = curves.draw(read_runs(tmp_path), 1)
+    assert [axes.get_title(loc="left").lower() for axes in figure.axes] == names
