@@ -15,23 +15,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, suppress
+from contextlib import redirect_stderr
 from functools import partial
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import psutil
-from machine import machine, photo
+from machine import costs, in_turns, machine, photo
 from PIL import Image
 
 from data_prep.build import IN_FLIGHT, WORKERS, build
@@ -74,35 +69,10 @@ def copy(source: Path, target: Path, decode: bool) -> None:
     write_parquet(target, rows())
 
 
-def ours(source: Path, target: Path) -> None:
+def ours(source: Path) -> None:
+    target = Path(tempfile.mkdtemp(dir=source.parent)) / "built"
     with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
         build(Settings("jsonl", (str(source),), target))
-
-
-def measure(work: dict[str, Callable[[Path], None]], repeats: int, folder: Path) -> dict[str, float]:
-    """The best of several turns in seconds; the contestants take turns, so that a busy machine slows them all."""
-    best: dict[str, float] = {}
-    for turn in range(repeats):
-        for name, run in work.items():
-            start = time.perf_counter()
-            run(folder / f"{turn} {name}")
-            best[name] = min(time.perf_counter() - start, best.get(name, math.inf))
-    return best
-
-
-def peak_mib(source: Path, target: Path) -> tuple[float, float]:
-    """(largest resident size in MiB, seconds) of the command, run as users run it."""
-    command = [sys.executable, str(BUILDER), "--source", "jsonl", "--input", str(source), "--output", str(target)]
-    start, peak = time.perf_counter(), 0
-    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    # sampled, since the kernel's own maximum (ru_maxrss) counts what this process held when it forked
-    while process.poll() is None:
-        with suppress(psutil.NoSuchProcess):
-            peak = max(peak, process.memory_info().rss)
-        time.sleep(0.02)
-    if process.returncode:
-        raise SystemExit(f"the builder failed: {' '.join(command)}")
-    return peak / 2**20, time.perf_counter() - start
 
 
 def main() -> None:
@@ -122,10 +92,13 @@ def speed(folder: Path, rows: int, repeats: int) -> None:
     source = make_input(folder / "photos", rows, min(rows, PICTURES), PHOTO)
     size = sum(path.stat().st_size for path in (folder / "photos" / "images").iterdir()) / min(rows, PICTURES)
     print(f"{rows:,} rows, {PHOTO} x {PHOTO} JPEG of {size / 1000:.0f} kB, best of {repeats}")
-    copies = {False: "copy into parquet", True: "copy, and decode every image"}
-    work: dict[str, Callable[[Path], None]] = {text: partial(copy, source, decode=on) for on, text in copies.items()}
-    ours(source, folder / "warm up")
-    best = measure(work | {"builder": partial(ours, source)}, repeats, folder)
+    work = {
+        "copy into parquet": partial(copy, source, folder / "copied", decode=False),
+        "copy, and decode every image": partial(copy, source, folder / "copied", decode=True),
+        "builder": partial(ours, source),
+    }
+    ours(source)
+    best = {name: min(turns).wall for name, turns in in_turns(work, repeats).items()}
     for text, seconds in best.items():
         print(f"{text:<32}{rows / seconds:>9,.0f} rows/s; builder {seconds / best['builder']:.2f} x")
 
@@ -133,7 +106,8 @@ def speed(folder: Path, rows: int, repeats: int) -> None:
 def memory(folder: Path, rows: int) -> None:
     for count in (1_000, rows):
         source = make_input(folder / str(count), count, count, TINY)
-        peak, seconds = peak_mib(source, folder / f"{count} built")
+        options = ("--source", "jsonl", "--input", source, "--output", folder / f"{count} built")
+        seconds, _, peak = costs(BUILDER, *options)
         print(f"{count:>9,} rows, {TINY} x {TINY}: peak {peak:,.0f} MiB, {seconds:,.1f} s")
 
 

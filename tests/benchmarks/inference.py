@@ -12,19 +12,17 @@ from __future__ import annotations
 import base64
 import io
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
 from urllib.request import urlopen
 
-from machine import Listener, best_seconds, machine, photo, servers
+from machine import Listener, costs, in_turns, machine, photo, servers, timed
 
 PLANNER_SECONDS, EDITOR_SECONDS, SLOTS = 0.1, 0.2, 4
 ITEMS, SIDE = 300, 256
@@ -41,18 +39,17 @@ def start() -> None:
         "import ier1_plugin": ["-c", "import ier1_plugin"],
         "ier1 --help": ["-m", "ier1_plugin.cli.main", "--help"],
     }
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(15):
-        for name, arguments in commands.items():
-            began = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-            seconds[name].append(time.perf_counter() - began)
-    for name in commands:
-        print(f"{name:<22} {1000 * median(seconds[name]):6.0f} ms")
+    work = {name: partial(run_silently, [sys.executable, *arguments]) for name, arguments in commands.items()}
+    for name, turns in in_turns(work, 15).items():
+        print(f"{name:<22} {1000 * median(turn.wall for turn in turns):6.0f} ms")
+
+
+def run_silently(command: list[str]) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def overhead() -> None:
-    """The chain around agents and an editor that do nothing, and the PNG beside it; best of 30."""
+    """The chain around agents and an editor that do nothing, for each edit, and the PNG beside it; best of 30."""
     from ier1_plugin.pipeline.agents import rule
     from ier1_plugin.pipeline.chain import ImageEditR1
     from ier1_plugin.task.images import png_bytes
@@ -62,23 +59,22 @@ def overhead() -> None:
     agents = ImageEditR1(lambda image, request: gold, rule, lambda image, instruction, seed: image)
     for side in (512, 1024):
         image = photo(side)
-        for mode in ("single-turn", "multi-turn"):
-            edit = partial(agents.edit, image, "remove the lamp and make the sofa navy", mode=mode)
-            result = edit()
-            seconds = best_seconds(edit, 30) / len(result.trace.steps)
-            print(f"{side} x {side}, {mode:<11}   {1000 * seconds:6.2f} ms an edit")
-        png = best_seconds(partial(png_bytes, image, result.trace.to_json()), 30)
-        print(f"{side} x {side}, PNG           {1000 * png:6.2f} ms")
+        edit = partial(agents.edit, image, "remove the lamp and make the sofa navy")
+        trace = edit(mode="multi-turn").trace
+        work: dict[str, Callable[[], object]] = {
+            mode: partial(edit, mode=mode) for mode in ("single-turn", "multi-turn")
+        }
+        work["PNG"] = partial(png_bytes, image, trace.to_json())
+        for name, turns in in_turns(work, 30).items():
+            count = len(trace.steps) if name == "multi-turn" else 1
+            print(f"{side} x {side}, {name:<11}   {1000 * min(turns).wall / count:6.2f} ms")
 
 
 def throughput() -> None:
     """`ier1 batch` from the first request to the last answer, as the servers saw it."""
     with tempfile.TemporaryDirectory() as folder, servers(__file__, "serve") as addresses:
         planner, editor = json.loads(addresses)
-        command, silent = batch_command(Path(folder), planner, editor), subprocess.DEVNULL
-        began = time.perf_counter()
-        subprocess.run(command, check=True, stdout=silent, stderr=silent)
-        wall = time.perf_counter() - began
+        wall = timed(partial(run_silently, batch_command(Path(folder), planner, editor))).wall
         with urlopen(f"{editor}/stats") as response:
             seconds, edits, plans = json.load(response)
     assert (edits, plans) == (ITEMS, ITEMS)
@@ -118,13 +114,8 @@ def serve() -> None:
 def memory() -> None:
     """The most memory that a batch ever had, for batches of different lengths, each in a process of its own."""
     for count in SCALES:
-        began = time.perf_counter()
-        ended = subprocess.run(
-            [sys.executable, __file__, "memory-of", str(count)], check=True, capture_output=True, text=True
-        )
-        peak = int(ended.stdout)
-        seconds = time.perf_counter() - began
-        print(f"{count:>5} images   {peak / 1024:6.1f} MiB at most   {1000 * seconds / count:6.2f} ms an image")
+        seconds, _, peak = costs(__file__, "memory-of", count)
+        print(f"{count:>5} images   {peak:6.1f} MiB at most   {1000 * seconds / count:6.2f} ms an image")
 
 
 def memory_of(count: int) -> None:
@@ -145,7 +136,6 @@ def memory_of(count: int) -> None:
             make_editor=lambda: lambda image, instruction, seed: image,
         )
         assert run(batch)["edited"] == count
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 PARTS: dict[str, Callable[[], None]] = {part.__name__: part for part in (start, overhead, throughput, memory)}

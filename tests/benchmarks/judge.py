@@ -14,10 +14,10 @@ import argparse
 import json
 import tempfile
 import threading
-import time
+from functools import partial
 from pathlib import Path
 
-from machine import Listener, machine, photo, servers
+from machine import Listener, machine, photo, servers, timed
 from PIL import Image
 
 from ier1_plugin.evaluation import folder as evaluation_folder
@@ -47,13 +47,10 @@ def make_pairs(folder: Path, side: int) -> list[Pair]:
     return pairs
 
 
-def measure(pairs: list[Pair], judge: Judge, folder: Path) -> float:
-    """Seconds for all of them."""
-    start = time.perf_counter()
+def judge_pairs(pairs: list[Pair], judge: Judge, folder: Path) -> None:
     with JudgementStore(folder / evaluation_folder.JUDGEMENTS) as store:
         scored = sum(judgement.total == 9 for judgement in judge_all(pairs, judge, store, 1, JOBS))
     assert scored == len(pairs), f"only {scored} of {len(pairs)} were scored"
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -72,15 +69,13 @@ def main() -> None:
 def report(folder: Path, judge: Judge, side: int) -> None:
     pairs = make_pairs(folder, side)
     # the first request pays for imports and connections
-    measure(pairs[:JOBS], judge, folder / "warm up")
-    before = time.process_time()
-    seconds = measure(pairs, judge, folder)
-    cpu = time.process_time() - before
+    judge_pairs(pairs[:JOBS], judge, folder / "warm up")
+    seconds, cpu = timed(partial(judge_pairs, pairs, judge, folder))
     rate = JUDGEMENTS / seconds
     print(f"{JUDGEMENTS:,} judgements of {SECONDS * 1000:.0f} ms, {JOBS} at a time, photos of {side} x {side}")
     worth = 1000 * cpu / JUDGEMENTS
     print(f"{seconds:.2f} s, {rate:.1f} a second, {rate / MOST:.1%} of {MOST:.0f}; CPU {worth:.1f} ms each")
-    again = measure(pairs, judge, folder)
+    again = timed(partial(judge_pairs, pairs, judge, folder)).wall
     print(f"again, from disk: {again:.2f} s, {JUDGEMENTS / again:,.0f} a second")
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the line about the machine, a photo, times of a call, and a server of fixed speed."""
+"""What the benchmarks share: the line about the machine, a photo, calls in turns, a program's costs, slow servers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NamedTuple
 
+import psutil
 from PIL import Image
 
 
@@ -30,14 +31,39 @@ def photo(side: int, number: int = 0) -> Image.Image:
     return Image.blend(Image.merge("RGB", bands).resize((side, side)), grain, 0.1)
 
 
-def best_seconds(call: Callable[[], Any], repeats: int) -> float:
-    """Of the fastest of several calls."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+class Seconds(NamedTuple):
+    wall: float
+    cpu: float
+    """Of this process."""
+
+
+def timed(call: Callable[[], Any]) -> Seconds:
+    start, cpu = time.perf_counter(), time.process_time()
+    call()
+    return Seconds(time.perf_counter() - start, time.process_time() - cpu)
+
+
+def in_turns(work: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[Seconds]]:
+    """Times of each contestant; they take turns, so that a busy moment of the machine meets them all."""
+    turns = [{name: timed(call) for name, call in work.items()} for _ in range(repeats)]
+    return {name: [turn[name] for turn in turns] for name in work}
+
+
+def costs(*command: object) -> tuple[float, float, float]:
+    """Seconds, seconds of CPU (other work on the machine hardly matters to them) and peak MiB of a Python program."""
+    start, peak = time.perf_counter(), 0
+    before = os.times()
+    process = psutil.Popen([sys.executable, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # sampled, since the kernel's own maximum (ru_maxrss) counts what this process held when it forked
+    while process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            peak = max(peak, process.memory_info().rss)
+        time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(f"status {process.returncode} of {command}")
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return time.perf_counter() - start, cpu, peak / 2**20
 
 
 class Listener(ThreadingHTTPServer):

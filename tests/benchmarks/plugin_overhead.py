@@ -15,15 +15,15 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
 from copy import deepcopy
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fakes import easyr1_step, tiny_models
-from machine import machine
+from machine import Seconds, in_turns, machine
 
 # a thinking format and the right answer, as EasyR1's example for visual questions scores them, without its math parser
 BARE_REWARD = """
@@ -44,8 +44,6 @@ def compute_score(reward_inputs):
 """
 FILLER = " Answer."
 WARM_UP = 2
-# wall clock, and CPU time of the process
-Seconds = tuple[float, float]
 
 
 def main() -> None:
@@ -76,18 +74,17 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, list[Seconds
     variants = {"bare": with_bare_prompt(config, folder), "plugin": config}
     loaders = {name: easyr1_step.make_loader(variant, str(rows)) for name, variant in variants.items()}
     batches = {name: chain.from_iterable(repeat(loader)) for name, loader in loaders.items()}
+
+    def step(name: str) -> None:
+        easyr1_step.grpo_step(worker, rewards[name], config, next(batches[name]))
+
     rewards = {
         "bare": easyr1_step.make_reward(config, folder / "bare_reward.py"),
         "plugin": easyr1_step.make_reward(config),
     }
     worker = FSDPWorker(config=config.worker, role="actor_rollout_ref")
     worker.init_model()
-    steps: dict[str, list[Seconds]] = {name: [] for name in variants}
-    for _ in range(WARM_UP + options.steps):
-        for name in variants:
-            began = time.perf_counter(), time.process_time()
-            easyr1_step.grpo_step(worker, rewards[name], config, next(batches[name]))
-            steps[name].append((time.perf_counter() - began[0], time.process_time() - began[1]))
+    steps = in_turns({name: partial(step, name) for name in variants}, WARM_UP + options.steps)
     return {name: seconds[WARM_UP:] for name, seconds in steps.items()}
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from machine import best_seconds, machine
+from machine import in_turns, machine
 
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.parsing import render_response
@@ -88,16 +88,18 @@ def main() -> None:
     size = sum(len(item["response"]) for item in inputs) / len(inputs)
     print(f"{len(inputs)} responses of {size:.0f} bytes, {ROLLOUTS} rollouts a prompt")
     print(machine())
-    base = best_seconds(partial(floor, inputs), REPEATS)
-    print(f"floor (regex + JSON + sets)   {base:.3f} s")
-    ours = best_seconds(partial(cold, inputs), REPEATS)
-    print(f"ours                          {ours:.3f} s   {ours / base:.2f} x floor")
-    peer = r1v()
-    if peer is None:
+    work = {"floor": partial(floor, inputs), "ours": partial(cold, inputs)}
+    if peer := r1v():
+        work["peer"] = partial(peer, inputs)
+    best = {name: min(turns).wall for name, turns in in_turns(work, REPEATS).items()}
+    print(f"floor (regex + JSON + sets)   {best['floor']:.3f} s")
+    print(f"ours                          {best['ours']:.3f} s   {best['ours'] / best['floor']:.2f} x floor")
+    if peer:
+        print(
+            f"EasyR1's r1v example          {best['peer']:.3f} s   ours takes {best['ours'] / best['peer']:.2f} of it"
+        )
+    else:
         print("EasyR1's r1v example          not run: EASYR1_SOURCE is not set")
-        return
-    seconds = best_seconds(partial(peer, inputs), REPEATS)
-    print(f"EasyR1's r1v example          {seconds:.3f} s   ours takes {ours / seconds:.2f} of its time")
 
 
 if __name__ == "__main__":
