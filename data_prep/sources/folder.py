@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.settings import RawRow, Settings
+from ier1_plugin.data.items import note_left_out
 from ier1_plugin.data.tables import Rejected, inside, text_of
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.task.images import image_suffixes
@@ -22,17 +23,22 @@ TEXT = ".txt"
 
 def files_of(folder: Path) -> list[Path]:
     """The images and texts in a folder and below, sorted; hidden ones are left out."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (*image_suffixes(), TEXT))
+    return [path for path in _visible(folder) if path.suffix.lower() in (*image_suffixes(), TEXT)]
+
+
+def _visible(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def folder_rows(settings: Settings, input: str) -> Iterator[RawRow | Rejected]:
-    """One row for each image; texts without an image are rejected, all other files ignored."""
+    """One row for each image; texts without an image are rejected, all other files named in a note."""
     folder = Path(input)
     if not folder.is_dir():
         raise UserError(f"--source folder: there is no folder {folder}")
     files = files_of(folder)
     images = [path for path in files if path.suffix.lower() in image_suffixes()]
+    note_left_out([str(path.relative_to(folder)) for path in sorted({*_visible(folder)} - {*files})])
     roots, prefix = (folder, *settings.image_roots), settings.prefix(input)
     for path in images:
         name, text = str(path.relative_to(folder)), str(path.relative_to(folder).with_suffix(TEXT))

@@ -126,14 +126,13 @@ def batch(
     system: System,
 ) -> None:
     """Edit many images. The same command continues where it was interrupted."""
-    from ier1_plugin.data.items import count_items, left_out, read_items
+    from ier1_plugin.data.items import count_items, left_out, note_left_out, read_items
     from ier1_plugin.pipeline.batch import batch_of, in_threads, run
     from ier1_plugin.pipeline.batch_folder import RESULTS
     from ier1_plugin.pipeline.batch_ray import OnRay
 
     out, total = out.resolve(), count_items(source)
-    if names := left_out(source):
-        log(f"note: {len(names)} left out as no images: {', '.join(names[:5])}{', …' * (len(names) > 5)}")
+    note_left_out(left_out(source))
     items = partial(read_items, source.resolve(), request)
     work = batch_of(system, items, out, jobs=jobs, overlap=overlap, retry_failed=retry_failed, total=total)
 

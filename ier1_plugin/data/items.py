@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from ier1_plugin.data.sets import SETS
 from ier1_plugin.data.tables import Rejected, open_text, read_jsonl, text_of
-from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.errors import UserError, log
 from ier1_plugin.task.images import USUAL_SUFFIXES, image_suffixes, no_image_file
 from ier1_plugin.task.rows import without_surrogates
 
@@ -112,6 +112,12 @@ def count_items(source: Path) -> int:
         endings = f"; wanted images: {', '.join(USUAL_SUFFIXES)} and others" if source.is_dir() else ""
         raise BatchError(f"{source} holds nothing to edit{endings}")
     return count
+
+
+def note_left_out(names: list[str]) -> None:
+    """Logs how many files of a folder are passed over, and the first of their names."""
+    if names:
+        log(f"note: {len(names)} left out as no images: {', '.join(names[:5])}{', …' * (len(names) > 5)}")
 
 
 def left_out(source: Path) -> list[str]:

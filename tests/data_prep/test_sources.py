@@ -206,7 +206,7 @@ def test_several_inputs_are_read_one_after_the_other_up_to_the_limit(tmp_path: P
     assert reasons == {id: f"id is repeated: {id}" for id in ("r0", "r1")}
 
 
-def test_a_folder_of_images_takes_its_requests_from_text_files_beside_them(tmp_path: Path):
+def test_a_folder_of_images_takes_its_requests_from_text_files_beside_them(tmp_path: Path, capsys: Any):
     (tmp_path / "more").mkdir()
     for name in ("a.png", "b.JPG", "more/c.png", "d.png", "e.png", ".hidden.png"):
         (tmp_path / name).write_bytes(PNG)
@@ -228,6 +228,7 @@ def test_a_folder_of_images_takes_its_requests_from_text_files_beside_them(tmp_p
     }
     assert "e.txt is missing" in reasons["e.png"]
     assert "a.txt is not UTF-8" in reasons["a.png"]
+    assert "note: 1 left out as no images: notes.md" in capsys.readouterr().err
 
 
 def test_built_sets_are_put_together_with_their_splits(tmp_path: Path):
