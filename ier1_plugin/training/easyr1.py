@@ -54,16 +54,15 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
     if problems := list(host.versions(cpu)):
         return _refuse(problems)
     raw, problems = configuration.read(overrides, defaults())
-    config = None
+    config, elsewhere = None, check and not cpu and not has_gpu()
     if raw is not None:
         make_absolute(raw)
         if cpu:
             problems += _arm_stand_ins(raw)
-        config, more = configuration.typed(raw)
+        config, more = configuration.typed(raw, elsewhere)
         problems += more
         if config is not None:
             fill_in(raw, config)
-    elsewhere = check and not cpu and not has_gpu()
     for line in preflight.lines(config, cpu, elsewhere) if config is not None else ():
         if isinstance(line, preflight.Note):
             print(f"note: {line}")

@@ -61,10 +61,13 @@ def read(overrides: Sequence[str], defaults: dict[str, Any]) -> tuple[Any, list[
     return None, problems
 
 
-def typed(raw: Any) -> tuple[Any, list[str]]:
-    """`raw` over EasyR1's own defaults and types; None with the problems if something does not fit."""
+def typed(raw: Any, elsewhere: bool = False) -> tuple[Any, list[str]]:
+    """`raw` over EasyR1's own defaults and types; None with the problems if something does not fit.
+
+    `elsewhere`: the run starts on another machine; on this one without a GPU an installed vLLM may not even load.
+    """
     try:
-        schema = OmegaConf.structured(config_class()())
+        schema = OmegaConf.structured(config_class(elsewhere or importlib.util.find_spec("vllm") is None)())
     except Exception as error:  # whatever a broken installation raises
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -87,8 +90,8 @@ def typed(raw: Any) -> tuple[Any, list[str]]:
     return (None if problems else schema), problems
 
 
-def config_class() -> type:
-    """EasyR1's PPOConfig, also where vLLM, which its package imports on the way, is not installed."""
+def config_class(without_vllm: bool) -> type:
+    """EasyR1's PPOConfig; without vLLM, which its package imports on the way, it is good for reading a config only."""
     import torch
 
     # transformers' processors import torchvision, whose library may not fit on a machine without CUDA
@@ -96,15 +99,13 @@ def config_class() -> type:
     engine = "verl.workers.rollout.vllm_rollout_spmd"
     blank = ModuleType(engine)
     vars(blank)["vLLMRollout"] = None
-    missing = importlib.util.find_spec("vllm") is None
-    if missing:
-        # only for reading a config: the run itself is refused (`host.engines`)
+    if without_vllm:
         sys.modules[engine] = blank
     try:
         from verl.trainer.config import PPOConfig
     finally:
         # whoever imports the engine later must get the real one, or its real error
-        for name in (engine, "verl.workers.rollout") if missing else ():
+        for name in (engine, "verl.workers.rollout") if without_vllm else ():
             sys.modules.pop(name, None)
     return PPOConfig
 

@@ -82,13 +82,12 @@ def _torch_for_vllm() -> Iterator[str]:
 def engines(run: Run) -> Iterator[str]:
     """The two packages that need a GPU; the stand-ins take their place. Their versions: `versions`."""
     for package, (wanted, use) in {}.items() if run.cpu else ENGINES.items():
-        missing = importlib.util.find_spec(package.replace("-", "_")) is None
-        if missing and run.elsewhere:
+        if run.elsewhere:
             yield Unchecked(package)
-        elif missing:
+        elif importlib.util.find_spec(package.replace("-", "_")) is None:
             cure = f"pip install '{package}{wanted}', or train a tiny model without a GPU with --cpu"
             yield f"{package} is not installed: EasyR1 {use} with it; {cure}"
-        elif package == "flash-attn" and not run.elsewhere:
+        elif package == "flash-attn":
             # EasyR1 passes over an error here, and fails in its first step; vllm was imported with EasyR1's config
             try:
                 importlib.import_module("flash_attn.bert_padding")
