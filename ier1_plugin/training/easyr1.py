@@ -63,7 +63,8 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
         problems += more
         if config is not None:
             fill_in(raw, config)
-    for line in preflight.lines(config, cpu, elsewhere) if config is not None else ():
+    run = preflight.Run(config, cpu, elsewhere=elsewhere)
+    for line in preflight.lines(run) if config is not None else ():
         if isinstance(line, preflight.Note):
             print(f"note: {line}")
         else:

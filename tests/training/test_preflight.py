@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -24,7 +25,7 @@ from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.training import preflight
 from ier1_plugin.training.easyr1 import as_yaml
-from ier1_plugin.training.preflight import configuration, host, places, problems, reward, rows, settings
+from ier1_plugin.training.preflight import configuration, host, places, reward, rows, settings
 from ier1_plugin.training.preflight.rows import PromptLength
 from ier1_plugin.training.preflight.run import JOB_CONFIG, Note, Run
 from ier1_plugin.training.run_config import find_budget, read_run_config
@@ -84,8 +85,7 @@ def test_what_can_not_be_read_is_one_line(
 
 def said(*arguments: str) -> list[str]:
     """What all checks say of a run."""
-    started = run(*arguments)
-    return [line for check in preflight.CHECKS for line in check(started)]
+    return preflight.lines(run(*arguments))
 
 
 @pytest.mark.parametrize(
@@ -338,13 +338,13 @@ def test_a_run_continues_only_its_own_steps(tmp_path: Path, changes: str, told: 
     assert [type(line) for line in lines] == ([Note] if told else [])
 
 
-def test_a_job_finds_its_prompt_and_reward_at_another_place_each_time(tmp_path: Path):
+def test_another_place_or_server_is_no_other_run(tmp_path: Path):
     checkpoint(tmp_path)
-    package = "/tmp/ray/session/working_dir_files/_ray_pkg_{}/prompt.jinja"
-    left_by(
-        tmp_path, f"{SAVE}={tmp_path}", f"data.format_prompt={package.format('a')}", f"{REWARD}=/old/reward_fns/r.py:f"
-    )
-    now = f"data.format_prompt={package.format('b')}", f"{REWARD}=/new/reward_fns/r.py:f"
+    package = "data.format_prompt=/tmp/ray/session/working_dir_files/_ray_pkg_{}/prompt.jinja"
+    judge, store = f"{REWARD}_kwargs.judge=openai:http://{{}}/v1#judge", f"{REWARD}_kwargs.store"
+    reward = f"{REWARD}=/{{}}/reward_fns/r.py:f"
+    left_by(tmp_path, package.format("a"), judge.format("node1:8001"), reward.format("old"))
+    now = package.format("b"), judge.format("node2:8001"), reward.format("new"), f"{store}=/mnt"
     assert "continues from" in one(places.resuming(run(f"{SAVE}={tmp_path}", *now)))
 
 
@@ -404,7 +404,8 @@ def test_a_chat_template_or_image_folder_that_easyr1_would_drop_is_named(tmp_pat
 
 def reward_of(tmp_path: Path, text: str, *settings: str) -> list[str]:
     (tmp_path / "r.py").write_text(text)
-    return list(reward.reward_function(run(f"{REWARD}={tmp_path}/r.py:f", *settings)))
+    lines = said(f"{REWARD}={tmp_path}/r.py:f", *settings)
+    return [line for line in lines if line.startswith("worker.reward")]
 
 
 @pytest.mark.parametrize(
@@ -434,14 +435,14 @@ def test_a_reward_is_called_as_its_file_says_and_the_config_must_agree(tmp_path:
     assert reward_of(tmp_path, text, *kind) == []
     if has_key:
         line = one(reward_of(tmp_path, "def f(x): return [{'overall': 1.0} for _ in x]", *kind))
-        assert "worker.reward.reward_type=sequential, but the reward file is written for batch" in line
+        assert "worker.reward.reward_type=sequential, but the file is written for batch" in line
 
 
 def test_a_run_without_a_problem_has_none(tmp_path: Path, model: Path):
     path = write(tmp_path / "rows.parquet", many(8))
     files = f"data.train_files={path}", f"data.val_files={path}"
     good = run("--cpu", *files, f"{MODEL}={model}", f"{SAVE}={tmp_path}/checkpoints")
-    assert problems(good.config, cpu=True) == []
+    assert [line for line in preflight.lines(good) if not isinstance(line, Note)] == []
 
 
 def test_a_check_that_fails_is_one_line_and_hides_no_other(monkeypatch: pytest.MonkeyPatch):
@@ -450,7 +451,7 @@ def test_a_check_that_fails_is_one_line_and_hides_no_other(monkeypatch: pytest.M
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr(preflight, "CHECKS", (fails, settings.ranges))
-    before, failed, other = problems(run("data.min_pixels=0").config)
+    before, failed, other = said("data.min_pixels=0")
     assert before == "found before"
     assert "fails failed: RuntimeError: first second" in failed
     assert "data.min_pixels=0" in other
@@ -467,7 +468,7 @@ def test_where_the_run_will_not_start_one_note_names_what_was_not_checked(
     far = run(
         *files, f"{MODEL}=Qwen/Qwen2.5-VL-7B-Instruct", f"{SAVE}={path}/run", "trainer.logger=[tensorboard,wandb]"
     )
-    *counts, note = preflight.lines(far.config, elsewhere=True)
+    *counts, note = preflight.lines(dataclasses.replace(far, elsewhere=True))
     assert [type(line) for line in (*counts, note)] == [Note] * 3
     for part in (
         "vllm; flash-attn",

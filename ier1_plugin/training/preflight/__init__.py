@@ -1,14 +1,12 @@
 """Everything that can go wrong with a training run and be seen before it starts, one line each.
 
-    problems(config)
+    lines(Run(config))
     -> ["trainer.logger: this EasyR1 has no logger 'file', but console, mlflow, swanlab, tensorboard, wandb; ..."]
 
 A check is a function from a `Run` to lines. To add one, write it and name it in CHECKS.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from ier1_plugin.runs.errors import UserError, one_line
 from ier1_plugin.training.preflight import host, places, reward, rows, settings
@@ -38,13 +36,8 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def lines(config: Any, cpu: bool = False, elsewhere: bool = False) -> list[str]:
-    """All that the checks have to say about a run, problems and `Note`s, without repetitions.
-
-    `config`: EasyR1's config before `deep_post_init` (`configuration.typed`); `cpu`: with the CPU stand-ins;
-    `elsewhere`: the run will start on another machine, one with GPUs.
-    """
-    run = Run(config, cpu, elsewhere=elsewhere)
+def lines(run: Run) -> list[str]:
+    """All that the checks have to say about a run, problems and `Note`s, without repetitions."""
     found: dict[str, None] = {}
     for check in CHECKS:
         try:
@@ -60,8 +53,3 @@ def lines(config: Any, cpu: bool = False, elsewhere: bool = False) -> list[str]:
     if unchecked:
         said.append(Note(f"not checked here, without a GPU: {'; '.join(unchecked)}; check again where the run starts"))
     return said
-
-
-def problems(config: Any, cpu: bool = False) -> list[str]:
-    """What would stop the run or make it train something else; empty if it can start."""
-    return [line for line in lines(config, cpu) if not isinstance(line, Note)]

@@ -56,8 +56,10 @@ CHANGES = (
     "worker.rollout.n",
     "worker.rollout.temperature",
 )
-# this project's own files, wherever it is installed, and those of a job in Ray's copy of its working directory
-MOVED = re.compile(r"^/.*/(?=(?:ier1_plugin|reward_fns)/)|^/.*/_ray_pkg_[^/]+/")
+# arguments of a reward that say where and how it works, not what it rewards
+WORKING = ("image_root", "store", "seed", "concurrency", "keep_renders", "max_unjudged", "render_price", "token_price")
+# the same at another place: this project's files, those in Ray's copy of a job's working directory, a server's name
+MOVED = re.compile(r"^/.*/(?=(?:ier1_plugin|reward_fns)/)|^/.*/_ray_pkg_[^/]+/|(?<=://)[^/?#\s'\"]+")
 # what EasyR1's file logger opens for writing at every start (verl/utils/logger/logger.py, FileLogger)
 FILE_LOGS = ("experiment_log.jsonl", "generations.log", "experiment_config.json")
 
@@ -172,8 +174,11 @@ def same_run(run: Run, folder: Path) -> Iterator[str]:
     changed = {}
     for key in (*IDENTITY, *CHANGES):
         old, new = look_up(earlier, key), look_up(now, key)
-        # one of EasyR1's two versions has no such section
-        if not (isinstance(new, dict) and old is None) and MOVED.sub("", str(old)) != MOVED.sub("", str(new)):
+        if isinstance(new, dict):
+            # one of EasyR1's two versions has no section for LoRA
+            old = {name: value for name, value in (new if old is None else old).items() if name not in WORKING}
+            new = {name: value for name, value in new.items() if name not in WORKING}
+        if MOVED.sub("", str(old)) != MOVED.sub("", str(new)):
             changed[key] = f"{key} is {new}, and was {old}"
     for key in IDENTITY if own else ():
         if key in changed:
