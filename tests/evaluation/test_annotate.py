@@ -38,7 +38,6 @@ from ier1_plugin.evaluation.agreement.rating_study import (
 from ier1_plugin.evaluation.agreement.ratings import read_ratings
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError, Score
 from ier1_plugin.runs.folder import write
-from ier1_plugin.task.images import open_image, png_bytes
 
 __all__ = ["folder"]
 
@@ -164,13 +163,6 @@ def test_ratings_of_an_edit_that_was_made_again_are_left_out_of_the_export_and_c
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "22 of 22 ratings" in done.stderr
     assert not (tmp_path / "none.csv").exists()
-
-
-def test_words_inside_the_png_make_no_other_image_of_it(folder):
-    study = rate_all(folder)
-    file = folder / study.pairs[0].edited
-    write(file, png_bytes(open_image(file), "another trace"))
-    assert export_ratings(Study.read(folder))[1] == []
 
 
 # the rubric

@@ -105,9 +105,7 @@ NOT_WRITTEN = "is not what `ier1 agreement --json FILE` writes"
 BROKEN = {
     "gone": (None, "can't be read"),
     "bytes": ("\x00\xff", NOT_WRITTEN),
-    "a list": ("[]", NOT_WRITTEN),
     "empty": ("{}", NOT_WRITTEN),
-    "a score file": ('{"quality": 3}', NOT_WRITTEN),
     "no humans": ('{"quality": {"judge:x": {}}}', f"{NOT_WRITTEN}: 'humans'"),
     "a bare number": ('{"quality": {"humans": {"mean": 2.5}}}', NOT_WRITTEN),
     "text for a number": (f'{{"quality": {{"humans": {{"mean": {ENTRY.replace("0.5", chr(34) * 2)}}}}}}}', NOT_WRITTEN),

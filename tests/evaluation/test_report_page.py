@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from base64 import b64decode
 from collections import Counter
 from dataclasses import replace
 from html import unescape
@@ -32,7 +31,7 @@ from ier1_plugin.evaluation.report.page import Case, case_contents, extremes, sa
 from ier1_plugin.evaluation.report.report import write_report
 from ier1_plugin.evaluation.scores import Scores, read_scores
 from ier1_plugin.runs.folder import write
-from ier1_plugin.task.images import open_image, png_bytes
+from ier1_plugin.task.images import png_bytes
 
 SYSTEMS = {"Original": settings("original"), "Chain": settings()}
 
@@ -166,21 +165,6 @@ def test_an_edit_is_never_shown_for_that_of_another_benchmark_with_the_same_ids(
     edits = {case.benchmark: shown(scores, case)["Chain"] for case in sample_cases(scores, 1, 0)}
     assert "url" in edits["psr"]
     assert edits["realedit"] == {"problem": "no image"}
-
-
-@pytest.mark.parametrize("newest_first", [True, False])
-def test_where_folders_overlap_the_edit_shown_is_the_one_whose_scores_count(tmp_path: Path, newest_first: bool):
-    folders = []
-    for name, colour, total in (("old", (255, 0, 0), Score(0, 0, 0)), ("new", (0, 0, 255), Score(4, 3, 3))):
-        date = f"2026-11-2{len(folders)}T00:00:00+00:00"
-        at = write_evaluation(tmp_path / name, "psr", SYSTEMS, [GPT], items(1), lambda *_, t=total: t, date=date)
-        write(at / "systems/Chain/images/item-0000.png", png_bytes(Image.new("RGB", (30, 20), colour)))
-        folders.append(at)
-    scores = read_scores(folders[::-1] if newest_first else folders)
-    url = shown(scores, sample_cases(scores, 1, 0)[0])["Chain"]["url"]
-    pixel: Any = open_image(b64decode(url.partition(",")[2])).getpixel((0, 0))
-    assert pixel[2] > 200 > 50 > pixel[0]
-    assert scores.by_item["total"].loc["psr", "item-0000", "Chain"].tolist() == [10]
 
 
 def test_an_original_that_was_not_given_the_item_is_not_shown_beside_its_best_and_worst(tmp_path: Path):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
@@ -80,12 +79,6 @@ def _fault(asked: Asked, seed: int) -> Answer:
 
 class JudgeServer(ChatServer):
     """Counts every question: a request, the score in the edited image, a sample number."""
-
-    delay = 0.0
-
-    def take(self, body: dict[str, Any], headers: dict[str, str]) -> Asked:
-        time.sleep(self.delay)
-        return super().take(body, headers)
 
     def question(self, body: dict[str, Any]) -> tuple[str, str]:
         request = body["messages"][0]["content"][-1]["text"].split('"""')[1].strip()
