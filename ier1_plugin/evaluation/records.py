@@ -8,7 +8,7 @@ Judgement(item="psr-1a2b", system="flux", judge="openai:gpt-4o-2024-11-20", scor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,6 @@ class BenchmarkItem:
             human_images=tuple(str(folder / image) for image in self.human_images),
             gold_image=str(folder / self.gold_image) if self.gold_image else None,
         )
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BenchmarkItem:
@@ -130,9 +127,6 @@ class Judgement:
         """The question: what a repeated run need not ask again."""
         hashes = (self.source_sha256, self.edited_sha256, self.request_sha256, self.rubric_sha256)
         return (*hashes, self.judge, self.sample)
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Judgement:

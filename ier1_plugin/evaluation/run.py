@@ -63,14 +63,9 @@ def evaluate(config: EvaluationConfig, on_warning: Callable[[str], None]) -> dic
         items: list[BenchmarkItem] = []
         batches = _batches(config, folder, items)
         judges: list[Judge] = []
-        asking = {
-            "samples": config.samples,
-            "rubric": config.rubric,
-            "max_side": config.max_side,
-            "max_tokens": config.judge_max_tokens,
-        }
+        asking = {"samples": config.samples, "rubric": config.rubric, "max_side": config.max_side}
         for spec in dict.fromkeys(config.judge):
-            judges.append(make_judge(spec, on_warning=on_warning, **asking))
+            judges.append(make_judge(spec, max_tokens=config.judge_max_tokens, on_warning=on_warning, **asking))
             opened.callback(judges[-1].close)
         run = joined(
             before,
@@ -216,10 +211,9 @@ def _try_judges(
     """Records in `run` how each judge did in its sanity check. EvaluationError: one failed, which is recorded on
     disk."""
     joined_before = {one["name"] for one in read_run(folder)["judges"]}
-    known = [item for item in items if item.known_edit][:ITEMS]
     failed = []
     for judge in judges:
-        report = check_judge(judge, known, folder / SANITY, config.jobs, on_warning, config.retry_failed)
+        report = check_judge(judge, items, folder / SANITY, config.jobs, on_warning, config.retry_failed)
         on_warning(report.table())
         facts = next(one for one in run["judges"] if one["name"] == judge.name)
         facts["sanity"] = f"{'FAILED' if report.failed else 'passed'} on {report.items} items, {_today()}"

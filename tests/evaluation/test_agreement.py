@@ -6,6 +6,7 @@ import json
 import os
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,7 +198,7 @@ def test_the_ceiling_by_group_leaves_out_items_that_were_not_rated_twice():
         others = np.nanmean(np.delete(humans, row, axis=0), axis=0)
         parts = [np.arange(80) % 2 == group for group in (0, 1)]
         both = [part & ~np.isnan(human + others) for part in parts]
-        within = [stats.spearmanr(human[part], others[part].round(12))[0] for part in both]
+        within: Any = [stats.spearmanr(human[part], others[part].round(12))[0] for part in both]
         averages.append(np.tanh(np.arctanh(within).mean()))
     assert found["ceiling_spearman_by_group"]["value"] == pytest.approx(np.mean(averages))
     assert_inside(found["ceiling_spearman_by_group"])

@@ -91,7 +91,6 @@ def gedit(key: str, language: str, intersection: bool) -> dict[str, Any]:
 
 
 GEDIT = [gedit("k1", "en", True), gedit("k1", "cn", True), gedit("k2", "en", False)]
-ULTRAEDIT = {"idx": 7, "edit_prompt": "add rain", "source_caption": "a street", "source_image": image()}
 MAGICBRUSH = {"img_id": "24", "instruction": "x", "source_img": image(), "target_img": image(OTHER)}
 LEVELS = [{"compound_instruction": f"{level} things"} for level in range(1, 9)]
 COMPLEX_EDIT = [{"image": image(), "edit": {"sequence": ["add rain"], "compound": LEVELS}}] * 2
@@ -100,8 +99,6 @@ COMPLEX_EDIT = [{"image": image(), "edit": {"sequence": ["add rain"], "compound"
 @pytest.mark.parametrize(
     ("spec", "rows", "options", "fields", "wanted"),
     [
-        ("psr", [psr("1aaa")], {"columns": {"request": "simplified_instruction"}}, "request", ["Remove the man."]),
-        ("ultraedit", [ULTRAEDIT], {}, "id request cluster", [("ultraedit-7", "add rain", "a street")]),
         (
             "magicbrush",
             [MAGICBRUSH | {"turn_index": turn} for turn in (1, 2)],
@@ -210,18 +207,13 @@ def test_a_broken_line_is_told_and_the_rest_is_read(tmp_path: Path):
     [
         ("psrr", {}, "no benchmark 'psrr'; known: psr, realedit"),
         ("psr:1", {}, "psr takes nothing after a colon"),
-        ("imgedit:1", {"data": "basic_edit.json"}, "imgedit takes nothing after a colon"),
         ("small-world", {"data": "x.csv"}, "small-world takes no --data; its items are made"),
-        ("small-world:400-410", {"split": "foo"}, "small-world takes no --split"),
         ("small-world", {"columns": {"a": "b"}, "where": {"c": "1"}}, "small-world takes no --columns, --where"),
         ("imgedit", {"data": "basic_edit.json", "split": "test"}, "imgedit takes no --split; it is one JSON file"),
         ("jsonl:x.jsonl", {"data": "y.jsonl"}, "jsonl takes no --data; the file is named after the colon"),
-        ("jsonl:x.jsonl", {"split": "val"}, "jsonl takes no --split"),
         ("psr", {"columns": {"picture": "x"}}, "--columns: there is no picture; known: id, cluster, image"),
-        ("ultraedit:40", {}, "ultraedit takes nothing after a colon"),
         ("jsonl:nowhere.jsonl", {}, "jsonl:nowhere.jsonl is not a file"),
         ("imgedit", {}, "unpack it"),
-        ("small-world:9", {}, "is not a range"),
         ("small-world:600-400", {}, "is not a range"),
         ("small-world:0-2000", {}, "at most to 1000"),
         ("psr", {"data": "no/such/set/here"}, "there is no file or folder"),

@@ -276,7 +276,6 @@ def test_a_folder_of_other_rows_of_an_earlier_version_or_with_damaged_notes_is_r
     ("text", "wanted"),
     [
         ('{"id": "r0"}\n', 'line 1: wanted {"id": "...", "response": "..."}'),
-        ('{"id": "r0", "responses": []}\n', "line 1: wanted"),
         ('{"id": "r0", "responses": "x"}\n', "line 1: wanted"),
         ("{oops\n", "line 1: wanted"),
         ('{"id": "other", "response": "x"}\n', "answers none of the 6 rows"),

@@ -153,7 +153,6 @@ BAD_COMPARISONS = {
     "a list": ("- a\n", "holds no comparison"),
     "one row": ("T:\n  a: FLUX\n", "'T' compares nothing"),
     "unknown system": ("T:\n  a: FLUX\n  b: Nobody\n", "'T' names Nobody at 'b'; the systems are: Step1X-Edit; FLUX"),
-    "a title twice": ("T:\n  a: FLUX\n  b: Chain\nT:\n  c: FLUX\n  d: Chain\n", "in line 4: found duplicate key T"),
     "a label twice": ("T:\n  a: FLUX\n  a: Chain\n  b: Chain\n", "in line 3: found duplicate key a"),
     "labels that are printed alike": ("T:\n  500: FLUX\n  '500': Chain\n", "'T' has two labels that are printed alike"),
     "a list in itself": ("T: &x [*x]\n", "is not YAML that can be used: maximum recursion depth"),

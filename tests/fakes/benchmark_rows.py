@@ -35,7 +35,6 @@ def psr(post: str, **more: Any) -> dict[str, Any]:
     return {
         "post_id": post,
         "instruction": "remove my ex",
-        "simplified_instruction": "Remove the man.",
         "model": "m",
         "creativity_index": "low",
         "source_image": image(),

@@ -12,6 +12,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -104,7 +105,7 @@ def write_evaluation(
         "imageedit_r1": "0.1.0",
     }
     write(out / "evaluation.json", json.dumps(facts))
-    write(out / "items.jsonl", "".join(json.dumps(item.as_dict()) + "\n" for item in made))
+    write(out / "items.jsonl", "".join(json.dumps(asdict(item)) + "\n" for item in made))
     asked = product(judges, systems, made, range(samples))
     add_judgements(
         out,
@@ -120,7 +121,7 @@ def add_judgements(out: Path, judgements: Iterable[Judgement]) -> None:
     """Appends them to the evaluation's store."""
     with Records(out / JUDGEMENTS) as store:
         for one in judgements:
-            store.append(repr(one.key), one.as_dict())
+            store.append(repr(one.key), asdict(one))
 
 
 def rewrite_judgements(out: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:

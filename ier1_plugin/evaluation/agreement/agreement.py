@@ -19,6 +19,7 @@ from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ier1_plugin.evaluation import statistics
@@ -87,16 +88,12 @@ class Table:
 def tables(ratings: Sequence[Rating]) -> list[Table]:
     """A table for each dimension; dimensions, raters and items in the order of `ratings`."""
     result = []
-    for dimension in dict.fromkeys(rating.dimension for rating in ratings):
-        rows = [rating for rating in ratings if rating.dimension == dimension]
-        group_of = {rating.item: rating.group for rating in rows}
-        position = {item: number for number, item in enumerate(group_of)}
-        scores = {rater: np.full(len(group_of), np.nan) for rater in dict.fromkeys(rating.rater for rating in rows)}
-        for rating in rows:
-            scores[rating.rater][position[rating.item]] = round(rating.score, DECIMALS)
-        numbers = {name: number for number, name in enumerate(sorted({*group_of.values()} - {""}))}
-        groups = np.array([numbers.get(name, -1) for name in group_of.values()], dtype=np.int64)
-        result.append(Table(dimension, scores, groups))
+    for dimension, rows in pd.DataFrame(ratings).groupby("dimension", sort=False):
+        scores: Any = rows.pivot(index="item", columns="rater", values="score").round(DECIMALS)
+        items = rows.drop_duplicates("item")
+        groups = pd.factorize(items["group"].replace("", np.nan), sort=True)[0]
+        columns = {rater: scores.loc[items["item"], rater].to_numpy() for rater in rows["rater"].unique()}
+        result.append(Table(str(dimension), columns, groups.astype(np.int64)))
     return result
 
 

@@ -15,7 +15,7 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -98,7 +98,7 @@ def make_items(
     write(folder / SAMPLE, "".join(f"{id}\n" for id in chosen))
     lines = {
         LEFT_OUT: [{"id": id, "reason": reason} for id, reason in left_out],
-        ITEMS: [item.as_dict() for item in kept],
+        ITEMS: [asdict(item) for item in kept],
     }
     for name, values in lines.items():
         write(folder / name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in values))

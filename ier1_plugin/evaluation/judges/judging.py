@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -114,14 +114,14 @@ class JudgementStore:
         """Writes a reply, and whatever else is not stored yet; returns the judgement that counts from now on."""
         key = _digest(judgement)
         if judgement.asked_again:
-            self._store.append(key, judgement.as_dict())
+            self._store.append(key, asdict(judgement))
             return judgement
         says = key, judgement.score, judgement.unscored
         with self._lock:
             if self._latest.get(judgement.who) == says and (judgement.taken_over or judgement.kind in FREE):
                 earlier = map(Judgement.from_dict, reversed(self._store.get(key)))
                 return next(one for one in earlier if one.who == judgement.who and not one.asked_again)
-            self._store.append(key, judgement.as_dict())
+            self._store.append(key, asdict(judgement))
             self._latest[judgement.who] = says
         return judgement
 

@@ -131,13 +131,13 @@ def check_judge(
     on_warning: Callable[[str], None] = lambda line: None,
     retry_unscored: bool = False,
 ) -> SanityReport:
-    """Has `judge` score all pairs of the items; their paths are absolute. `folder`: for images and judgements.
-    `retry_unscored`: as for `JudgementStore`.
+    """Has `judge` score all pairs of the first ITEMS items with a gold or human edit; their paths are absolute.
+    `folder`: for images and judgements. `retry_unscored`: as for `JudgementStore`.
 
-    Items without a gold or human edit are left out. EvaluationError: fewer than two items are left, none of them has
+    EvaluationError: fewer than two items are left, none of them has
     another photo and another request than the rest, or the judge can't be asked.
     """
-    able = [item for item in items if item.known_edit]
+    able = [item for item in items if item.known_edit][:ITEMS]
     if len(able) < 2:
         raise EvaluationError(
             f"{len(able)} items have a gold or human edit; a sanity check needs at least 2, better 8 to 20: "

@@ -95,13 +95,13 @@ def write_report(
             figures[f"comparison-{number}"] = _png(draw.compared(frame, judges, comparison.numbers))
     except ImportError as error:
         notes.append(f"there are no figures ({error}): pip install -e '.[evaluation]'")
-    gains = gains_table(main, judges, "Gain over the original, by benchmark and judge")
+    gains = gains_table(main, judges)
     sections: dict[str, list[Table]] = {
         "scores": [scores_table(main, judges)],
         "more": [
-            scores_table(main, judges, f"{TABLE_1}, items without a score as 0", as_zero=True),
+            scores_table(main, judges, as_zero=True),
             *([gains] if gains else []),
-            coverage_table(scores, columns, rows, judges, "Coverage, and why items have no score"),
+            coverage_table(scores, columns, rows, judges),
         ],
         "comparisons": [scores_table(frame, judges) for _, frame in compared],
         "agreement": [] if trust is None else [agreement_table(trust)],

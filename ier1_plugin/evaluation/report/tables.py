@@ -115,11 +115,8 @@ def warned(title: str, estimates: Frame) -> str:
     return f"{title} [incomplete: a cell covers only {percent(coverage)} of its items]"
 
 
-def scores_table(estimates: Frame, judges: Mapping[str, str], title: str = "", as_zero: bool = False) -> Table:
-    """Means over scored items, or with failures as 0; the gain beside the average where a row has a reference.
-
-    `title`: in place of that of the estimates.
-    """
+def scores_table(estimates: Frame, judges: Mapping[str, str], as_zero: bool = False) -> Table:
+    """Means over scored items, or with failures as 0; the gain beside the average where a row has a reference."""
     kind = FAILURES_AS_0 if as_zero else ""
     best = {
         key: own.idxmax() if len(own) > 1 and own.notna().any() else None
@@ -132,8 +129,9 @@ def scores_table(estimates: Frame, judges: Mapping[str, str], title: str = "", a
         cells = [_mean(cell, kind, best[cell["column"], cell["judge"]] == place) for place, cell in own.iterrows()]
         last = own.iloc[-1]
         rows[key] = [*cells, *([_gain(last, kind) if last["reference"] else Cell(("",))] if has_gain else [])]
-    caption = f"{INTERVALS} Items without a score are left out."
+    title, caption = estimates["table"].iloc[0], f"{INTERVALS} Items without a score are left out."
     if as_zero:
+        title += ", items without a score as 0"
         caption = f"{INTERVALS} Items without a score count as 0, those that are not judged yet among them."
     if has_gain:
         items = "all items that both were given" if as_zero else "the items that both have a score for"
@@ -141,10 +139,10 @@ def scores_table(estimates: Frame, judges: Mapping[str, str], title: str = "", a
     if not as_zero and estimates["runs"].map(len).any():
         caption += f" {RUNS}"
     columns = [(head, judges.get(sub, sub)) for head, sub in heads] + [(GAIN, "over the reference")] * has_gain
-    return Table(warned(title or estimates["table"].iloc[0], estimates), grid(columns, rows), caption)
+    return Table(warned(title, estimates), grid(columns, rows), caption)
 
 
-def gains_table(estimates: Frame, judges: Mapping[str, str], title: str) -> Table | None:
+def gains_table(estimates: Frame, judges: Mapping[str, str]) -> Table | None:
     """The gain in every column, of the rows that have a reference; None without any."""
     columns = zip(estimates["column"], estimates["judge"], strict=True)
     heads = dict.fromkeys((head, judges.get(sub, sub)) for head, sub in columns)
@@ -155,12 +153,11 @@ def gains_table(estimates: Frame, judges: Mapping[str, str], title: str) -> Tabl
         "photo or crop], two-sided p of a sign-flip permutation test by cluster, not corrected for the number of "
         "tests; n: pairs of scores."
     )
-    return Table(warned(title, estimates), grid([*heads], rows), caption) if rows else None
+    title = warned("Gain over the original, by benchmark and judge", estimates)
+    return Table(title, grid([*heads], rows), caption) if rows else None
 
 
-def coverage_table(
-    scores: Scores, columns: Sequence[Column], rows: Sequence[Row], judges: Mapping[str, str], title: str
-) -> Table:
+def coverage_table(scores: Scores, columns: Sequence[Column], rows: Sequence[Row], judges: Mapping[str, str]) -> Table:
     """How many items have a score, and why the others have none."""
     asked = dict(iter(scores.by_item.groupby(["benchmark", "judge", "system"])))
     cells = {}
@@ -179,9 +176,8 @@ def coverage_table(
                 notes.append(f"± {np.mean([run['spread'].mean() for run in runs]):.2f} between samples")
             own.append(Cell((percent(share), "", ", ".join(notes)), "warn" if share < FULL_COVERAGE else ""))
     heads = [(column.head, judges[column.judge]) for column in columns]
-    return Table(
-        title, grid(heads, cells), "Items with a score, of those that were to get one, and why the others have none."
-    )
+    caption = "Items with a score, of those that were to get one, and why the others have none."
+    return Table("Coverage, and why items have no score", grid(heads, cells), caption)
 
 
 def wide_csv(estimates: Frame, judges: Mapping[str, str]) -> str:
