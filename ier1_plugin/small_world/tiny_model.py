@@ -122,34 +122,41 @@ def prompt_tail() -> str:
 
 
 def build_tokenizer(seed: int) -> Any:
-    """A fast Qwen2 tokenizer: BPE learnt from training rows; tags and the prompt's fixed text are one token each."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    """BPE learnt from training rows; tags and the prompt's fixed text are one token each."""
+    from tokenizers import AddedToken
 
-    transformers = import_transformers()
     rows = list(islice(samples("train", seed, picture_share=0.5), CORPUS_ROWS))
     responses = [render_response(row.gold, row.think) for row in rows]
     for marker in MARKERS:
         responses = [response.replace(marker, "") for response in responses]
     corpus = [row.request for row in rows] + responses + ["user\nassistant\n"] * 100
+    tokenizer = learnt_tokenizer(corpus, MERGES_UP_TO, MAX_LENGTH)
+    # not special: the reward has to see the tags; not normalised: matched as they are written
+    whole = [AddedToken(text, special=False, normalized=False) for text in (*MARKERS, prompt_tail())]
+    tokenizer.add_tokens(whole)
+    return tokenizer
+
+
+def learnt_tokenizer(corpus: list[str], size: int, max_length: int) -> Any:
+    """A fast Qwen2 tokenizer with a BPE of `size` tokens that is learnt from `corpus`, and Qwen's special ones."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.NFC()
     bpe.pre_tokenizer = qwen_words()
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=MERGES_UP_TO, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
     bpe.train_from_iterator(corpus, trainer)
-    tokenizer = transformers.Qwen2TokenizerFast(
+    tokenizer = import_transformers().Qwen2TokenizerFast(
         tokenizer_object=bpe,
         unk_token=None,
         bos_token=None,
         eos_token=STOP,
         pad_token=END,
         additional_special_tokens=list(SPECIAL_TOKENS[1:]),
-        model_max_length=MAX_LENGTH,
+        model_max_length=max_length,
     )
-    # not special: the reward has to see the tags; not normalised: matched as they are written
-    whole = [AddedToken(text, special=False, normalized=False) for text in (*MARKERS, prompt_tail())]
-    tokenizer.add_tokens(whole)
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 

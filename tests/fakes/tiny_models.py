@@ -13,15 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from ier1_plugin.prompts import path as prompt_path
-from ier1_plugin.small_world.tiny_model import CHAT_TEMPLATE, qwen_words
+from ier1_plugin.small_world.tiny_model import (
+    CHAT_TEMPLATE,
+    END,
+    IMAGE,
+    SPECIAL_TOKENS,
+    STOP,
+    VIDEO,
+    VISION_END,
+    VISION_START,
+    import_transformers,
+    learnt_tokenizer,
+)
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.rows import format_row
 from ier1_plugin.task.schema import Decomposition
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
-END, STOP, IMAGE, VIDEO, VISION = "<|endoftext|>", "<|im_end|>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>"
-SPECIAL_TOKENS = [END, "<|im_start|>", STOP, VISION, "<|vision_end|>", IMAGE, VIDEO]
 HIDDEN = 64
 GOLD = Decomposition(("Recoloring",), ("coat",), ("red",))
 
@@ -30,10 +39,8 @@ def build(folder: Path, family: str, seed: int = 0) -> Path:
     """Writes a model of `family` (one of FAMILIES) with random weights, its tokenizer and its image processor."""
     import torch
 
-    from ier1_plugin.chat import torchvision_ops
-
-    torchvision_ops.define_missing_schemas(torch)
-    tokenizer = _tokenizer()
+    corpus = [prompt_path("decompose").read_text(), render_response(GOLD, "The coat changes."), *ACTIONS] * 10
+    tokenizer = learnt_tokenizer(corpus, size=768, max_length=4096)
     torch.manual_seed(seed)
     _model(family, tokenizer).save_pretrained(folder)
     _processor(family, tokenizer).save_pretrained(folder)
@@ -64,30 +71,8 @@ def write_rows(file: Path, count: int) -> Path:
     return file
 
 
-def _tokenizer() -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import Qwen2TokenizerFast
-
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = qwen_words()
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    corpus = [prompt_path("decompose").read_text(), render_response(GOLD, "The coat changes."), *ACTIONS] * 10
-    backend.train_from_iterator(
-        corpus, trainers.BpeTrainer(vocab_size=768, initial_alphabet=alphabet, show_progress=False)
-    )
-    options = {"unk_token": None, "bos_token": None, "eos_token": STOP, "pad_token": END}
-    tokenizer = Qwen2TokenizerFast(
-        tokenizer_object=backend, additional_special_tokens=SPECIAL_TOKENS[1:], model_max_length=4096, **options
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
-
-
 def _processor(family: str, tokenizer: Any) -> Any:
-    import transformers
-
-    hf: Any = transformers
+    hf = import_transformers()
     patch = {"qwen2_5_vl": 14, "qwen3_vl": 16}[family]
     side = 2 * patch
     image_processor = hf.Qwen2VLImageProcessorFast(
@@ -100,10 +85,7 @@ def _processor(family: str, tokenizer: Any) -> Any:
 
 
 def _model(family: str, tokenizer: Any) -> Any:
-    import transformers
-
-    # transformers resolves these names when asked, which a type checker can't follow
-    hf: Any = transformers
+    hf = import_transformers()
     ids = {token: int(tokenizer.convert_tokens_to_ids(token)) for token in SPECIAL_TOKENS}
     ends = {"eos_token_id": ids[STOP], "pad_token_id": ids[END], "bos_token_id": None}
     text = {
@@ -134,8 +116,8 @@ def _model(family: str, tokenizer: Any) -> Any:
         vision_config=vision,
         image_token_id=ids[IMAGE],
         video_token_id=ids[VIDEO],
-        vision_start_token_id=ids[VISION],
-        vision_end_token_id=ids["<|vision_end|>"],
+        vision_start_token_id=ids[VISION_START],
+        vision_end_token_id=ids[VISION_END],
         tie_word_embeddings=True,
         **ends,
     )
