@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import sqlite3
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,8 +44,6 @@ FORMAT = 1
 NO_INFLUENCE = ("output", "base_url", "concurrency", "timeout", "max_tokens", "retry_failed")
 OF_CASES = ("case_images", "case_max_pixels", "without_gold")
 NO_GOLD = "no gold: give actions, subjects and goals, or name an annotator with --annotator MODEL"
-# what a kill may cost
-COMMIT_SECONDS = 0.25
 # Pillow's decoders let other threads run, so threads do as well here as processes and leave nothing behind when killed
 WORKERS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 IN_FLIGHT = 4 * WORKERS
@@ -134,7 +131,6 @@ def identity(settings: Settings) -> dict[str, Any]:
 def collect(settings: Settings, rows: Iterable[RawRow | Rejected], staging: Staging) -> None:
     """Reads `rows` to their end and checks each by itself; rows that an earlier, killed run staged are skipped."""
     done = staging.count()
-    last = time.monotonic()
 
     def checked() -> Iterator[tuple[Entry, bytes]]:
         """The rows in their order, checked by threads; a bounded number of them is pulled ahead."""
@@ -156,9 +152,6 @@ def collect(settings: Settings, rows: Iterable[RawRow | Rejected], staging: Stag
             if not entry.reason and staging.knows(entry.id):
                 entry = entry._replace(reason=f"id is repeated: {entry.id}", image_hash=0)
             staging.add(entry, image)
-            if time.monotonic() - last > COMMIT_SECONDS:
-                staging.commit()
-                last = time.monotonic()
     finally:
         staging.commit()
 
@@ -219,12 +212,8 @@ def ask_annotator(settings: Settings, staging: Staging) -> None:
     if not total or settings.annotator is None:
         return
     items = (Item(row.id, row.request, staging.image(row)) for row in staging.pending())
-    last = time.monotonic()
     with closing(annotate(items, settings, total)) as results:
         for id, result in results:
             problem = result if isinstance(result, str) else gold_problem(result)
             staging.set_gold(id, None if problem or isinstance(result, str) else result.to_json(), problem)
-            if time.monotonic() - last > COMMIT_SECONDS:
-                staging.commit()
-                last = time.monotonic()
     staging.commit()

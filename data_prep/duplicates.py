@@ -198,18 +198,12 @@ def _duplicates(rows: Candidates) -> Iterator[tuple[int, str]]:
     """Of rows with the same request and near images the first stays; one that brings its gold comes before the rest."""
     hashes, of_row = np.unique(rows.image_hash, return_inverse=True)
     near = _neighbours(near_pairs(hashes), len(hashes))
-    keys: dict[bytes, int] = {}
-    request = np.array([keys.setdefault(key, len(keys)) for key in rows.request_key], dtype=np.int64)
-    order = np.lexsort((rows.position, ~rows.has_gold, request))
-    kept: dict[int, int] = {}
-    before = -1
-    for row in order.tolist():
-        if request[row] != before:
-            kept, before = {}, request[row]
-        image = int(of_row[row])
-        twin = next((kept[other] for other in near(image) if other in kept), None)
+    kept: dict[tuple[bytes, int], int] = {}
+    for row in np.lexsort((rows.position, ~rows.has_gold)).tolist():
+        request, image = rows.request_key[row], int(of_row[row])
+        twin = next((kept[request, other] for other in near(image) if (request, other) in kept), None)
         if twin is None:
-            kept[image] = row
+            kept[request, image] = row
         else:
             yield int(rows.position[row]), f"duplicate: same request and near-identical image as {rows.id[twin]}"
 
@@ -223,18 +217,17 @@ def assign(staging: Staging, val_fraction: float) -> None:
     pairs = near_pairs(hashes)
     photo = _photos(rows, of_row, pairs).tolist()
     size = np.bincount(photo)
-    first: dict[int, bytes] = {}
-    for number, key in zip(photo, rows.order_key, strict=True):
-        first[number] = min(key, first.get(number, key))
+    order = sorted(range(len(photo)), key=rows.order_key.__getitem__)
+    photos = list(dict.fromkeys(photo[row] for row in order))
     # photos go to val in their order while they fit; one photo at least, if another is left
     wanted, total = round(val_fraction * len(photo)), 0
     val: set[int] = set()
-    for number in sorted(first, key=first.__getitem__):
+    for number in photos:
         if total + size[number] <= wanted:
             val.add(number)
             total += size[number]
-    if wanted and not val and len(first) > 1:
-        val.add(min(sorted(first, key=first.__getitem__), key=size.__getitem__))
+    if wanted and not val and len(photos) > 1:
+        val.add(min(photos, key=size.__getitem__))
     parts = [split or (VAL if number in val else TRAIN) for split, number in zip(rows.split, photo, strict=True)]
 
     near = _neighbours(pairs, len(hashes))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,6 +84,8 @@ CREATE TABLE IF NOT EXISTS excluded (kind, value, PRIMARY KEY (kind, value)) WIT
 """
 _IN = "reason IS NULL AND verdict IS NULL"
 _BATCH = 256
+# what a kill may cost
+COMMIT_SECONDS = 0.25
 
 
 class Staging:
@@ -100,6 +103,7 @@ class Staging:
         self._size = self._scalar("SELECT coalesce(max(start + length), 0) FROM rows")
         self._images.truncate(self._size)
         self._reader = self._images_path.open("rb")
+        self._committed = time.monotonic()
 
     def close(self) -> None:
         self._images.close()
@@ -124,11 +128,12 @@ class Staging:
         return bool(self._scalar("SELECT count(*) FROM rows WHERE id = ? AND reason IS NULL", (id,)))
 
     def add(self, entry: Entry, image: bytes = b"") -> None:
-        """Adds a row; `start` and `length` of the entry are set here."""
+        """Adds a row, committed before long; `start` and `length` of the entry are set here."""
         entry = entry._replace(start=self._size, length=len(image))
         self._images.write(image)
         self._size += len(image)
         self._db.execute(f"INSERT INTO rows ({_COLUMNS}) VALUES ({', '.join('?' * len(entry))})", entry)
+        self._commit_in_time()
 
     def stamps(self) -> dict[str, str]:
         """The files of images that were read or looked for, each with its state at that time."""
@@ -139,6 +144,11 @@ class Staging:
         # the images first: a committed row must find its image
         self._images.flush()
         self._db.commit()
+        self._committed = time.monotonic()
+
+    def _commit_in_time(self) -> None:
+        if time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.commit()
 
     def image(self, entry: Entry) -> bytes:
         self._reader.seek(entry.start)
@@ -156,11 +166,12 @@ class Staging:
         self._db.commit()
 
     def set_gold(self, id: str, gold: str | None, verdict: str | None) -> None:
-        """Stores the annotator's result for a row; not committed."""
+        """Stores the annotator's result for a row, committed before long."""
         self._db.execute(
             "UPDATE rows SET gold = ?, verdict = ? WHERE id = ? AND reason IS NULL AND verdict IS NULL",
             (gold, verdict, id),
         )
+        self._commit_in_time()
 
     def set_parts(self, parts: Iterable[tuple[int, str]]) -> None:
         """Puts rows (position, "train" or "val") into a split."""

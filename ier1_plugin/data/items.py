@@ -26,10 +26,6 @@ from ier1_plugin.task.rows import without_surrogates
 LONGEST_NAME = 150
 
 
-class BatchError(UserError):
-    """The batch can't continue."""
-
-
 @dataclass(frozen=True)
 class Item:
     """One image to edit."""
@@ -96,21 +92,21 @@ def read_items(source: Path, request: str = "") -> Iterator[Item]:
 
 
 def count_items(source: Path) -> int:
-    """How many items there are; quick, as nothing is parsed. BatchError: none, or no such file or folder."""
+    """How many items there are; quick, as nothing is parsed. UserError: none, or no such file or folder."""
     if mistaken := no_image_file(str(source)):
-        raise BatchError(mistaken)
+        raise UserError(mistaken)
     if source.is_dir():
         count = sum(path.suffix.lower() in image_suffixes() for path in source.iterdir())
     elif source.suffix.lower() in image_suffixes():
-        raise BatchError(f"{source} is one image; edit it with ier1 edit, or name its folder")
+        raise UserError(f"{source} is one image; edit it with ier1 edit, or name its folder")
     elif source.is_file():
         with open_text(source, "\n") as lines:
             count = sum(bool(line.strip()) for line in lines)
     else:
-        raise BatchError(f"{source} is neither a folder nor a file; wanted a folder of images or a .jsonl file")
+        raise UserError(f"{source} is neither a folder nor a file; wanted a folder of images or a .jsonl file")
     if not count:
         endings = f"; wanted images: {', '.join(USUAL_SUFFIXES)} and others" if source.is_dir() else ""
-        raise BatchError(f"{source} holds nothing to edit{endings}")
+        raise UserError(f"{source} holds nothing to edit{endings}")
     return count
 
 

@@ -162,7 +162,8 @@ def encoded(processor: Any, rows: list[Sample], rng: random.Random) -> list[dict
 def batches(examples: list[dict[str, Any]], rng: random.Random) -> Iterator[list[dict[str, Any]]]:
     """Endless random batches of examples that are about equally long, so that little is padding."""
     while True:
-        several = sorted(rng.sample(examples, BATCH * SORTED_TOGETHER), key=_length)
+        several = rng.sample(examples, BATCH * SORTED_TOGETHER)
+        several.sort(key=lambda example: len(example["prompt"]) + len(example["response"]))
         yield from rng.sample(
             [several[start : start + BATCH] for start in range(0, len(several), BATCH)], SORTED_TOGETHER
         )
@@ -188,10 +189,6 @@ def collate(examples: list[dict[str, Any]], pad: int) -> dict[str, Any]:
         "pixel_values": torch.cat([example["pixel_values"] for example in examples]),
         "image_grid_thw": torch.cat([example["image_grid_thw"] for example in examples]),
     }
-
-
-def _length(example: dict[str, Any]) -> int:
-    return len(example["prompt"]) + len(example["response"])
 
 
 def main(arguments: list[str] | None = None) -> int:

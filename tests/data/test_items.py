@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from fakes.chat_fakes import photo
 
-from ier1_plugin.data.items import BatchError, Item, count_items, left_out, read_items
+from ier1_plugin.data.items import Item, count_items, left_out, read_items
+from ier1_plugin.runs.errors import UserError
 
 
 def test_json_lines_are_read_with_paths_beside_the_file(tmp_path: Path):
@@ -104,7 +105,7 @@ def test_an_input_with_nothing_in_it_says_so(tmp_path: Path, name: str, reason: 
     (tmp_path / "empty.jsonl").write_text("\n\n", encoding="utf-8")
     (tmp_path / "empty").mkdir()
     photo().save(tmp_path / "photo.png")
-    with pytest.raises(BatchError, match=reason):
+    with pytest.raises(UserError, match=reason):
         count_items(tmp_path / name)
 
 

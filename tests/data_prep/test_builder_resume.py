@@ -264,6 +264,7 @@ def test_options_may_stand_in_a_file_and_the_command_line_wins(tmp_path: Path):
         ("--source photos --output x --limit 0", "", "above 0"),
         ("--source photos --output x --min-pixels 9 --max-pixels 8", "", "more than --max-pixels"),
         ("--source photos --output x --columns image", "", "image=NAME"),
+        ("--source photos --output x --without-gold", "", "--case-images"),
         ("--source photos --output x --config build.yaml", "sede: 1", "--sede"),
         ("--source photos --output x --config build.yaml", "seed: x", "--seed"),
     ],

@@ -63,24 +63,14 @@ def test_rows_without_gold_are_built_and_the_reward_on_words_names_them(tmp_path
         compute_score([{"response": "x", "response_length": 1, "ground_truth": row["answer"]}])
 
 
-def test_cases_are_carried_on_when_data_sets_become_one(tmp_path: Path):
+def test_cases_are_carried_on_when_data_sets_become_one_unless_their_photo_is_gone(tmp_path: Path):
     first = build_rows(tmp_path / "a", [{"image": LARGE}], "--case-images")
     assert build("rl-rows", first, tmp_path / "out") == 0
     (before,), (after,) = rows(first), rows(tmp_path / "out")
     assert after["answer"] == before["answer"]
-    name = case_of(after).image
-    assert (tmp_path / "out" / "images" / name).read_bytes() == (first / "images" / name).read_bytes()
-
-
-def test_a_case_whose_photo_is_gone_is_rejected(tmp_path: Path):
-    first = build_rows(tmp_path / "a", [{"image": LARGE}], "--case-images")
     (file,) = (first / "images").iterdir()
+    assert file.name == case_of(after).image
+    assert (tmp_path / "out" / "images" / file.name).read_bytes() == file.read_bytes()
     file.unlink()
-    build("rl-rows", first, tmp_path / "out")
-    assert file.name in rejected(tmp_path / "out")["r0"]
-
-
-def test_leaving_the_gold_out_needs_the_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit):
-        build_rows(tmp_path, [{}], "--without-gold")
-    assert "--case-images" in capsys.readouterr().err
+    build("rl-rows", first, tmp_path / "later")
+    assert file.name in rejected(tmp_path / "later")["r0"]
