@@ -30,7 +30,7 @@ Edit = Callable[[Image.Image, str, int], Image.Image]
 OnWarning = Callable[[str], None]
 """Gets a line about something that went wrong without stopping the work."""
 
-Options = TypeVar("Options")
+Chosen = TypeVar("Chosen")
 
 # what is worth a note
 MAX_DISTORTION, MAX_ENLARGEMENT = 1.1, 2.0
@@ -182,7 +182,7 @@ def number(value: Any, name: str, low: float, high: float, whole: bool = False) 
     return value
 
 
-def options_of(kind: type[Options], name: str, settings: Mapping[str, Any], *others: str) -> Options:
+def options_of(kind: type[Chosen], name: str, settings: Mapping[str, Any], *others: str) -> Chosen:
     """A dataclass of options from the settings of the editor `name`, which has `others` too. EditError: an unknown
     one, a wrong value."""
     known_keys(settings, (*(known.name for known in fields(kind)), *others), f"the editor {name}")  # pyright: ignore

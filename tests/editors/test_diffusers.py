@@ -13,7 +13,7 @@ from PIL import Image
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.editors.canvas import KONTEXT_SIZES, kontext, megapixel
 from ier1_plugin.editors.local.diffusers import LocalPipeline
-from ier1_plugin.editors.local.loading import Options, build, load
+from ier1_plugin.editors.local.loading import LocalOptions, build, load
 from ier1_plugin.pipeline.system import PRESET, System, shipped
 from ier1_plugin.runs.settings import parse_settings, read_yaml
 
@@ -138,7 +138,7 @@ def test_any_folder_is_loaded_by_the_class_that_it_names_in_the_dtype_that_is_as
     assert named(small, "add a hat", 0) == editor_of("flux-kontext")(small, "add a hat", 0)
     assert folder in named.settings["model"]
     assert load(folder).transformer.dtype == torch.float32
-    pipe = load(folder, Options(dtype="bfloat16"))
+    pipe = load(folder, LocalOptions(dtype="bfloat16"))
     assert pipe.transformer.dtype == pipe.vae.dtype == pipe.text_encoder_2.dtype == torch.bfloat16
     assert editor_of("flux-kontext", dtype="bfloat16")(small, "add a hat", 0).size == (64, 64)
 
@@ -182,7 +182,7 @@ def test_an_instruction_that_would_be_cut_off_in_silence_is_refused(
 
 @pytest.mark.parametrize(("kind", "steps", "guidance"), [("flux2-klein", 4, 1.0), ("flux2-klein-base", 50, 4.0)])
 def test_distilled_weights_get_few_steps_and_no_guidance_and_others_their_own(pipelines, kind, steps, guidance):
-    loaded = LocalPipeline(kind, str(pipelines(kind)), Options())
+    loaded = LocalPipeline(kind, str(pipelines(kind)), LocalOptions())
     assert loaded.canvas((64, 64)) == (64, 64)
     assert loaded.arguments == {"num_inference_steps": steps, "guidance_scale": guidance}
 
@@ -338,7 +338,7 @@ def test_the_fp8_preset_stores_8_bits(editor_of, pipelines, small):
     import torch
 
     settings = {"dtype": "bfloat16", "load_kwargs": preset("fp8-storage")["load_kwargs"]}
-    pipe = load(str(pipelines("flux-kontext")), Options(**settings))
+    pipe = load(str(pipelines("flux-kontext")), LocalOptions(**settings))
     weights = {parameter.dtype for parameter in pipe.transformer.transformer_blocks.parameters()}
     assert torch.float8_e4m3fn in weights
     assert pipe.vae.use_tiling
@@ -372,7 +372,7 @@ def test_the_lightning_preset_brings_its_lora_and_its_scheduler(editor_of, pipel
     weights = lora(tmp_path / "lora", folder)
     call = values["load_kwargs"]["after_load"][0]["load_lora_weights"]
     call.update(pretrained_model_name_or_path_or_dict=str(weights), weight_name=next(weights.glob("*")).name)
-    pipe = load(str(folder), Options(load_kwargs=values["load_kwargs"]))
+    pipe = load(str(folder), LocalOptions(load_kwargs=values["load_kwargs"]))
     assert pipe.scheduler.config.max_image_seq_len == 8192
     assert pipe.get_active_adapters()
     assert values["editor"] == "qwen-image-edit-plus"

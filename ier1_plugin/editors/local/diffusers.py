@@ -24,7 +24,15 @@ from PIL import Image
 
 from ier1_plugin.editors.base import EditError, Editor, failing_as, is_flat, known_keys, number, on_canvas, options_of
 from ier1_plugin.editors.canvas import MEGAPIXEL, Canvas, at_most, kontext, megapixel, settled
-from ier1_plugin.editors.local.loading import HINTS, NUMBERS_OVERFLOWED, Options, build, check_source, load, parameters
+from ier1_plugin.editors.local.loading import (
+    HINTS,
+    NUMBERS_OVERFLOWED,
+    LocalOptions,
+    build,
+    check_source,
+    load,
+    parameters,
+)
 from ier1_plugin.task.images import Size
 from ier1_plugin.task.rows import neutralise
 
@@ -82,7 +90,7 @@ RECIPES: dict[str, Recipe] = {
 class LocalPipeline:
     """A pipeline that is loaded at the first use; safe to use from several threads, which wait for each other."""
 
-    def __init__(self, name: str, source: str, options: Options) -> None:
+    def __init__(self, name: str, source: str, options: LocalOptions) -> None:
         """EditError, before anything is loaded: no such source, no GPU to offload from."""
         check_source(source, name)
         self.name, self.source, self.options, self.device = name, source, options, options.place()
@@ -221,10 +229,10 @@ class LocalPipeline:
 
 
 def diffusers_editor(source: str, *, name: str | None = None, model: str | None = None, **settings: Any) -> Editor:
-    """An editor from a folder or a hub id (`model`, if given, stands for `source`). `settings`: see Options.
+    """An editor from a folder or a hub id (`model`, if given, stands for `source`). `settings`: see LocalOptions.
 
     EditError: it is not available on this machine.
     """
     source = model or source
     name = name or f"diffusers:{source}"
-    return LocalPipeline(name, source, options_of(Options, name, settings, "model")).editor()
+    return LocalPipeline(name, source, options_of(LocalOptions, name, settings, "model")).editor()

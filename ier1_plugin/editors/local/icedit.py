@@ -18,7 +18,7 @@ from PIL import Image
 from ier1_plugin.editors.base import EditError, Editor, options_of
 from ier1_plugin.editors.canvas import Canvas, settled
 from ier1_plugin.editors.local.diffusers import LocalPipeline, Recipe
-from ier1_plugin.editors.local.loading import AFTER_LOAD, Options, parameters
+from ier1_plugin.editors.local.loading import AFTER_LOAD, LocalOptions, parameters
 from ier1_plugin.prompts import render
 from ier1_plugin.task.images import Size
 
@@ -35,10 +35,10 @@ def icedit_editor(
 ) -> Editor:
     """ICEdit from a folder or hub id of FLUX.1-Fill, and from those of a LoRA for it ("": none).
 
-    `lora_file`: its file, where a hub id has to be found without a network. `settings`: see Options.
+    `lora_file`: its file, where a hub id has to be found without a network. `settings`: see LocalOptions.
     EditError: it is not available on this machine.
     """
-    options = options_of(Options, "icedit", settings, "model", "lora", "lora_file")
+    options = options_of(LocalOptions, "icedit", settings, "model", "lora", "lora_file")
     if options.canvas_pixels is not None:
         raise EditError(f"icedit always works at a width of {WIDTH} pixels; leave canvas_pixels out")
     if lora:

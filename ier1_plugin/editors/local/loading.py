@@ -1,7 +1,7 @@
 """From a folder or a hub id to a diffusers pipeline on the device where it is to compute.
 
 load("black-forest-labs/FLUX.1-Kontext-dev")                                           # all of it on the GPU, bf16
-load("models/qwen-image-edit", Options(offload="model", load_kwargs={"variant": "bf16"}))
+load("models/qwen-image-edit", LocalOptions(offload="model", load_kwargs={"variant": "bf16"}))
 build({"_class": "diffusers.FirstBlockCacheConfig", "threshold": 0.12})    # FirstBlockCacheConfig(threshold=0.12)
 call_all(pipe, [{"transformer.enable_cache": {"config": {"_class": "diffusers.FirstBlockCacheConfig"}}}])
 
@@ -47,7 +47,7 @@ HINTS = {
 
 
 @dataclass(frozen=True)
-class Options:
+class LocalOptions:
     """How a user wants a pipeline loaded and called; None uses what its authors recommend."""
 
     steps: int | None = None
@@ -114,11 +114,11 @@ def is_cached(hub_id: str) -> bool:
     return any((cache / f"models--{hub_id.replace('/', '--')}" / "snapshots").glob("*"))
 
 
-def load(source: str, options: Options | None = None) -> Any:
+def load(source: str, options: LocalOptions | None = None) -> Any:
     """The pipeline in `source`, ready to be called. EditError says what went wrong."""
     import torch
 
-    options = options or Options()
+    options = options or LocalOptions()
     device = options.place()
     if device.startswith("cpu") and is_installed("torchvision"):
         from ier1_plugin.chat.torchvision_ops import define_missing_schemas
@@ -221,14 +221,11 @@ def _strictly_and_quietly(source: str) -> Iterator[None]:
 
     logger = logging.getLogger("diffusers.pipelines.pipeline_utils")
     logger.addFilter(keep)
-    had_bar = diffusers_logging.is_progress_bar_enabled()
     if not sys.stderr.isatty():
         diffusers_logging.disable_progress_bar()
     try:
         yield
     finally:
         logger.removeFilter(keep)
-        if had_bar:
-            diffusers_logging.enable_progress_bar()
     if unknown:
         raise EditError(f"{source}: load_kwargs: {unknown[0]}")

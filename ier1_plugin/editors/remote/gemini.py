@@ -16,7 +16,7 @@ from ier1_plugin.chat.gemini import GeminiClient
 from ier1_plugin.chat.http import Retries
 from ier1_plugin.editors.base import EditError, Editor, OnWarning, failing_as, ignore_warning, on_canvas, options_of
 from ier1_plugin.editors.canvas import megapixel, within_ratio
-from ier1_plugin.editors.remote.http import Options, image_of
+from ier1_plugin.editors.remote.http import RemoteOptions, image_of
 from ier1_plugin.runs.errors import one_line
 from ier1_plugin.task.images import encode
 
@@ -26,9 +26,9 @@ RATIO = 21 / 9
 
 
 def nano_banana_editor(model_id: str, on_warning: OnWarning = ignore_warning, **settings: Any) -> Editor:
-    """An editor. `settings`: see Options; `call_kwargs` are passed to GenerateContentConfig, such as
+    """An editor. `settings`: see RemoteOptions; `call_kwargs` are passed to GenerateContentConfig, such as
     {"image_config": {"image_size": "2K"}}."""
-    name, options = "nano-banana", options_of(Options, "nano-banana", settings)
+    name, options = "nano-banana", options_of(RemoteOptions, "nano-banana", settings)
     model = options.model or model_id or MODEL
     retries = Retries(options.retries + 1, 1.0, on_warning)
     client = GeminiClient(name, options.base_url, options.timeout, retries)

@@ -19,7 +19,7 @@ _URL_SAFE = str.maketrans("-_", "+/")
 
 
 @dataclass(frozen=True)
-class Options:
+class RemoteOptions:
     """What a user may set of every editor behind HTTP. EditError, ChatError: a value is out of range."""
 
     model: str = ""

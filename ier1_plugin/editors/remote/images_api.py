@@ -31,7 +31,7 @@ from ier1_plugin.editors.base import (
     options_of,
 )
 from ier1_plugin.editors.canvas import Canvas, kontext, megapixel, nearest, settled, within_ratio
-from ier1_plugin.editors.remote.http import Options, image_of
+from ier1_plugin.editors.remote.http import RemoteOptions, image_of
 from ier1_plugin.runs.errors import one_line
 from ier1_plugin.runs.secrets import without_password
 from ier1_plugin.task.images import data_url, encode
@@ -59,9 +59,9 @@ def images_api_editor(
     key_name: str = "OPENAI_API_KEY",
     **settings: Any,
 ) -> Editor:
-    """An editor from "BASE_URL#MODEL". `settings`: see Options; `call_kwargs` are form fields, such as
+    """An editor from "BASE_URL#MODEL". `settings`: see RemoteOptions; `call_kwargs` are form fields, such as
     {"true_cfg_scale": 4.0}."""
-    options = options_of(Options, "images-api", settings, "steps", "guidance", "canvas_pixels", "key_name")
+    options = options_of(RemoteOptions, "images-api", settings, "steps", "guidance", "canvas_pixels", "key_name")
     url, _, named = address.partition("#")
     options = replace(options, base_url=url, model=options.model or named)
     if not url or not options.model:
@@ -83,9 +83,9 @@ def images_api_editor(
 
 
 def gpt_image_editor(model_id: str, on_warning: OnWarning = ignore_warning, **settings: Any) -> Editor:
-    """OpenAI's image models; they take no seed. `settings`: see Options; `call_kwargs` are form fields, such as
+    """OpenAI's image models; they take no seed. `settings`: see RemoteOptions; `call_kwargs` are form fields, such as
     {"quality": "high"}."""
-    options = options_of(Options, "gpt-image", settings)
+    options = options_of(RemoteOptions, "gpt-image", settings)
     model = options.model or model_id or GPT_IMAGE_MODEL
 
     def fields(image: Image.Image, seed: int) -> dict[str, Any]:
@@ -103,9 +103,9 @@ def seededit_editor(
 ) -> Editor:
     """SeedEdit 3.0 on Volcengine Ark, with the defaults of its documentation (size adaptive, guidance 5.5).
 
-    `settings`: see Options.
+    `settings`: see RemoteOptions.
     """
-    options = options_of(Options, "seededit", settings, "guidance")
+    options = options_of(RemoteOptions, "seededit", settings, "guidance")
     options = replace(options, model=options.model or model_id or SEEDEDIT_MODEL, base_url=options.base_url or ARK_URL)
 
     def fields(image: Image.Image, seed: int) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class ImagesServer:
     def __init__(
         self,
         name: str,
-        options: Options,
+        options: RemoteOptions,
         key_name: str,
         on_warning: OnWarning,
         *,
