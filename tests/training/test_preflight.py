@@ -595,7 +595,7 @@ def test_a_column_that_datasets_can_not_read_and_text_that_is_not_utf_8_are_name
     for column, told in (
         (pa.array([[("a", "b")]] * 4, pa.map_(pa.string(), pa.string())), "('meta')"),
         # also in a column that only EasyR1 reads
-        (bad, "4 of 4 rows have no text as prompt or answer"),
+        (bad, "4 of 4 rows hold text that is not UTF-8"),
     ):
         path = tmp_path / f"{column.type.id}.parquet"
         parquet.write_table(table.append_column("meta", column), path)

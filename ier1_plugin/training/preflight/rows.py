@@ -36,6 +36,7 @@ LOADERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".arrow": "
 # what can be wrong with a row, and the cure
 PROBLEMS = {
     "text": f"have no text as prompt or answer; {REBUILD}",
+    "encoding": f"hold text that is not UTF-8, of which EasyR1 dies; {REBUILD}",
     "control": f"have control tokens, tags or broken characters in the request; {REBUILD}, which makes them harmless",
     "images": f"have images that can't be used; {REBUILD}",
     "placeholders": "have another number of <image> than of images; the prompt needs one for each",
@@ -226,7 +227,7 @@ def examine(run: Run, key: str, rows: Any, length: PromptLength | None) -> Itera
                     name += f" ({row['id']})" if "id" in row else ""
                     faults, tokens = check_row(run, row, length, needs)
                 except UnicodeDecodeError as error:
-                    faults = {"text": error}
+                    faults = {"encoding": error}
                 counts.update(faults.keys())
                 for kind, detail in faults.items():
                     first.setdefault(kind, one_line(f"{name}: {detail}"))
