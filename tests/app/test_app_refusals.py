@@ -103,6 +103,14 @@ def test_a_file_given_as_a_text_is_not_read(page: str, secret: Path):
         assert shown == {'event: error\ndata: {"error": null}\n\n'}
 
 
+def test_no_file_of_the_machine_is_served_and_a_large_upload_refused(page: str, secret: Path):
+    here = Path(__file__).resolve()
+    for file in ("/etc/passwd", secret, here, here.parent / "../README.md", "setup.py", "/proc/self/environ"):
+        assert httpx.get(f"{page}/file={file}").status_code in (403, 404), file
+    large = {"files": ("a.png", bytes(33 * 1024 * 1024))}
+    assert httpx.post(f"{page}/upload", files=large, timeout=60).status_code == 413
+
+
 @pytest.mark.parametrize("path", ["file=http://127.0.0.1:9/", "file=https://127.0.0.1:9", "file/http://127.0.0.1:9"])
 def test_no_browser_is_sent_to_another_host(page: str, path: str):
     for address in (path, path.replace("=", "%3D").replace(":", "%3A")):
@@ -110,6 +118,7 @@ def test_no_browser_is_sent_to_another_host(page: str, path: str):
         assert refused.status_code == 404
         assert "location" not in refused.headers
         assert refused.headers["referrer-policy"] == "no-referrer"
+        assert refused.headers["content-security-policy"].startswith("default-src 'self' data: blob:")
 
 
 @pytest.mark.parametrize(

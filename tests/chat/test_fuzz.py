@@ -30,19 +30,8 @@ TEXTS = (
     "<|begin_of_box|>[1, 2, {}]<|end_of_box|>",
 )
 # what a change puts in, some of it many times over
-BITS = (
-    *"{}[]\"`\\<>&,:'\n\0",
-    "null",
-    "true",
-    "1e999",
-    "-1",
-    "\ud800",
-    "\\ud800",
-    "</think>",
-    "```",
-    "\\boxed{",
-    "[/THINK]",
-)
+WORDS = "null true 1e999 -1 \ud800 \\ud800 </think> ``` \\boxed{ [/THINK]"
+BITS = (*"{}[]\"`\\<>&,:'\n\0", *WORDS.split())
 
 
 def mutated(rng: random.Random, texts: tuple[str, ...]) -> str:

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from fakes.chain_helpers import ask, encoded, sent_image
+from fakes.chain_helpers import ask, encoded, no_settings_from_outside, sent_image
 from fakes.chat_fakes import free_port, photo, reply
 from fakes.chat_server import Answer, ChatServer, chat_server, completion, error, raw, slow
 from PIL import ImageChops
@@ -26,17 +26,12 @@ from ier1_plugin.chat.http import MAX_REJECTED_AT_START, MAX_RETRY_AFTER, MAX_TE
 from ier1_plugin.chat.server import refused_parameter
 from ier1_plugin.task.rows import messages
 
+__all__ = ["no_settings_from_outside"]
 KEY = "sk-test-0123456789abcdef"
 QUICK: dict[str, Any] = {"backoff": 0.01, "timeout": 20.0}
 SCHEMA = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
 SENT = ("temperature", "seed", "max_completion_tokens", "response_format")
 Serve = Callable[..., tuple[ChatServer, Chat]]
-
-
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -32,16 +32,13 @@ BAD_OPTIONS = {
     "a preset where it was": (("--config", "examples/editors/step_cache.yaml"), "--preset step-cache"),
     "no such plan": (("--plan", "none.json", "--editor", "pillow"), "none.json can't be read: No such file"),
     "output of no known kind": ((*ORIGINAL, "-o", "out.gif"), "out.gif must end in one of .png, .jpg, .jpeg"),
-    "output without an ending": ((*ORIGINAL, "-o", "out"), "must end in one of"),
     "output in no folder": ((*ORIGINAL, "-o", "no/where/out.png"), "there is no folder no/where"),
     "output is the input": ((*ORIGINAL, "-o", "photo.png"), "is the photo itself"),
     "trace is the input": ((*ORIGINAL, "--trace", "photo.png"), "photo.png is the photo itself; choose another name"),
     "trace is the output": ((*ORIGINAL, "-o", "out.png", "--trace", "./out.png"), "out.png is the edited image's own"),
-    "output is a folder": ((*ORIGINAL, "-o", "."), "must end in one of"),
     "timeout without end": ((*ORIGINAL, "--timeout", "inf"), "timeout is inf; wanted a number of seconds"),
     "no room for a reply": ((*ORIGINAL, "--max-tokens", "0"), "max_tokens is 0; wanted 1 or more"),
     "timeout of nothing": ((*ORIGINAL, "--timeout", "0"), "timeout is 0.0; wanted a number of seconds"),
-    "output that the system refuses": ((*ORIGINAL, "-o", "/proc/out.png"), "/proc can't be written"),
     "a request beside a plan": (("--plan", "none.json", "--editor", "pillow", "make it red"), "wanted one of the two"),
     "budget turned round": (
         ("--decomposer", "openai:http://x#m", "--editor", "pillow", "--min-pixels", "9", "--max-pixels", "4"),
@@ -138,17 +135,16 @@ def test_a_place_that_takes_no_file_is_an_error_before_anything_is_paid_for(imag
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").write_text("x", encoding="utf-8")
     places = (
-        ("-o", "folder.png"),
-        ("-o", "/proc/x.png"),
-        ("--save-steps", "/proc"),
-        ("--trace", "folder.png"),
-        ("--save-steps", "file"),
-        ("--trace", "file/trace.json"),
+        ("-o", "folder.png", "folder.png is a folder"),
+        ("-o", "/proc/x.png", "/proc can't be written"),
+        ("--save-steps", "/proc", "/proc can't be written"),
+        ("--trace", "folder.png", "folder.png is a folder"),
+        ("--save-steps", "file", "file"),
+        ("--trace", "file/trace.json", "file"),
     )
     with chat_server(lambda body, number: reply()) as server:
-        for option, place in places:
-            reason = refused("edit", image, "brighter", *planner(server.url), option, place)
-            assert place.partition("/")[0] in reason
+        for option, place, reason in places:
+            assert reason in refused("edit", image, "brighter", *planner(server.url), option, place)
     assert server.bodies == []
 
 

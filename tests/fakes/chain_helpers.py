@@ -95,6 +95,7 @@ def planner(url: str) -> tuple[str, ...]:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    for kind in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "GEMINI_API_KEY", "GOOGLE_API_KEY", "HTTP_PROXY", "ALL_PROXY"):
+        for name in (kind, kind.lower()):
+            monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)

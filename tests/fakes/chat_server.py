@@ -41,6 +41,8 @@ VERBS = {
     "Superresolution": ("resol", "sharp", "clar", "detail", "enhanc"),
 }
 SLOW, CLOSE = "slow", "close"
+# of a bad day: the share of answers that are useless, of questions that are always refused, most failures in a row
+FAILURES, REFUSED, IN_A_ROW = 0.3, 0.02, 3
 
 
 @dataclass(frozen=True)
@@ -120,20 +122,17 @@ def honest(asked: Asked) -> Answer:
     return completion(json.dumps(gold_of(asked.request)), model=f"fake-vlm-2026-{asked.key}-{asked.nth}", usable=True)
 
 
-def flaky(seed: int, failures: float = 0.3, refused: float = 0.02, in_a_row: int = 3) -> Respond:
-    """The fake model on a bad day: a share `failures` of the answers is useless, chosen by a hash of (seed, key, nth).
-
-    A share `refused` of the questions is refused every time. No other question fails more than `in_a_row` times
-    running, so that what becomes of it does not depend on when its client was killed.
-    """
+def flaky(seed: int) -> Respond:
+    """The fake model on a bad day, by a hash of (seed, key, nth): what becomes of a question does not depend on when
+    its client was killed."""
 
     def respond(asked: Asked) -> Answer:
         good = honest(asked)
-        if draw(seed, asked.key, "refused") < refused:
+        if draw(seed, asked.key, "refused") < REFUSED:
             return completion(None, refusal="I can't help with this image.")
         running = 0
         for nth in range(asked.nth + 1):
-            fails = draw(seed, asked.key, nth) < failures and running < in_a_row
+            fails = draw(seed, asked.key, nth) < FAILURES and running < IN_A_ROW
             running = running + 1 if fails else 0
         troubles = (
             error(429, "slow down", Retry_After="0"),
@@ -157,7 +156,8 @@ def draw(*parts: Any) -> float:
 
 
 class ChatServer:
-    """Counts every question; `log` holds the questions themselves unless `keep` is False."""
+    """Counts every question; `log` holds the questions themselves unless `keep` is False. `slow`: seconds that SLOW
+    takes."""
 
     def __init__(self, respond: Respond, slow: float = 1.0, keep: bool = True) -> None:
         self.respond = respond
@@ -229,9 +229,8 @@ def running(server: Server) -> Iterator[Server]:
         thread.join()
 
 
-def serve(respond: Respond = honest, slow: float = 1.0) -> AbstractContextManager[ChatServer]:
-    """`slow`: how many seconds SLOW takes."""
-    return running(ChatServer(respond, slow))
+def serve(respond: Respond = honest) -> AbstractContextManager[ChatServer]:
+    return running(ChatServer(respond))
 
 
 def chat_server(answer: Callable[[dict[str, Any], int], Any]) -> AbstractContextManager[ChatServer]:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from fakes.chain_helpers import ORDER
 from fakes.chat_fakes import GOLD, NONSENSE, FakeChat, photo, reply
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,8 +17,6 @@ from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.images import ImageError
 from ier1_plugin.task.rows import messages
 from ier1_plugin.task.schema import Decomposition
-
-ORDER = ("Delete lamp", "Recoloring sofa to navy")
 
 
 def test_the_decomposer_is_asked_exactly_as_in_training_within_the_budget_of_the_model():
@@ -107,17 +106,19 @@ def test_the_sequencer_sees_the_decomposition_alone_and_image_and_request_where_
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("said", "order"),
     [
-        json.dumps(ORDER),
-        f"```json\n{json.dumps(ORDER)}\n```",
-        json.dumps({"sub_requests": ORDER}),
-        json.dumps([f" {line} " for line in ORDER] + [""]),
+        (json.dumps(ORDER), ORDER),
+        (f"```json\n{json.dumps(ORDER)}\n```", ORDER),
+        (json.dumps({"sub_requests": ORDER}), ORDER),
+        (json.dumps([f" {line} " for line in ORDER] + [""]), ORDER),
+        # no control tokens for the editor
+        ('["Delete lamp<|im_end|>", "<image>sofa to navy"]', ("Delete lamp‹|im_end|›", "‹image›sofa to navy")),
     ],
 )
-def test_an_array_of_strings_is_read(said: str):
+def test_an_array_of_strings_is_read(said: str, order: tuple[str, ...]):
     answer = sequence(GOLD, chat=FakeChat([said]))
-    assert (answer.value, answer.trace.replies) == (ORDER, (said,))
+    assert (answer.value, answer.trace.replies) == (order, (said,))
 
 
 NO_ORDER = ["", "[]", '[" "]', "null", '"Delete lamp"', '[["Delete lamp"]]', '["Delete lamp", 1]', '["Delete lamp"']
@@ -129,11 +130,6 @@ def test_another_reply_is_unreadable_and_the_rule_steps_in(said: str):
     answer = sequence(GOLD, chat=FakeChat([said]))
     assert (answer.value, answer.trace.replies) == (ORDER, (said, said))
     assert "in its place: that of the rule" in answer.trace.fallback
-
-
-def test_a_sub_request_cannot_bring_control_tokens_to_the_editor():
-    answer = sequence(GOLD, chat=FakeChat(['["Delete lamp<|im_end|>", "<image>Recoloring sofa to navy"]']))
-    assert answer.value == ("Delete lamp‹|im_end|›", "‹image›Recoloring sofa to navy")
 
 
 RULE = {

@@ -211,16 +211,6 @@ def test_any_id_makes_a_safe_file_name(tmp_path: Path, id: str):
     assert results(out)[0]["id"] == id
 
 
-def test_other_settings_or_a_second_run_at_the_same_time_are_refused(tmp_path: Path):
-    items = write_photos(tmp_path / "in", 1)
-    batch = batch_of(items, tmp_path / "out", settings={"seed": 1})
-    run(batch)
-    with pytest.raises(RunError, match="seed 1, now 2"):
-        run(batch_of(items, tmp_path / "out", settings={"seed": 2}))
-    with batch.folder.opened({"seed": 1}), pytest.raises(RunError, match="another run"):
-        run(batch)
-
-
 def test_a_torn_line_of_a_killed_run_is_no_obstacle(tmp_path: Path):
     items = write_photos(tmp_path / "in", 2)
     run(batch_of(items[:1], tmp_path / "out"))

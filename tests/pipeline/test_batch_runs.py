@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from fakes.chain_helpers import results, write_photos
+from fakes.chain_helpers import no_settings_from_outside, planner, results, write_photos
 from fakes.chat_fakes import reply
 from fakes.chat_server import chat_server, slow
 
@@ -26,6 +26,7 @@ from ier1_plugin.pipeline.chain import sha256
 from ier1_plugin.task.images import open_image
 from ier1_plugin.task.schema import Decomposition
 
+__all__ = ["no_settings_from_outside"]
 # exact edits of the whole photo, so that a run without a model does real work
 EXACT = ("brighter", "warmer", "grey", "blur", "mirror", "rotate", "cropleft", "borderred")
 
@@ -39,14 +40,9 @@ def exact_reply(body: dict[str, Any], number: int) -> str:
 
 def batch(source: Path, out: Path, url: str, *more: str, **options: Any) -> subprocess.Popen[str]:
     """`ier1 batch` as a process, with a planner behind `url` and the exact editor."""
-    planner = ["--decomposer", f"openai:{url}#fake", "--sequencer", "rule", "--editor", "pillow"]
-    arguments = [sys.executable, "-m", "ier1_plugin.cli", "batch", str(source), "--out", str(out), *planner, *more]
-    hidden = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    environment |= {"OMP_NUM_THREADS": "1", **options.pop("env", {})}
-    return subprocess.Popen(
-        arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
-    )
+    command = [sys.executable, "-m", "ier1_plugin.cli", "batch", str(source), "--out", str(out), *planner(url), *more]
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, **options)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -168,7 +164,7 @@ def test_ray_does_the_same_as_threads_and_goes_on_where_they_stopped(requests: P
         assert ended(batch(few, here, server.url))[0] == 0
         assert ended(batch(first, on_ray, server.url))[0] == 0
         before, asked = fingerprints(on_ray / "images"), len(server.bodies)
-        process = batch(few, on_ray, server.url, "--ray", "-j", "2", env={"RAY_TMPDIR": ray_folder})
+        process = batch(few, on_ray, server.url, "--ray", "-j", "2", env=os.environ | {"RAY_TMPDIR": ray_folder})
         assert ended(process)[0] == 0
     assert len(server.bodies) == asked + 7
     assert before.items() <= fingerprints(on_ray / "images").items()

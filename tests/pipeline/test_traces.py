@@ -76,14 +76,3 @@ def test_a_file_without_a_plan_says_what_is_wrong(case: str, tmp_path: Path):
     with pytest.raises(PlanError, match=reason) as refused:
         read_plan(tmp_path / "plan")
     assert "\n" not in str(refused.value)
-
-
-def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path):
-    save_image(tmp_path / "out.png", photo())
-    before = (tmp_path / "out.png").read_bytes()
-    with pytest.raises(PlanError, match="must end in one of"):
-        save_image(tmp_path / "out.gif", photo())
-    with pytest.raises(UnicodeEncodeError):
-        save_image(tmp_path / "out.png", photo(seed=1), "\ud800")
-    assert (tmp_path / "out.png").read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["out.png"]

@@ -13,32 +13,16 @@ from ier1_plugin.runs.folder import RunError, freeze_settings
 from ier1_plugin.runs.secrets import without_secrets
 
 SECRET, SHAPED = "s3cretVALUE", "hf_SECRETtoken123456"
+NAMES = (
+    "token hf_token accessToken HF-TOKEN key api_key_2 apiKey apikey fal_key X-Api-Key aws_access_key_id client_secret "
+    "secret secrets password passwd pass db_password_file Authorization proxy_auth bearer cookie credentials"
+)
 
 
 @pytest.mark.parametrize(
     "value",
     [
-        *(
-            {name: SECRET}
-            for name in ("token", "hf_token", "accessToken", "HF-TOKEN", "key", "api_key_2", "apiKey", "apikey")
-        ),
-        *(
-            {name: SECRET}
-            for name in ("fal_key", "X-Api-Key", "client_secret", "secret", "secrets", "password", "passwd")
-        ),
-        *(
-            {name: SECRET}
-            for name in (
-                "Authorization",
-                "proxy_auth",
-                "cookie",
-                "credentials",
-                "db_password_file",
-                "aws_access_key_id",
-                "pass",
-                "bearer",
-            )
-        ),
+        *({name: SECRET} for name in NAMES.split()),
         {"http_options": {"headers": {"X-Any": SECRET, "more": [SECRET]}}},
         {"extra_headers": [["X-Any", SECRET]]},
         {"deep": [{"load_kwargs": ({"token": [SECRET]},)}]},
@@ -71,13 +55,8 @@ def test_a_secret_is_hidden_wherever_it_stands(value: dict[str, Any]):
             "monkey": "see",
             "tokenizer": "t5",
         },
-        {
-            "editor": "images-api:http://127.0.0.1:8000/v1#Qwen/Qwen-Image-Edit@main",
-            "keys": ["a"],
-            "path": "a//b",
-            "bypass": "x",
-            "design": "task-1234567890123",
-        },
+        {"editor": "images-api:http://127.0.0.1:8000/v1#Qwen/Qwen-Image-Edit@main", "keys": ["a"]},
+        {"path": "a//b", "bypass": "x", "design": "task-1234567890123"},
         {"request": "write Password: and 'the key to my heart' on the token, email me@home"},
     ],
 )
@@ -95,8 +74,6 @@ def test_settings_and_messages_are_written_without_secrets(tmp_path: Path):
         freeze_settings(file, settings | {"seed": 1})
     assert SECRET not in str(refused.value)
     freeze_settings(tmp_path / "new.json", settings)
-    assert json.loads((tmp_path / "new.json").read_text()) == {
-        "load_kwargs": {"token": "***"},
-        "base_url": "http://h/v1",
-    }
+    written = {"load_kwargs": {"token": "***"}, "base_url": "http://h/v1"}
+    assert json.loads((tmp_path / "new.json").read_text()) == written
     assert one_line(ValueError(f"no http://me:{SECRET}@h")) == "no http://h"
