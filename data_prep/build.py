@@ -25,7 +25,7 @@ from typing import Any
 
 from data_prep.annotator import Item, annotate
 from data_prep.checks import clean_request, gold_problem, picture, request_key, request_problem
-from data_prep.duplicates import assign, choose, exclude
+from data_prep.duplicates import assign, choose, marks
 from data_prep.output import FILES, IMAGES, REPORT, keep_case_image, write
 from data_prep.settings import SPLITS, RawRow, Settings
 from data_prep.sources import SOURCES, files_read
@@ -83,7 +83,10 @@ def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], 
             shutil.rmtree(work, ignore_errors=True)
         with closing(Staging(work)) as staging:
             staging.set_note(IDENTITY, json.dumps(new))
-            exclude(settings, staging)
+            if not staging.note("excluded"):
+                for file in settings.exclude:
+                    staging.exclude(marks(file, settings))
+                staging.set_note("excluded", "yes")
             if not staging.note("collected"):
                 source, inputs = SOURCES[settings.source], settings.inputs or ("",)
                 collect(settings, chain.from_iterable(source(settings, name) for name in inputs), staging)

@@ -1,6 +1,6 @@
 """Compares rows with each other and with benchmarks: which rows stay, and why the others don't.
 
-    exclude(settings, staging)   # what the files of --exclude hold
+    marks("bench.csv", settings) # what a file of --exclude holds
     choose(staging)              # leaves out rows that a benchmark holds, and all but one of each set of duplicates
     assign(staging, 0.05)        # puts every row that is left into train or val; no photo is in both
 
@@ -58,14 +58,6 @@ _NAMED = (
     re.compile(rf"(?:^|/)(?:psr-|realedit-)?({_POST})(?:\.[a-z]+)?$"),
 )
 _TOKEN = re.compile(r"[0-9a-z]{5,7}")
-
-
-def exclude(settings: Settings, staging: Staging) -> None:
-    """Reads the files of `--exclude` into the staging area, once a build."""
-    if not staging.note("excluded"):
-        for file in settings.exclude:
-            staging.exclude(marks(file, settings))
-        staging.set_note("excluded", "yes")
 
 
 def marks(benchmark: str, settings: Settings) -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from data_prep.output import write_parquet
 from ier1_plugin.small_world.world import Sample, Split, samples
 from ier1_plugin.task.images import encode
 from ier1_plugin.task.rows import format_row
@@ -20,8 +21,8 @@ def row_of(sample: Sample) -> dict[str, Any]:
 
 def write_rows(folder: Path, count: int, split: Split = "val") -> Path:
     """A SPLIT.parquet with the first rows of a split."""
-    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pytest.importorskip("pyarrow")
     pytest.importorskip("skimage")
     file = folder / f"{split}.parquet"
-    parquet.write_table(pa.Table.from_pylist([row_of(sample) for sample in islice(samples(split, 0), count)]), file)
+    write_parquet(file, map(row_of, islice(samples(split, 0), count)))
     return file

@@ -8,10 +8,10 @@ tokens. Also rows for EasyR1: `write_rows(tmp_path / "train.parquet", 8)`.
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from data_prep.output import write_parquet
 from ier1_plugin.prompts import path as prompt_path
 from ier1_plugin.small_world.tiny_model import (
     CHAT_TEMPLATE,
@@ -26,6 +26,7 @@ from ier1_plugin.small_world.tiny_model import (
     learnt_tokenizer,
 )
 from ier1_plugin.task.actions import ACTIONS
+from ier1_plugin.task.images import encode
 from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.rows import format_row
 from ier1_plugin.task.schema import Decomposition
@@ -57,17 +58,12 @@ def photo(index: int, size: tuple[int, int] = (84, 56)) -> Any:
 
 
 def write_rows(file: Path, count: int) -> Path:
-    """RL rows with a photo each, in the columns of the builder."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
+    """RL rows with a photo each, as the builder writes them."""
     rows = []
     for index in range(count):
-        buffer = BytesIO()
-        photo(index).save(buffer, "PNG")
-        request = f"make the coat {'red' if index % 2 else 'navy'}"
-        rows.append(format_row(id=f"row-{index}", source="test", request=request, image=buffer.getvalue(), gold=GOLD))
-    parquet.write_table(pa.Table.from_pylist(rows), file)
+        image, request = encode(photo(index), lossless=True), f"make the coat {'red' if index % 2 else 'navy'}"
+        rows.append(format_row(id=f"row-{index}", source="test", request=request, image=image, gold=GOLD))
+    write_parquet(file, iter(rows))
     return file
 
 
