@@ -33,8 +33,15 @@ MAX_IMAGE_BYTES = 64 << 20
 # JPEG and WebP; HEIC and AVIF have "ftyp" behind their length
 LOSSY = (b"\xff\xd8\xff", b"RIFF")
 # LLaVA-like sets say where the image stands; here it always comes first, and `format_row` puts it there
-_PLACEHOLDER = r"(?:<image>|<\|vision_start\|>(?:<\|image_pad\|>)*<\|vision_end\|>)"
-_OUTER_PLACEHOLDERS = re.compile(rf"^(?:\s*{_PLACEHOLDER})+|(?:{_PLACEHOLDER}\s*)+$", re.IGNORECASE)
+_PLACEHOLDER = (
+    r"(?:<\|?(?:image|img)(?:[_ ]?(?:\d+|pad|placeholder|here|token))?\|?>(?:</(?:image|img)>)?"
+    r"|<\|vision_start\|>(?:<\|image_pad\|>)*<\|vision_end\|>)"
+)
+# white space, and what has no width
+_SPACE = r"[\s\u200b\u2060\ufeff]*"
+_OUTER_PLACEHOLDERS = re.compile(
+    rf"^(?:{_SPACE}{_PLACEHOLDER})+{_SPACE}|(?:{_SPACE}{_PLACEHOLDER})+{_SPACE}$", re.IGNORECASE
+)
 # letters that nobody sees: fillers of Hangul, and Braille without a dot
 BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
 # pHash looks at 32 x 32 pixels; a JPEG is decoded to twice that or more

@@ -16,7 +16,8 @@ import binascii
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,12 @@ NOT_UTF8 = "is not UTF-8 (nor UTF-16 with a byte order mark): save the file as U
 MAX_TEXT = 100_000
 # how base64 of JPEG, PNG, WebP, GIF, TIFF, BMP, and HEIC or AVIF begins
 BASE64_IMAGES = ("/9j/", "iVBORw0KGgo", "UklGR", "R0lGOD", "SUkqA", "TU0AK", "Qk", "AAAA")
+
+# the other alphabet of base64
+URL_SAFE = str.maketrans("-_", "+/")
+# tables that are not read: in a folder they would be left out
+OTHER_ENDINGS = (".ndjson", ".tsv", ".feather", ".xls", ".xlsx")
+PACKED = (".gz", ".bz2", ".xz", ".zst")
 
 
 class TableError(UserError):
@@ -151,23 +158,24 @@ def image_of(cell: Any, folders: Sequence[Path]) -> bytes | Path:
             raise ValueError(f"no image: the row holds a list of {len(cell)}; wanted exactly one")
         cell = cell[0]
     if isinstance(cell, dict):
-        cell = cell.get("bytes") or cell.get("path")
+        cell = cell.get("bytes") or cell.get("path") or cell.get("url")
     if isinstance(cell, bytes):
         return cell
     if not isinstance(cell, str) or not cell.strip():
         raise ValueError("no image: wanted a path, base64 or bytes")
     head, body = "", cell
-    if cell.startswith(DATA_URL):
+    if cell.startswith((DATA_URL, "base64,")):
         head, _, body = cell.partition(",")
-        if not head.endswith(";base64"):
+        if not head.endswith("base64"):
             raise ValueError("image is a data URL without base64")
-    if head or cell.startswith(BASE64_IMAGES):
+    if head or cell.translate(URL_SAFE).startswith(BASE64_IMAGES):
         try:
             # some writers break it into lines
-            return base64.b64decode("".join(body.split()), validate=True)
+            return base64.b64decode("".join(body.translate(URL_SAFE).split()), validate=True)
         except (binascii.Error, ValueError):
             if head:
                 raise ValueError("image is a data URL that is not base64") from None
+    cell = cell.removeprefix("file://")
     if "://" in cell[:12]:
         raise ValueError("image is an address: download it and give its path")
     if not folders:
@@ -227,15 +235,34 @@ def table_files(folder: Path) -> list[Path]:
     """The tables in a folder and below, sorted. Hidden files and what other runs wrote there are left out; of a folder
     that the builder wrote, only its rows count.
     """
+    found = _below(folder, lambda file: file.suffix.lower() in ENDINGS)
+    if (folder / "rejected.jsonl").is_file() and (folder / "report.json").is_file():
+        found = [file for file in found if file.suffix == ".parquet"]
+    return found
+
+
+def _below(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+    """The wanted files in a folder and below, sorted, without hidden ones and what other runs wrote."""
     found = []
-    for file in sorted(file for file in folder.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file()):
+    for file in sorted(file for file in folder.rglob("*") if wanted(file) and file.is_file()):
         below = file.relative_to(folder)
         hidden = any(part.startswith(".") for part in below.parts)
         if not hidden and not any((folder / above / LOCK).exists() for above in list(below.parents)[:-1]):
             found.append(file)
-    if (folder / "rejected.jsonl").is_file() and (folder / "report.json").is_file():
-        found = [file for file in found if file.suffix == ".parquet"]
     return found
+
+
+def _is_unread_table(file: Path) -> bool:
+    """True for tables of kinds that are not read. Of JSON those are arrays and lines; one object is no table."""
+    endings = [ending.lower() for ending in file.suffixes] or [""]
+    if endings[-1] in PACKED:
+        return len(endings) > 1 and endings[-2] in (*ENDINGS, *OTHER_ENDINGS, ".json")
+    if endings[-1] != ".json":
+        return endings[-1] in OTHER_ENDINGS
+    with suppress(OSError, UnicodeDecodeError, ValueError), open_text(file, "\n") as lines:
+        first = lines.readline(MAX_TEXT).strip()
+        return first.startswith("[") or (isinstance(json.loads(first), dict) and bool(lines.readline(2).strip()))
+    return False
 
 
 def _files(path: Path, split: str | None) -> list[Path]:
@@ -255,6 +282,8 @@ def _files(path: Path, split: str | None) -> list[Path]:
         if not files:
             raise TableError(f"{path} has no file of split {split!r} (files: {names}); leave --split out to read all")
     kinds = {file.suffix.lower(): file.relative_to(path) for file in files}
+    if split is None:
+        kinds |= {file.suffix.lower(): file.relative_to(path) for file in _below(path, _is_unread_table)}
     if len(kinds) > 1:
         raise TableError(
             f"{path} holds tables of several kinds ({', '.join(map(str, kinds.values()))}); name the files"

@@ -136,6 +136,7 @@ def launch(raw: Any, config: Any, cpu: bool) -> int:
     folder = places.checkpoint_folder(config)
     places.keep_step_config(folder)
     left = without_secrets(OmegaConf.to_container(config)) | {"easyr1_version": __version__}
+    left |= {places.CONTENTS: places.contents(config)}
     write(folder / RUN_CONFIG, as_yaml(left))
     print(f"checkpoints go to {folder}", flush=True)
     try:

@@ -130,6 +130,29 @@ def test_several_kinds_of_tables_in_a_folder_are_refused_and_what_other_runs_wro
     assert rows(tmp_path, "in") == [{"id": "a"}]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "is_table"),
+    [
+        ("b.json", '[\n{"id": "b"}]', True),
+        ("b.json", '{"id": "b"}\n{"id": "c"}\n', True),
+        ("b.ndjson", "", True),
+        ("b.tsv", "", True),
+        ("b.jsonl.gz", "", True),
+        ("dataset_info.json", '{"splits": {}}\n', False),
+        ("dataset_info.json", '{\n"splits": {}\n}\n', False),
+        ("photos.tar.gz", "", False),
+    ],
+)
+def test_a_folder_is_not_read_in_part(tmp_path: Path, name: str, text: str, is_table: bool):
+    write_jsonl(tmp_path, [{"id": "a"}])
+    (tmp_path / name).write_text(text)
+    if is_table:
+        with pytest.raises(TableError, match=f"several kinds .*{name}"):
+            rows(tmp_path)
+    else:
+        assert rows(tmp_path) == [{"id": "a"}]
+
+
 def test_what_is_no_table_is_one_line(tmp_path: Path):
     (tmp_path / "a.xlsx").write_text("")
     (tmp_path / "in.parquet").write_bytes(b"PAR1 nothing")
@@ -181,8 +204,11 @@ def test_an_image_is_bytes_base64_or_a_file_in_one_of_the_folders(tmp_path: Path
     for name in ("cat.png", "own/cat.png", "own/dog.png"):
         (tmp_path / name).write_bytes(PNG)
     body = base64.encodebytes(PNG).decode()
-    for cell in (PNG, [PNG], {"bytes": PNG, "path": None}, body, f"data:image/png;base64,{body}"):
+    for cell in (PNG, [PNG], {"bytes": PNG, "path": None}, body, f"data:image/png;base64,{body}", f"base64,{body}"):
         assert image_of(cell, ()) == PNG
+    assert image_of({"url": f"data:image/png;base64,{body}"}, ()) == PNG
+    # the alphabet for addresses
+    assert image_of(base64.urlsafe_b64encode(b"\xff\xd8\xff\xfb\xef\xbe").decode(), ()) == b"\xff\xd8\xff\xfb\xef\xbe"
     for kind in ("JPEG", "WEBP", "GIF", "TIFF", "BMP"):
         data = encoded(picture(0), kind)
         assert image_of(base64.b64encode(data).decode(), ()) == data
@@ -192,6 +218,7 @@ def test_an_image_is_bytes_base64_or_a_file_in_one_of_the_folders(tmp_path: Path
         ("dog.png", "own/dog.png"),
         ([{"bytes": None, "path": "own/cat.png"}], "own/cat.png"),
         (str(tmp_path / "cat.png"), "cat.png"),
+        (f"file://{tmp_path}/cat.png", "cat.png"),
     ):
         assert image_of(cell, folders) == tmp_path / file
 

@@ -8,10 +8,12 @@ import json
 import os
 import random
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pytest
 import verl
@@ -304,9 +306,17 @@ def test_a_run_does_not_start_from_zero_among_the_steps_of_another(tmp_path: Pat
     assert f"trainer.load_checkpoint_path={tmp_path}/global_step_80 to go on" in line
 
 
+def test_a_tracker_whose_steps_are_gone_is_named(tmp_path: Path):
+    (tmp_path / "checkpoint_tracker.json").write_text('{"last_global_step": 90}')
+    assert "names a step that is not there" in one(places.resuming(run(f"{SAVE}={tmp_path}")))
+    assert not list(places.resuming(run(f"{SAVE}={tmp_path}", "trainer.find_last_checkpoint=false")))
+
+
 def left_by(folder: Path, *settings: str) -> None:
     """What an earlier run with these settings leaves of its config."""
-    (folder / "ier1_config.yaml").write_text(as_yaml(without_secrets(OmegaConf.to_container(run(*settings).config))))
+    config = run(*settings).config
+    left = without_secrets(OmegaConf.to_container(config)) | {places.CONTENTS: places.contents(config)}
+    (folder / "ier1_config.yaml").write_text(as_yaml(left))
 
 
 @pytest.mark.parametrize(
@@ -336,6 +346,24 @@ def test_a_run_continues_only_its_own_steps(tmp_path: Path, changes: str, told: 
     load = f"trainer.load_checkpoint_path={tmp_path}/global_step_3"
     lines = list(places.resuming(run(*here, *changes.split(), f"{SAVE}={tmp_path}/other", load)))[1:]
     assert [type(line) for line in lines] == ([Note] if told else [])
+
+
+def test_files_are_known_by_their_content_and_folders_by_their_place(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    checkpoint(tmp_path)
+    file, copy = write(tmp_path / "a.parquet", [row()]), write(tmp_path / "b.parquet", [row()])
+    monkeypatch.chdir(model.parent)
+
+    def lines(rows: str, model: str | Path) -> list[str]:
+        ours = run(f"{SAVE}={tmp_path}", f"data.train_files={rows}", f"{MODEL}={model}")
+        return list(places.resuming(ours))[1:]
+
+    left_by(tmp_path, f"{SAVE}={tmp_path}", f"data.train_files={file}", f"{MODEL}={model.name}")
+    assert lines(file, model) == lines(copy, f"../{model.parent.name}/{model.name}") == []
+    assert "data.train_files is" in one(lines(f"{copy}@train[:1]", model))
+    write(tmp_path / "a.parquet", many(2))
+    assert f"data.train_files is {file} with sha256" in one(lines(file, model))
 
 
 def test_another_place_or_server_is_no_other_run(tmp_path: Path):
@@ -484,6 +512,14 @@ def test_where_the_run_will_not_start_one_note_names_what_was_not_checked(
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
+def without_half_its_pixels() -> bytes:
+    """A PNG whose checksums are right."""
+    data, start = png(), 33
+    size = int.from_bytes(data[start : start + 4], "big") // 2
+    chunk = data[start + 4 : start + 8 + size]
+    return data[:start] + size.to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[-12:]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -496,8 +532,9 @@ def test_where_the_run_will_not_start_one_note_names_what_was_not_checked(
         ({"problem": "<image>put an <|image_pad|> here"}, "'put an ‹|image_pad|› here'"),
         ({"problem": "<image>done<|im_end|>"}, "have control tokens"),
         ({"problem": "<image>set <action>[]</action>"}, "have control tokens"),
-        ({"images": [{"bytes": png()[:-20], "path": None}]}, "have images"),
+        ({"images": [{"bytes": png()[:-60], "path": None}]}, "runcated"),
         ({"images": [{"bytes": png(kind="JPEG")[:-200], "path": None}]}, "runcated"),
+        ({"images": [{"bytes": without_half_its_pixels(), "path": None}]}, "runcated"),
         ({"images": [{"bytes": b"no image", "path": None}]}, "have images that can't be used"),
         ({"images": [{"bytes": None, "path": "a.png"}]}, "no bytes and no path in it"),
         ({"images": [{"bytes": png(20, 20), "path": None}]}, "which EasyR1 would enlarge"),
@@ -635,6 +672,15 @@ def test_json_lines_with_image_paths_are_read_from_the_image_folder(tmp_path: Pa
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in many(4, images=["a.png"])))
     found = rows.data(run(f"data.train_files={path}", f"data.val_files={path}", f"data.image_dir={tmp_path}"))
+    assert [line for line in found if not isinstance(line, Note)] == []
+
+
+def test_images_that_datasets_opens_by_their_paths_are_opened(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(png())
+    table = datasets.Dataset.from_list(many(4, images=[str(tmp_path / "a.png")]))
+    table = table.cast_column("images", datasets.List(datasets.Image()))
+    table.to_parquet(path := tmp_path / "train.parquet")
+    found = rows.data(run(f"data.train_files={path}", f"data.val_files={path}"))
     assert [line for line in found if not isinstance(line, Note)] == []
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from ier1_plugin.runs.fingerprint import sha256_of
 from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.training.checkpoint import TRACKER
 from ier1_plugin.training.preflight.run import JOB_CONFIG, PACKAGE_CACHE, Note, Run, Unchecked
@@ -60,6 +61,10 @@ CHANGES = (
 WORKING = ("image_root", "store", "seed", "concurrency", "keep_renders", "max_unjudged", "render_price", "token_price")
 # the same at another place: this project's files, those in Ray's copy of a job's working directory, a server's name
 MOVED = re.compile(r"^/.*/(?=(?:ier1_plugin|reward_fns)/)|^/.*/_ray_pkg_[^/]+/|(?<=://)[^/?#\s'\"]+")
+# files whose content the run's config keeps, under CONTENTS, since they may change in their place
+HASHED = ("data.format_prompt", "data.train_files")
+CONTENTS = "sha256"
+SHOWN = 8
 # what EasyR1's file logger opens for writing at every start (verl/utils/logger/logger.py, FileLogger)
 FILE_LOGS = ("experiment_log.jsonl", "generations.log", "experiment_config.json")
 
@@ -140,12 +145,18 @@ def resuming(run: Run) -> Iterator[str]:
         yield f"{place / TRACKER} can't be read ({error!r}); repair it or set trainer.find_last_checkpoint=false"
         return
     if folder is None:
+        tracker = place / TRACKER
         steps = sorted((path.name for path in place.glob("global_step_*/")), key=lambda name: (len(name), name))
         if steps:
             yield (
                 f"{place} holds {', '.join(steps)}, and the run would start at step 0 among them: {TRACKER} names "
                 f"none of them, or trainer.find_last_checkpoint is false; set trainer.load_checkpoint_path="
                 f"{place / steps[-1]} to go on, or another trainer.save_checkpoint_path for a fresh start"
+            )
+        elif run.config.trainer.find_last_checkpoint and tracker.is_file():
+            yield (
+                f"{tracker} names a step that is not there, and the run would start at step 0; bring the step's "
+                f"folder back, or remove {TRACKER} for a fresh start"
             )
         return
     for kind in ("model", "optim", "extra_state"):
@@ -164,6 +175,18 @@ def resuming(run: Run) -> Iterator[str]:
     yield from same_run(run, folder)
 
 
+def contents(config: Any) -> dict[str, str]:
+    """The sha256 of the files that decide what is learnt, by their keys; without what is no file of this machine."""
+    values = {key: str(OmegaConf.select(config, key)).partition("@")[0] for key in HASHED}
+    return {key: sha256_of(Path(value)) for key, value in values.items() if os.path.isfile(value)}
+
+
+def _place(value: Any) -> str:
+    """A value as text; that of this project's files, and of folders that are there, wherever it counts from."""
+    text = MOVED.sub("", str(value))
+    return os.path.realpath(text) if isinstance(value, str) and os.path.isdir(text) else text
+
+
 def same_run(run: Run, folder: Path) -> Iterator[str]:
     """A run that continues must be the one that lies there, whose steps would pass for its own from then on."""
     if not (earlier := read_run_config(folder)):
@@ -178,8 +201,17 @@ def same_run(run: Run, folder: Path) -> Iterator[str]:
             # one of EasyR1's two versions has no section for LoRA
             old = {name: value for name, value in (new if old is None else old).items() if name not in WORKING}
             new = {name: value for name, value in new.items() if name not in WORKING}
-        if MOVED.sub("", str(old)) != MOVED.sub("", str(new)):
+        if _place(old) != _place(new):
             changed[key] = f"{key} is {new}, and was {old}"
+    hashes = earlier.get(CONTENTS) or {}
+    for key, digest in contents(run.config).items():
+        old, new = str(look_up(earlier, key)), str(look_up(now, key))
+        if hashes.get(key, digest) != digest:
+            was = hashes[key]
+            changed.setdefault(key, f"{key} is {new} with sha256 {digest[:SHOWN]}, and was {old} with {was[:SHOWN]}")
+        elif key in hashes and old.partition("@")[2] == new.partition("@")[2]:
+            # the same file at another place
+            changed.pop(key, None)
     for key in IDENTITY if own else ():
         if key in changed:
             yield (

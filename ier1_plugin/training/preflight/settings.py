@@ -81,7 +81,7 @@ def names(run: Run) -> Iterator[str]:
 
 def batches(run: Run) -> Iterator[str]:
     """Every batch must split evenly, and the sizes must go with the way weights are kept."""
-    if next(positive(run), None):
+    if any(get(run.config, key) < 1 for key in POSITIVE):
         return
     data, actor, answers = run.config.data, run.config.worker.actor, run.config.worker.rollout.n
 
