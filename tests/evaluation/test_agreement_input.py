@@ -12,7 +12,7 @@ pytest.importorskip("krippendorff")
 pytest.importorskip("sklearn")
 pytest.importorskip("statsmodels")
 
-from ier1_plugin.evaluation.agreement.agreement import MEASURES, Resampling, agreement
+from ier1_plugin.evaluation.agreement.agreement import MEASURES, Resampling, agreement, tables
 from ier1_plugin.evaluation.agreement.ratings import Rating, read_ratings, write_ratings
 from ier1_plugin.evaluation.records import EvaluationError
 
@@ -125,4 +125,4 @@ def test_ratings_that_were_written_read_the_same_and_a_human_may_be_called_a_jud
     ]
     write_ratings(tmp_path / "ratings.csv", ratings)
     assert read_ratings(tmp_path / "ratings.csv") == ratings
-    assert [rating.is_judge for rating in ratings] == [False, False, True]
+    assert tables(ratings)[0].judges == ["judge:y"]

@@ -154,7 +154,7 @@ def test_ratings_of_an_edit_that_was_made_again_are_left_out_of_the_export_and_c
     done = run("annotate", folder, "--export", tmp_path / "ratings.csv")
     assert done.returncode == 0, done.stderr
     assert "2 of 22 ratings" in done.stderr
-    ratings = [rating for rating in read_ratings(tmp_path / "ratings.csv") if not rating.is_judge]
+    ratings = [rating for rating in read_ratings(tmp_path / "ratings.csv") if rating.rater.startswith("rater-")]
     assert len({(rating.item, rating.rater) for rating in ratings}) == 20
     assert f"{pair.item}/{pair.system}" not in {rating.item for rating in ratings}
     for other in study.pairs:

@@ -140,11 +140,8 @@ def test_whoever_goes_by_tab_scores_the_scale_that_has_the_focus_and_arrows_choo
         press(page, ENTER)
         page.wait(NONE_CHOSEN)
         assert page.run(FOCUSED) == page.run(MARKED) == "fulfilment"
-    assert scores(folder) == [[4, 2, 3]]
-
-
-def test_after_a_click_the_digits_score_the_scale_that_is_marked_and_the_arrows_are_the_page_s(folder):
-    with rating(folder, "--sample", "2") as (page, _):
+        assert scores(folder) == [[4, 2, 3]]
+        # after a click the digits score the scale that is marked, and the arrows are the page's
         page.click(".scale[data-scale=fulfilment] label")
         page.wait(f"{MARKED} === 'quality'")
         press(page, "1")
@@ -152,8 +149,8 @@ def test_after_a_click_the_digits_score_the_scale_that_is_marked_and_the_arrows_
         assert page.run(MARKED) == "quality"
         assert page.run(CHOSEN) == {"fulfilment": 4, "quality": 1}
         before = page.run("return place")
-        press(page, RIGHT)
-        assert page.run("return place") == before + 1
+        press(page, LEFT)
+        assert page.run("return place") == before - 1
 
 
 def test_a_rating_is_kept_with_the_image_that_was_seen_and_not_given_to_one_made_meanwhile(folder):

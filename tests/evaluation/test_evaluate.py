@@ -15,7 +15,7 @@ import pytest
 from fakes.benchmark_rows import image, psr, table
 from fakes.chain_helpers import BRIGHTER, ier1, no_settings_from_outside, one_line
 from fakes.chat_fakes import photo, reply
-from fakes.chat_server import chat_server, completion
+from fakes.chat_server import ChatServer, chat_server, completion
 from fakes.evaluate_runs import (
     ITEMS,
     a_benchmark,
@@ -27,7 +27,7 @@ from fakes.evaluate_runs import (
     scores,
     system,
 )
-from fakes.judge_server import JudgeServer, honest, verdict
+from fakes.judge_server import honest, verdict
 from PIL import Image
 
 from ier1_plugin.evaluation.costs import Usage, usage, usage_lines
@@ -55,7 +55,7 @@ def lines_of(file: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(file).read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_whole_evaluation_leaves_every_edit_and_judgement_as_plain_files(benchmark: str, judge: JudgeServer):
+def test_a_whole_evaluation_leaves_every_edit_and_judgement_as_plain_files(benchmark: str, judge: ChatServer):
     Path("finished").mkdir()
     for number in range(ITEMS - 1):
         photo(64, 48, seed=9 + number).save(f"finished/item {number}.png")
@@ -83,7 +83,7 @@ def test_a_whole_evaluation_leaves_every_edit_and_judgement_as_plain_files(bench
     assert [item.id for item in items] == Path("out/sample.txt").read_text().splitlines()
 
 
-def test_a_second_run_edits_nothing_and_asks_for_new_samples_only(original: tuple[str, ...], judge: JudgeServer):
+def test_a_second_run_edits_nothing_and_asks_for_new_samples_only(original: tuple[str, ...], judge: ChatServer):
     before = {}
     for samples, asked in ((2, 2), (2, 2), (3, 3)):
         result = evaluate(*original, *looked_at_by(judge), "--samples", samples)
@@ -95,7 +95,7 @@ def test_a_second_run_edits_nothing_and_asks_for_new_samples_only(original: tupl
     assert [one["samples"] for one in facts()["judges"]] == [3]
 
 
-def test_further_systems_and_judges_join_what_is_there(original: tuple[str, ...], judge: JudgeServer):
+def test_further_systems_and_judges_join_what_is_there(original: tuple[str, ...], judge: ChatServer):
     sample = (*original, *looked_at_by(judge), "--sample", 3)
     assert evaluate(*sample).exit_code == 0
     joined = evaluate(*sample, "--system", system("Two"), "--judge", f"openai:{judge.url}#other-vlm")
@@ -108,7 +108,7 @@ def test_further_systems_and_judges_join_what_is_there(original: tuple[str, ...]
     assert len(judge.log) == 6
 
 
-def test_other_settings_are_refused_in_the_same_folder(original: tuple[str, ...], judge: JudgeServer):
+def test_other_settings_are_refused_in_the_same_folder(original: tuple[str, ...], judge: ChatServer):
     asked = (*original, "--sample", 3)
     assert evaluate(*asked).exit_code == 0
     for changed, wanted in (
@@ -148,7 +148,7 @@ def test_an_evaluation_goes_on_in_a_folder_that_was_moved(world: tuple[str, ...]
     assert scores("there") == before
 
 
-def test_a_yaml_file_has_the_same_settings_and_the_command_line_wins(benchmark: str, judge: JudgeServer):
+def test_a_yaml_file_has_the_same_settings_and_the_command_line_wins(benchmark: str, judge: ChatServer):
     config = {"benchmark": benchmark, "out": "out", "system": [system("Original")], "sample": 3, "retry-failed": True}
     config |= {"judge": [f"openai:{judge.url}#fake-vlm"], "where": {"id": "item 1"}, "samples": 2}
     Path("config.yaml").write_text(json.dumps(config))
@@ -233,7 +233,7 @@ def test_a_system_that_cannot_be_had_is_reported_before_another_one_is_paid_for(
 
 
 def test_a_system_that_edited_nothing_and_a_judge_that_scored_nothing_are_an_error_with_the_reason(
-    original: tuple[str, ...], judge: JudgeServer
+    original: tuple[str, ...], judge: ChatServer
 ):
     # pillow refuses each item for its own words, which does not end the run
     text = Path("tiny.jsonl").read_text()
@@ -257,7 +257,7 @@ def test_a_system_that_edited_nothing_and_a_judge_that_scored_nothing_are_an_err
 
 
 def test_judges_get_the_tokens_that_they_are_given_and_a_reply_that_is_cut_off_says_so(
-    original: tuple[str, ...], judge: JudgeServer
+    original: tuple[str, ...], judge: ChatServer
 ):
     judge.respond = lambda asked: completion("Well, let me think", "length")
     assert evaluate(*original, *looked_at_by(judge)).exit_code == 1
@@ -325,7 +325,7 @@ def of_judge() -> Usage:
     return usage(Path("out"), facts())[-1]
 
 
-def test_what_an_evaluation_costs_is_reported_where_prices_are_given(original: tuple[str, ...], judge: JudgeServer):
+def test_what_an_evaluation_costs_is_reported_where_prices_are_given(original: tuple[str, ...], judge: ChatServer):
     name = f"openai:{judge.url}#fake-vlm"
     paid = prices(editors={"pillow": 0.5}, judges={name: {"prompt": 1e6, "completion": 0}})
     # a price without the settings of the judge counts for a judge with settings too
@@ -338,7 +338,7 @@ def test_what_an_evaluation_costs_is_reported_where_prices_are_given(original: t
     assert (of_judge().name, of_judge().cost) == (f"{name} (temperature=1.0)", tokens)
 
 
-def test_a_price_of_something_that_is_not_here_is_refused(original: tuple[str, ...], judge: JudgeServer):
+def test_a_price_of_something_that_is_not_here_is_refused(original: tuple[str, ...], judge: ChatServer):
     for given, wanted in (
         ({"editors": {"pilow": 1}}, "editors has 'pilow', which this evaluation lacks; it has pillow"),
         ({"judges": {"gpt": {"prompt": 1, "completion": 1}}}, "judges has 'gpt', which this evaluation lacks"),
@@ -347,7 +347,7 @@ def test_a_price_of_something_that_is_not_here_is_refused(original: tuple[str, .
     assert not judge.log
 
 
-def test_replies_without_a_count_of_tokens_have_no_known_cost(original: tuple[str, ...], judge: JudgeServer):
+def test_replies_without_a_count_of_tokens_have_no_known_cost(original: tuple[str, ...], judge: ChatServer):
     def uncounted(asked: Any) -> Any:
         answer = honest(asked)
         return replace(answer, body=json.dumps(json.loads(answer.body) | {"usage": None}).encode())
@@ -378,14 +378,14 @@ def test_several_turns_are_priced_as_several_edits(tmp_path: Path):
 
 
 @pytest.fixture
-def blind(judge: JudgeServer) -> JudgeServer:
+def blind(judge: ChatServer) -> ChatServer:
     """Says the same of every edit."""
     judge.respond = lambda asked: completion(verdict(Score(3, 2, 2)))
     return judge
 
 
 def test_a_judge_that_passes_says_so_in_evaluation_json_and_one_that_was_not_tried_too(
-    world: tuple[str, ...], judge: JudgeServer
+    world: tuple[str, ...], judge: ChatServer
 ):
     assert evaluate(*world, *looked_at_by(judge)).exit_code == 0
     assert [one["sanity"] for one in facts()["judges"]] == ["not tried"]
@@ -396,7 +396,7 @@ def test_a_judge_that_passes_says_so_in_evaluation_json_and_one_that_was_not_tri
 
 
 def test_a_judge_that_ignores_its_images_edits_nothing_and_keeps_no_other_one_out(
-    world: tuple[str, ...], blind: JudgeServer
+    world: tuple[str, ...], blind: ChatServer
 ):
     result = evaluate(*world, "--sanity", *looked_at_by(blind))
     assert result.exit_code == 1
@@ -411,7 +411,7 @@ def test_a_judge_that_ignores_its_images_edits_nothing_and_keeps_no_other_one_ou
 
 
 def test_a_judge_that_had_joined_before_it_failed_says_so_and_its_check_is_paid_for(
-    world: tuple[str, ...], blind: JudgeServer
+    world: tuple[str, ...], blind: ChatServer
 ):
     paid = prices(judges={f"openai:{blind.url}#fake-vlm": {"prompt": 1e6, "completion": 0}})
     assert evaluate(*world, *looked_at_by(blind), *paid).exit_code == 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes.chat_server import Asked
+from fakes.chat_server import Asked, ChatServer
 from fakes.judge_runs import (
     ask,
     completion_of,
@@ -21,7 +21,7 @@ from fakes.judge_runs import (
     pair,
     run,
 )
-from fakes.judge_server import JudgeServer, picture, serve_judge
+from fakes.judge_server import picture, serve_judge
 from fakes.real_photos import real_photo
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -46,12 +46,12 @@ CASE = Case(Image.new("RGB", (40, 30), "red"), Image.new("RGB", (40, 30), (160, 
 
 
 @pytest.fixture
-def server() -> Iterator[JudgeServer]:
+def server() -> Iterator[ChatServer]:
     with serve_judge() as server:
         yield server
 
 
-def judge_at(server: JudgeServer, **settings: Any) -> Judge:
+def judge_at(server: ChatServer, **settings: Any) -> Judge:
     return make_judge(f"openai:{server.url}#fake-vlm", **{"backoff": 0.0, "timeout": 5.0, **settings})
 
 
@@ -61,7 +61,7 @@ def content(asked: Asked) -> list[dict[str, Any]]:
     return message["content"]
 
 
-def test_both_images_are_sent_under_their_names_then_the_rubric_with_the_request_and_a_schema(server: JudgeServer):
+def test_both_images_are_sent_under_their_names_then_the_rubric_with_the_request_and_a_schema(server: ChatServer):
     reply = ask(judge_at(server), replace(CASE, request="remove <image> and {{ 7 * 7 }}"))
     asked = content(server.log[0])
     assert [part.get("text", part["type"]) for part in asked[:4]] == [
@@ -128,7 +128,7 @@ def test_the_rubric_is_known_by_the_hash_of_its_file(tmp_path: Path):
         make_judge("openai:gpt-4o", rubric=file)
 
 
-def test_further_samples_and_attempts_are_other_draws(server: JudgeServer):
+def test_further_samples_and_attempts_are_other_draws(server: ChatServer):
     several, one = judge_at(server, samples=3), judge_at(server)
     for judge, sample, attempt in ((several, 0, 0), (several, 2, 0), (several, 2, 1), (one, 0, 0), (one, 0, 1)):
         ask(judge, CASE, sample, attempt)

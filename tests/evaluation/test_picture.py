@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 import torch
-from fakes.chat_server import Answer, Asked, completion, error, raw, running
-from fakes.judge_server import JudgeServer, picture, verdict
+from fakes.chat_server import Answer, Asked, ChatServer, completion, error, raw, serve
+from fakes.judge_server import picture, verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -304,7 +304,7 @@ def graded_with_faults(asked: Asked) -> Answer:
     return FAULTS[draw % len(FAULTS)]() if draw % 100 < 30 else graded(asked)
 
 
-def served(settings: PictureSettings, server: JudgeServer) -> PictureSettings:
+def served(settings: PictureSettings, server: ChatServer) -> PictureSettings:
     judge = {"backoff": 0.0, "timeout": 5.0}
     return replace(settings, editor="small-world", judge=f"openai:{server.url}#vlm", judge_settings=judge)
 
@@ -317,7 +317,7 @@ def batch_of(settings: PictureSettings, groups: int, size: int) -> list[dict[str
 
 @pytest.mark.slow
 def test_training_goes_on_where_three_in_ten_judgements_fail(world: PictureSettings):
-    with running(JudgeServer(graded_with_faults)) as server:
+    with serve(graded_with_faults) as server:
         batch = batch_of(world, 8, 8)
         rows = PictureReward(replace(served(world, server), max_unjudged=0.6), Weights())(batch)
         failed = [row for row in rows if row["unjudged"]]
@@ -337,7 +337,7 @@ def test_training_goes_on_where_three_in_ten_judgements_fail(world: PictureSetti
 
 @pytest.mark.parametrize("dead", ["editor", "judge"])
 def test_a_dead_server_ends_the_run_with_one_line(world: PictureSettings, dead: str):
-    with running(JudgeServer(lambda asked: error(503, "the model is loading"))) as server:
+    with serve(lambda asked: error(503, "the model is loading")) as server:
         settings = served(world, server)
         if dead == "editor":
             editor = {"retries": 0, "timeout": 2.0}
@@ -357,8 +357,11 @@ print(len(compute_score(batch, **keys)), flush=True)
 
 @pytest.mark.slow
 def test_kill_9_at_any_moment_loses_no_judgement_that_was_stored(world: PictureSettings, tmp_path: Path):
-    with running(JudgeServer(graded)) as server:
-        server.delay = 0.02
+    def slowly(asked: Asked) -> Answer:
+        time.sleep(0.02)
+        return graded(asked)
+
+    with serve(slowly) as server:
         settings = served(world, server)
         batch, jobs = batch_of(world, 12, 8), 4
         keys = {"editor": settings.editor, "judge": settings.judge, "store": settings.store, "concurrency": jobs}

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from fakes.chain_helpers import ier1
 from fakes.chat_fakes import photo
-from fakes.judge_server import JudgeServer, serve_judge
+from fakes.chat_server import ChatServer
+from fakes.judge_server import serve_judge
 
 from ier1_plugin.evaluation.folder import read_judgements
 from ier1_plugin.evaluation.records import Judgement
@@ -19,7 +20,7 @@ ITEMS = 6
 
 
 @pytest.fixture(name="judge")
-def a_judge() -> Iterator[JudgeServer]:
+def a_judge() -> Iterator[ChatServer]:
     with serve_judge() as server:
         yield server
 
@@ -53,7 +54,7 @@ def evaluate(*arguments: object, out: str = "out") -> Any:
     return ier1("evaluate", "--out", out, *arguments)
 
 
-def looked_at_by(server: JudgeServer) -> tuple[str, ...]:
+def looked_at_by(server: ChatServer) -> tuple[str, ...]:
     return "--judge", f"openai:{server.url}#fake-vlm"
 
 

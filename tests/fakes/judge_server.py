@@ -2,7 +2,7 @@
 
 with serve_judge(flaky(seed=7)) as server:
     judge = make_judge(f"openai:{server.url}#fake-vlm")
-server.log[0] -> Asked(key="remove the lamp|4-2-3|0", request="remove the lamp", nth=0, body={...}, headers={...})
+server.log[0] -> Asked(key="9f2c...", request="remove the lamp", nth=0, body={...}, headers={...})
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
-from fakes.chat_server import CLOSE, Answer, Asked, ChatServer, Respond, completion, draw, error, running
+from fakes.chat_server import CLOSE, Answer, Asked, ChatServer, Respond, completion, draw, error, serve
 from PIL import Image
 
 from ier1_plugin.evaluation.records import DIMENSIONS, Score
@@ -48,17 +48,6 @@ def honest(asked: Asked) -> Answer:
     return completion(verdict(score_of(picture(asked.body, 1))), usable=True)
 
 
-def flaky(seed: int, failures: float = 0.33) -> Respond:
-    """Each question fails up to MOST_FAILURES times before it is answered: 30 % of all requests for 0.33."""
-
-    def respond(asked: Asked) -> Answer:
-        draws = (draw(seed, asked.key, number) < failures for number in range(MOST_FAILURES))
-        first = next((number for number, fails in enumerate(draws) if not fails), MOST_FAILURES)
-        return _fault(asked, seed) if asked.nth < first else honest(asked)
-
-    return respond
-
-
 FAULTS = {
     "429": lambda text: error(429, "slow down", Retry_After="0"),
     "closed": lambda text: Answer(trouble=CLOSE),
@@ -71,24 +60,19 @@ FAULTS = {
 }
 
 
-def _fault(asked: Asked, seed: int) -> Answer:
-    names = sorted(FAULTS)
-    kind = names[int(draw(seed, asked.key, asked.nth, "kind") * len(names))]
-    return FAULTS[kind](verdict(score_of(picture(asked.body, 1))))
+def flaky(seed: int, failures: float = 0.5) -> Respond:
+    """Each edit fails up to MOST_FAILURES times before it is answered."""
+
+    def respond(asked: Asked) -> Answer:
+        draws = [draw(seed, asked.key, number) < failures for number in range(asked.nth + 1)]
+        if asked.nth >= MOST_FAILURES or not all(draws):
+            return honest(asked)
+        kind = sorted(FAULTS)[int(draw(seed, asked.key, asked.nth, "kind") * len(FAULTS))]
+        return FAULTS[kind](verdict(score_of(picture(asked.body, 1))))
+
+    return respond
 
 
-class JudgeServer(ChatServer):
-    """Counts every question: a request, the score in the edited image, a sample number."""
-
-    def question(self, body: dict[str, Any]) -> tuple[str, str]:
-        request = body["messages"][0]["content"][-1]["text"].split('"""')[1].strip()
-        return request, question_key(request, score_of(picture(body, 1)), body.get("seed", 0) % 1000)
-
-
-def question_key(request: str, score: Score, sample: int) -> str:
-    return f"{request}|{score.fulfilment}-{score.quality}-{score.preservation}|{sample}"
-
-
-def serve_judge(respond: Respond = honest) -> AbstractContextManager[JudgeServer]:
+def serve_judge(respond: Respond = honest) -> AbstractContextManager[ChatServer]:
     """A server in a thread of this process."""
-    return running(JudgeServer(respond))
+    return serve(respond)

@@ -41,10 +41,6 @@ class Rating:
     score: float
     group: str = ""
 
-    @property
-    def is_judge(self) -> bool:
-        return self.rater.startswith(JUDGE)
-
 
 COLUMNS = tuple(field.name for field in fields(Rating))
 REQUIRED = COLUMNS[:-1]
