@@ -94,25 +94,14 @@ def test_greedy_tokens_equal_those_of_transformers_also_when_a_batch_is_decoded_
     assert tokens(llm, requests, greedy()) == wanted
 
 
-def test_finished_rows_leave_the_batch_and_the_others_go_on_undisturbed(llm: Any):
-    prompts = [vllm(".prompts").read_prompt(image_request(llm, index), llm.processor) for index in range(3)]
-    alone = vllm(".decoding").generate(llm.model, prompts, greedy(), [], 0, torch.Generator())
+def test_the_rows_that_have_not_ended_go_on_undisturbed(llm: Any, monkeypatch: pytest.MonkeyPatch):
+    requests = [image_request(llm, index) for index in range(3)]
+    alone = [row for (row,) in tokens(llm, requests, greedy())]
     end = alone[1][4]
-    widths: list[int] = []
-
-    class Spy:
-        model, dtype = llm.model.model, llm.model.dtype
-
-        def __call__(self, **inputs: Any) -> Any:
-            widths.append(len(inputs["input_ids"]))
-            return llm.model(**inputs)
-
-    written = vllm(".decoding").generate(Spy(), prompts, greedy(), [end], 0, torch.Generator())
+    monkeypatch.setattr(llm, "end_tokens", [end])
     cut = [row[: row.index(end) + 1] if end in row else row for row in alone]
-    assert written == cut
-    # the step after a token was written still carries every row that has not ended
-    assert widths == [3] + [sum(len(row) > step for row in cut) for step in range(1, max(map(len, cut)))]
-    assert widths[-1] < 3
+    assert tokens(llm, requests, greedy()) == [[row] for row in cut]
+    assert len(set(map(len, cut))) > 1
 
 
 def test_samples_of_a_prompt_differ_and_end_with_their_end_token_unless_it_is_ignored(llm: Any):

@@ -16,7 +16,6 @@ from fakes.preflight_runs import CONFIG
 from omegaconf import OmegaConf
 
 from ier1_plugin.training import easyr1
-from ier1_plugin.training.cpu import guard
 from ier1_plugin.training.preflight import configuration
 
 FILES = (
@@ -168,23 +167,6 @@ def test_a_config_for_gpus_is_checked_where_there_is_none_without_the_stand_ins(
     assert done.stdout.endswith("preflight: no problems\n[] 0\n"), done.stderr
     assert "data.train_files: 128 rows checked, longest prompt" in done.stdout
     assert "not checked here, without a GPU: vllm; flash-attn; the logger tensorboard; GPUs and CPUs" in done.stdout
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "value", "told"),
-    [
-        pytest.param("MAX_PARAMETERS", 1000, "the CPU stand-ins take models under 1,000", marks=needs_no_gpu),
-        ("has_gpu", lambda: True, "--cpu on a cluster with a GPU"),
-    ],
-)
-def test_the_stand_ins_are_refused_for_a_large_model_and_on_a_machine_with_a_gpu(
-    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, name: str, value: Any, told: str
-):
-    monkeypatch.chdir(run_folder)
-    monkeypatch.setattr(guard, name, value)
-    assert easyr1.train(["config=run.yaml", *FILES], cpu=True) == 1
-    assert told in capsys.readouterr().err
 
 
 @pytest.fixture
