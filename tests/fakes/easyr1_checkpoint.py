@@ -1,42 +1,39 @@
 """Saves checkpoints with EasyR1's own FSDP wrapping and checkpoint manager; a process a rank, gloo, no Ray.
 
-    python tests/fakes/easyr1_checkpoint.py '[{"model": "tiny", "actor": "run/global_step_4/actor", "layout": "hsdp",
-                                         "ranks": 4}]'
+    python tests/fakes/easyr1_checkpoint.py '[["tiny", "run/global_step_4/actor", "hsdp", 4]]'
 
-Layouts: "fsdp" (one model over all ranks), "hsdp" (two copies, each over half of the ranks), "lora" (fsdp, with
-adapters whose B is not zero). Which EasyR1: the one on PYTHONPATH, else the installed one. Beside the shards it writes
-what the merge has to give: `expected.safetensors`, in float32.
+A checkpoint: the model's folder, where to save, the layout, the number of ranks. Layouts: "fsdp" (one model over all
+ranks), "hsdp" (two copies, each over half of the ranks), "lora" (fsdp, with adapters whose B is not zero). Which
+EasyR1: the one on PYTHONPATH, else the installed one. Beside the shards it writes what the merge has to give:
+`expected.safetensors`, in float32.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+from fakes.chat_fakes import free_port
+
 from ier1_plugin.training import cpu
 
 
-def main(checkpoints: list[dict[str, Any]]) -> None:
+def main(checkpoints: list[tuple[str, str, str, int]]) -> None:
     cpu.install()
     from torch.multiprocessing.spawn import start_processes
     from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: F401
     from verl.utils.checkpoint import fsdp_checkpoint_manager  # noqa: F401
 
-    for checkpoint in checkpoints:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    for model, actor, layout, ranks in checkpoints:
         # forked: what is imported above is imported once, not by every rank
-        start_processes(_save, (checkpoint, port), nprocs=checkpoint["ranks"], start_method="fork")
+        start_processes(_save, (model, Path(actor), layout, ranks, free_port()), nprocs=ranks, start_method="fork")
 
 
-def _save(rank: int, checkpoint: dict[str, Any], port: int) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(checkpoint["ranks"])}
+def _save(rank: int, folder: str, actor: Path, layout: str, ranks: int, port: int) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(ranks)}
     import torch
     import torch.distributed as dist
     from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -44,15 +41,15 @@ def _save(rank: int, checkpoint: dict[str, Any], port: int) -> None:
 
     dist.init_process_group("gloo")
     torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_pretrained(checkpoint["model"], torch_dtype=torch.float32)
-    if checkpoint["layout"] == "lora":
+    model = AutoModelForImageTextToText.from_pretrained(folder, torch_dtype=torch.float32)
+    if layout == "lora":
         model = _with_lora(model)
     if rank == 0:
-        _write_expected(model, Path(checkpoint["actor"]))
-    sharded = _wrapped(model, checkpoint["layout"], checkpoint["ranks"])
-    processor = AutoProcessor.from_pretrained(checkpoint["model"])
+        _write_expected(model, actor)
+    sharded = _wrapped(model, layout, ranks)
+    processor = AutoProcessor.from_pretrained(folder)
     manager = FSDPCheckpointManager(sharded, None, None, processor)  # pyright: ignore[reportArgumentType]
-    manager.save_checkpoint(checkpoint["actor"], save_model_only=True)
+    manager.save_checkpoint(str(actor), save_model_only=True)
     dist.destroy_process_group()
 
 
