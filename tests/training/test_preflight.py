@@ -329,7 +329,10 @@ def left_by(folder: Path, *settings: str) -> None:
         (f"{MODEL}=/other", f"{MODEL} is /other, and was None"),
         (f"{REWARD}_kwargs.goal_weight=0.0", "kwargs is {'goal_weight': 0.0}, and was {}"),
         ("data.format_prompt=/own.jinja", "data.format_prompt is /own.jinja"),
-        ("data.seed=7 algorithm.kl_coef=0.5", Note("data.seed is 7, and was 1")),
+        (
+            "data.seed=7 algorithm.kl_coef=0.5",
+            Note("algorithm.kl_coef is 0.5, and was 0.001; data.seed is 7, and was 1"),
+        ),
     ],
 )
 def test_a_run_continues_only_its_own_steps(tmp_path: Path, changes: str, told: str | None):

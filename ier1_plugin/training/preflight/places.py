@@ -194,8 +194,12 @@ def same_run(run: Run, folder: Path) -> Iterator[str]:
     # as the earlier one was written
     now = without_secrets(OmegaConf.to_container(run.config))
     own = folder.parent.resolve() == checkpoint_folder(run.config).resolve()
-    changed = {}
-    for key in (*IDENTITY, *CHANGES):
+    changed, keys = {}, list(IDENTITY)
+    for key in CHANGES:
+        section = look_up(now, key)
+        inner = [f"{key}.{name}" for name in section] if isinstance(section, dict) else [key]
+        keys += [name for name in inner if look_up(earlier, name) is not None]
+    for key in keys:
         old, new = look_up(earlier, key), look_up(now, key)
         if isinstance(new, dict):
             # one of EasyR1's two versions has no section for LoRA

@@ -36,7 +36,7 @@ LOADERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".arrow": "
 # what can be wrong with a row, and the cure
 PROBLEMS = {
     "text": f"have no text as prompt or answer; {REBUILD}",
-    "encoding": f"hold text that is not UTF-8, of which EasyR1 dies; {REBUILD}",
+    "encoding": f"hold text that is not UTF-8, which EasyR1 can't read; {REBUILD}",
     "control": f"have control tokens, tags or broken characters in the request; {REBUILD}, which makes them harmless",
     "images": f"have images that can't be used; {REBUILD}",
     "placeholders": "have another number of <image> than of images; the prompt needs one for each",
