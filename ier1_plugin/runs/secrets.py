@@ -22,9 +22,9 @@ _NAMES = (
 _SECRET = re.compile(rf"(?:{_NAMES}|headers?|cookies?)$|secret|passw", re.IGNORECASE)
 # what EasyR1 calls the columns of its rows
 _COLUMNS = ("prompt_key", "answer_key", "image_key", "video_key", "filter_key")
-# token=..., 'api_key': '...', Authorization: Bearer ...
+# token=..., 'api_key': '...', Authorization: Bearer ...; but not key=value, as messages name the form of an option
 _ASSIGNED = re.compile(
-    rf"""((?:{_NAMES})['"]?\s*(?:=\s*|:\s*(?=['"]))['"]?|authorization\W+)(?:(?:bearer|basic)\s+)?[^\s'",;&#)}}\]]+""",
+    rf"""((?:{_NAMES})['"]?\s*(?:=\s*|:\s*(?=['"]))['"]?|authorization\W+)(?:(?:bearer|basic)\s+)?(?!value\b)[^\s'",;&#)}}\]]+""",
     re.IGNORECASE,
 )
 # what the keys of Hugging Face, OpenAI, Google, GitHub and AWS look like
