@@ -125,15 +125,9 @@ def _parser() -> Parser:
     add("--overwrite", action="store_true", help="replace a build with other options or inputs in --output")
     add("--image-root", type=Path, nargs="+", default=[], help="folders that images may lie in beside their table's")
     add("--split", help="split of a hub set, or which files of a local folder; default: the source's own")
-    add(
-        "--columns", type=_columns, default={}, help="other column names, as image=NAME,request=NAME,id=NAME,group=NAME"
-    )
-    add(
-        "--val-fraction",
-        type=float,
-        default=0.05,
-        help="share for val.parquet (default 0.05; photos and rl-rows bring their own split)",
-    )
+    add("--columns", type=_columns, default={}, help="other column names: image=NAME,request=NAME,id=NAME,group=NAME")
+    share = "share for val.parquet (default 0.05; photos and rl-rows bring their own split)"
+    add("--val-fraction", type=float, default=0.05, help=share)
     add("--limit", type=_positive, help="maximum number of rows to read, from the start of the input, before any check")
     add("--seed", type=int, default=0, help="seed for the order of the rows and the split")
     add("--min-pixels", type=_positive, default=MIN_PIXELS, help=f"smaller images are enlarged (default {MIN_PIXELS})")
@@ -147,12 +141,8 @@ def _parser() -> Parser:
     add("--retry-failed", action="store_true", help="ask again about rows that the annotator gave no usable reply for")
     add("--exclude", nargs="+", default=[], help="benchmark files or folders whose rows are left out")
     add("--case-images", action="store_true", help="keep each photo in OUTPUT/images, for rewards that judge the edit")
-    add(
-        "--case-max-pixels",
-        type=_positive,
-        default=CASE_MAX_PIXELS,
-        help=f"larger photos are reduced there (default {CASE_MAX_PIXELS})",
-    )
+    reduced = f"larger photos are reduced there (default {CASE_MAX_PIXELS})"
+    add("--case-max-pixels", type=_positive, default=CASE_MAX_PIXELS, help=reduced)
     add("--without-gold", action="store_true", help="leave the gold out, to train on pictures alone (--case-images)")
     add("--tokenizer", help="folder with a tokenizer.json, to report prompt lengths in tokens")
     return parser

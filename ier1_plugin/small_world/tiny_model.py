@@ -195,7 +195,6 @@ def build_model(tokenizer: Any) -> Any:
         # a head of 32 needs sections that add up to 16
         "rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]},
         "tie_word_embeddings": True,
-        "use_sliding_window": False,
     }
     vision = {
         "depth": 2,
@@ -203,10 +202,6 @@ def build_model(tokenizer: Any) -> Any:
         "intermediate_size": 256,
         "num_heads": 4,
         "out_hidden_size": text["hidden_size"],
-        "patch_size": 14,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "window_size": 112,
         "fullatt_block_indexes": [0, 1],
     }
     config = transformers.Qwen2_5_VLConfig(
@@ -230,9 +225,8 @@ def build_processor(tokenizer: Any) -> Any:
     """Qwen2.5-VL's processor around `tokenizer`, with the small world's pixel budget."""
     transformers = import_transformers()
     budget = {"min_pixels": PIXELS, "max_pixels": PIXELS}
-    patches = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
     return transformers.Qwen2_5_VLProcessor(
-        image_processor=transformers.Qwen2VLImageProcessorFast(**budget, **patches),
+        image_processor=transformers.Qwen2VLImageProcessorFast(**budget),
         tokenizer=tokenizer,
         video_processor=transformers.Qwen2VLVideoProcessor(**budget),
         chat_template=CHAT_TEMPLATE,

@@ -298,12 +298,10 @@ def vote(*actions: str, subject: str = "lamp") -> Decomposition:
         ([LAMP, "refused", "refused"], "refused"),
         ([LAMP, "refused"], "refused"),
         ([Decomposition()], NO_EDIT),
-        ([Decomposition(), Decomposition(), LAMP], NO_EDIT),
         ([LAMP, vote("Crop"), vote("Move")], "annotators disagree on the actions: Delete | Crop | Move"),
         ([LAMP, vote("Delete", subject="sofa"), vote("Delete", subject="rug")], "annotators disagree on the subjects"),
         # actions are never taken from the closest vote
         ([vote("Add", "Crop"), vote("Crop", "Move"), vote("Move", "Add")], vote("Add", "Crop", "Move")),
-        ([vote("Add", "Crop"), vote("Crop", "Zoom")], vote("Crop")),
         ([vote("Add"), vote("Add", "Zoom"), vote("Zoom"), vote("Clone")], "annotators disagree on the actions"),
     ],
 )

@@ -71,9 +71,7 @@ def _processor(family: str, tokenizer: Any) -> Any:
     hf = import_transformers()
     patch = {"qwen2_5_vl": 14, "qwen3_vl": 16}[family]
     side = 2 * patch
-    image_processor = hf.Qwen2VLImageProcessorFast(
-        min_pixels=side**2, max_pixels=16 * side**2, patch_size=patch, merge_size=2, temporal_patch_size=2
-    )
+    image_processor = hf.Qwen2VLImageProcessorFast(min_pixels=side**2, max_pixels=16 * side**2, patch_size=patch)
     parts = {"image_processor": image_processor, "tokenizer": tokenizer, "chat_template": CHAT_TEMPLATE}
     if family == "qwen3_vl":
         return hf.Qwen3VLProcessor(**parts, video_processor=hf.Qwen3VLVideoProcessor())
@@ -105,7 +103,7 @@ def _model(family: str, tokenizer: Any) -> Any:
         config_class, model_class = hf.Qwen3VLConfig, hf.Qwen3VLForConditionalGeneration
     else:
         text |= {"rope_scaling": {"type": "mrope", "mrope_section": [4, 6, 6]}}
-        vision |= {"window_size": 112, "fullatt_block_indexes": [1]}
+        vision |= {"fullatt_block_indexes": [1]}
         config_class, model_class = hf.Qwen2_5_VLConfig, hf.Qwen2_5_VLForConditionalGeneration
     config = config_class(
         text_config=text | ends,
