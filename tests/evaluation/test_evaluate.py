@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import random
 import shlex
 import sys
 from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -27,7 +30,8 @@ from fakes.evaluate_runs import (
     scores,
     system,
 )
-from fakes.judge_server import honest, verdict
+from fakes.judge_runs import image as colour_image
+from fakes.judge_server import colour, flaky, honest, serve_judge, verdict
 from PIL import Image
 
 from ier1_plugin.evaluation.costs import Usage, usage, usage_lines
@@ -311,6 +315,38 @@ def test_a_decomposer_that_was_trained_anew_in_its_folder_is_another_system():
         Path("decomposer/model.safetensors").write_bytes(weights)
         seen.append(run_settings(System(decomposer="local:decomposer"))["decomposer_sha256"])
     assert seen[0] == seen[1] != seen[2]
+
+
+@pytest.mark.slow
+def test_the_table_of_a_report_is_the_one_of_the_known_scores_though_three_in_ten_answers_fail():
+    draw, every = random.Random(0), [Score(f, q, p) for f in range(5) for q in range(4) for p in range(4)]
+    ids, names = [f"item-{number:03}" for number in range(16)], ("system-0", "system-1")
+    scores = {(name, id): score for id in ids for name, score in zip(names, draw.sample(every, 2), strict=True)}
+    # written into the edits in folders; one edit is not there
+    del scores["system-1", "item-003"]
+    for (name, id), score in scores.items():
+        colour_image(Path(name), id, colour(score))
+    rows = []
+    for number, id in enumerate(ids):
+        file = colour_image(Path("sources"), id, (10 + number, 10 + number, 10 + number))
+        rows.append({"id": id, "image": str(file), "request": f"make it number {number}"})
+    Path("known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [system(name, editor=f"folder:{name}") for name in names]
+    with serve_judge(flaky(seed=3)) as server:
+        asked = ("--benchmark", "jsonl:known.jsonl", "--system", *files, *looked_at_by(server), "--samples", 2)
+        done = evaluate(*asked, "-j", 16)
+        assert done.exit_code == 0, done.output
+        assert 0.2 < 1 - server.answered.total() / len(server.log) < 0.4
+    assert len(judgements()) == 2 * 2 * 16
+    assert ier1("report", "out", "--out", "report", "--examples", 1).exit_code == 0
+    with Path("report/scores.csv").open() as lines:
+        cells = {row["row"]: row for row in csv.DictReader(lines) if row["judge"] and "Table 1" in row["table"]}
+    for name in names:
+        known = [score.total for (system, _), score in scores.items() if system == name]
+        assert float(cells[name]["mean"]) == pytest.approx(fmean(known), abs=1e-4)
+        assert float(cells[name]["mean_failures_as_0"]) == pytest.approx(sum(known) / 16, abs=1e-4)
+        assert (int(cells[name]["scored"]), int(cells[name]["items"])) == (len(known), 16)
+    assert "[incomplete: a cell covers only 93.7 % of its items]" in cells[names[0]]["table"]
 
 
 # what it costs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,14 +46,6 @@ def pair(folder: Path, id: str = "lamp", system: str = "flux", score: Score | No
     """A pair whose edited image shows the loopback judge its score."""
     edited = image(folder, f"{id}-{system}", colour(score or Score(4, 2, 3)))
     return Pair(item(folder, id, f"remove the {id}"), system, edited)
-
-
-def known_scores(systems: int, items: int, seed: int = 0) -> dict[tuple[str, str], Score]:
-    """(system, item) -> a score; no two systems have the same for an item."""
-    rng = random.Random(seed)
-    every = [Score(f, q, p) for f in range(5) for q in range(4) for p in range(4)]
-    drawn = {f"item-{number:03}": rng.sample(every, systems) for number in range(items)}
-    return {(f"system-{number}", id): scores[number] for id, scores in drawn.items() for number in range(systems)}
 
 
 def completion_of(score: Score) -> Completion:
