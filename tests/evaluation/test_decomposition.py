@@ -232,9 +232,6 @@ def test_weights_that_were_trained_anew_into_the_same_folder_are_another_model(t
     facts.write(folder)
     before = identity(f"local:{folder}")
     assert before["max_pixels"] == 8 * 28**2
-    # a card is no part of the model
-    (folder / "README.md").write_text("trained on Tuesday")
-    assert identity(f"local:{folder}") == before
     (folder / "model.safetensors").write_text("{ }")
     (folder / "decompose.jinja").write_text("other: {{ content }}")
     after = identity(f"local:{folder}")
@@ -279,7 +276,6 @@ def test_a_folder_of_other_rows_of_an_earlier_version_or_with_damaged_notes_is_r
         ('{"id": "r0", "responses": "x"}\n', "line 1: wanted"),
         ("{oops\n", "line 1: wanted"),
         ('{"id": "other", "response": "x"}\n', "answers none of the 6 rows"),
-        ("", "answers none of the 6 rows"),
         ('{"id": "r0", "response": "x"}\n' * 2, "said.jsonl, line 2: a second response to 'r0'"),
         (None, "said.jsonl can't be read"),
     ],
