@@ -58,7 +58,7 @@ def encoder(forward):
 
 
 @pytest.mark.slow
-def test_image_and_video_tokens_are_named_and_what_is_given_is_left_alone():
+def test_image_and_video_tokens_are_named_and_what_is_given_and_other_encoders_are_left_alone():
     import torch
 
     def forward(self, input_ids=None, image_grid_thw=None, mm_token_type_ids=None):
@@ -74,10 +74,6 @@ def test_image_and_video_tokens_are_named_and_what_is_given_is_left_alone():
     assert repaired(input_ids=ids, image_grid_thw=grid, **{TOKEN_TYPES: given}) is given
     # text alone has text's positions
     assert repaired(input_ids=ids) is None
-
-
-@pytest.mark.slow
-def test_other_encoders_are_left_alone():
     older = encoder(lambda self, input_ids=None, image_grid_thw=None: None)
     for pipe in (SimpleNamespace(text_encoder=older), SimpleNamespace(text_encoder=None), object()):
         assert not repair_positions(pipe)

@@ -19,7 +19,7 @@ from fakes.chain_helpers import encoded
 from fakes.colour_profiles import CMYK, DISPLAY_P3, GREY
 from PIL import Image, ImageCms, PngImagePlugin
 
-from ier1_plugin.task.images import ImageError, encode, image_suffixes, open_image, prepare
+from ier1_plugin.task.images import ImageError, Photo, encode, image_suffixes, open_image, prepare
 from ier1_plugin.task.pixels import NOTES, SRGB
 
 PHOTO = Image.effect_noise((64, 48), 80).convert("RGB")
@@ -38,24 +38,16 @@ REFUSED = {
     "svg": (b"<?xml version='1.0'?>\n<svg xmlns='x'></svg>", "an SVG drawing"),
     "eps": (encoded(PHOTO, "EPS"), "EPS files are not read"),
     "float tiff in colour": (b"II*\0" + bytes(40), "this kind of TIFF"),
+    "of pillow, truncated": (Image.open(BytesIO(encoded(PHOTO, "PNG")[:-400])), "damaged"),
+    "missing": (Path("/nowhere/gone.png"), r"gone\.png"),
 }
 
 
-@pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_usable_image_is_refused_in_one_line(data: bytes, reason: str):
+@pytest.mark.parametrize(("source", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_usable_image_is_refused_in_one_line(source: Photo, reason: str):
     with pytest.raises(ImageError, match=reason) as error:
-        open_image(data)
+        open_image(source)
     assert "\n" not in str(error.value)
-
-
-def test_an_image_of_pillow_that_breaks_off_is_refused_too():
-    with Image.open(BytesIO(encoded(PHOTO, "PNG")[:-400])) as image, pytest.raises(ImageError, match="damaged"):
-        open_image(image)
-
-
-def test_a_missing_file_is_named(tmp_path: Path):
-    with pytest.raises(ImageError, match=r"gone\.png"):
-        open_image(tmp_path / "gone.png")
 
 
 def test_heic_is_opened_by_pillow_heif_where_it_is_installed(monkeypatch: pytest.MonkeyPatch):

@@ -80,10 +80,6 @@ def factor_of(direction: int, preposition: str | None, amount: str) -> float:
     return factor
 
 
-def _first(groups: tuple[str | None, ...]) -> str:
-    return next(filter(None, groups))
-
-
 def _same(key: str) -> Callable[..., Effect]:
     return lambda *groups: OPERATIONS[key].effect
 
@@ -202,9 +198,8 @@ _PART = r"(\d{1,6}(?:\.\d{1,4})?)(%|px)"
 _EDGE = rf"({'|'.join(SIDES)})"
 _ALL_EDGES = r"(?:(?:each|all|every) (?:sides?|edges?)|edges)"
 _GEOMETRY: list[Pattern] = [
-    (rf"{_CUT} {HALF}(?: only)?|crop {HALF} only", lambda *sides: _half(_first(sides))),
-    (rf"(?:only |just ){HALF}", _half),
-    (rf"(?:to )?{HALF} only", _half),
+    (rf"(?:{_CUT}|only|just) {HALF}", _half),
+    (rf"(?:(?:{_CUT}|crop|to) )?{HALF} only", _half),
     (
         rf"(?:crop (?:away|off|out)|cut (?:away|off)|trim(?: away| off)?|cut) {HALF}(?: off| away)?",
         lambda side: _half(side, opposite=True),
@@ -220,8 +215,7 @@ _GEOMETRY: list[Pattern] = [
     (rf"crop (?:by )?{_PART}|crop {_EDGE}(?: half| side| {_PART})", _which_part),
     (r"crop square(?: ratio)?", lambda: do.crop_to_ratio(1)),
     (rf"crop (?:aspect )?(?:ratio )?(?:to |of |at )?{SIDE} ?[:/] ?{SIDE}(?: aspect)?(?: ratio)?", _crop_ratio),
-    (rf"crop (?:down )?to {NUMBER}%(?: size| original(?: size)?| current(?: size)?)?", _keep_share),
-    (rf"crop (?:down )?to {NUMBER}% (width|height)", _keep_share),
+    (rf"crop (?:down )?to {NUMBER}%(?: (?:(?:original |current )?size|original|current|(width|height)))?", _keep_share),
     (
         rf"{_OFF} (?:by )?{_PART}(?: off| away)? (?:(?:off|from|at) )?{_EDGE}(?: and {_EDGE})?(?: edges?| sides?)?",
         _margin,
@@ -229,11 +223,7 @@ _GEOMETRY: list[Pattern] = [
     (rf"{_OFF} (?:by )?{_PART}(?: off| away)? (?:(?:off|from|at|of) )?{_ALL_EDGES}", _margin),
     (rf"{_OFF} {_ALL_EDGES} by {_PART}", _margin),
     (
-        rf"{_OFF} {_EDGE}(?: edge| side)? by {_PART}",
-        lambda side, amount, unit: _margin(amount, unit, side),
-    ),
-    (
-        rf"(?:trim|cut|(?:crop|trim|cut) (?:away|off)) {_EDGE} {_PART}(?: off| away)?",
+        rf"{_OFF} {_EDGE}(?:(?: edge| side)? by)? {_PART}(?: off| away)?",
         lambda side, amount, unit: _margin(amount, unit, side),
     ),
     (
@@ -286,8 +276,8 @@ _TONES: list[Pattern] = [
     (r"auto[- ]?(?:contrast|levels?)", lambda: lambda image: ImageOps.autocontrast(image, 1)),
     (r"equali[sz]ed?(?: histogram)?", lambda: ImageOps.equalize),
     (
-        rf"(?:(?:shift|rotate) hue|hue shift) (?:by |of )?{SIGNED}°?|hue (?:by )?([+-]{NUMBER[1:]}°?",
-        lambda *degrees: do.hue(float(_first(degrees))),
+        rf"(?:(?:shift|rotate) hue|hue shift|hue(?= (?:by )?[+-])) (?:by |of )?{SIGNED}°?",
+        lambda degrees: do.hue(float(degrees)),
     ),
     *_level(
         "brightness",
@@ -345,7 +335,7 @@ _EFFECTS: list[Pattern] = [
     (
         # a tint of black or white would leave no picture
         rf"(?:tint(?:ed)?|paint|colou?r|turn|shade)? ?(?!black|white\b){COLOUR}(?: tint(?:ed)?| colou?r| shade)?",
-        lambda colour: do.tint(colour),
+        do.tint,
     ),
 ]
 
