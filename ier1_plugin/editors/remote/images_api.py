@@ -78,24 +78,23 @@ def images_api_editor(
     # what the servers' pipelines work at when they are given it
     rule = kontext if "kontext" in options.model.lower() and canvas_pixels is None else None
     canvas = rule or settled(megapixel(32, canvas_pixels) if canvas_pixels else megapixel(32))
-    server = ImagesServer(f"images-api:{without_password(url)}", options, key_name, on_warning)
-    return server.editor(canvas, fields, steps=steps, guidance=guidance)
+    name, more = f"images-api:{without_password(url)}", {"steps": steps, "guidance": guidance}
+    return _server_editor(name, options, canvas, fields, on_warning, key_name=key_name, needs_key=False, **more)
 
 
 def gpt_image_editor(model_id: str, on_warning: OnWarning = ignore_warning, **settings: Any) -> Editor:
     """OpenAI's image models; they take no seed. `settings`: see RemoteOptions; `call_kwargs` are form fields, such as
     {"quality": "high"}."""
     options = options_of(RemoteOptions, "gpt-image", settings)
-    model = options.model or model_id or GPT_IMAGE_MODEL
+    options = replace(options, model=options.model or model_id or GPT_IMAGE_MODEL)
 
     def fields(image: Image.Image, seed: int) -> dict[str, Any]:
         return {"size": f"{image.width}x{image.height}", "n": 1, "output_format": "png"}
 
-    version = re.match(r"gpt-image-(\d+)", model)
+    version = re.match(r"gpt-image-(\d+)", options.model)
     takes_any_size = version is not None and int(version[1]) >= 2
     canvas = within_ratio(OPENAI_RATIO, megapixel(16)) if takes_any_size else nearest(STANDARD_SIZES)
-    server = ImagesServer("gpt-image", replace(options, model=model), "OPENAI_API_KEY", on_warning, needs_key=True)
-    return server.editor(canvas, fields, seeded=False)
+    return _server_editor("gpt-image", options, canvas, fields, on_warning, seeded=False)
 
 
 def seededit_editor(
@@ -113,77 +112,72 @@ def seededit_editor(
         sent = {"image": data_url(encode(image, lossless=True)), "size": "adaptive", "seed": seed % MAX_ARK_SEED}
         return sent | {"guidance_scale": guidance, "watermark": False, "response_format": "b64_json"}
 
-    server = ImagesServer("seededit", options, "ARK_API_KEY", on_warning, needs_key=True, endpoint="generations")
-    return server.editor(within_ratio(ARK_RATIO, megapixel(16)), fields, guidance=guidance)
+    canvas, key_name, endpoint = within_ratio(ARK_RATIO, megapixel(16)), "ARK_API_KEY", "generations"
+    return _server_editor(
+        "seededit", options, canvas, fields, on_warning, key_name=key_name, endpoint=endpoint, guidance=guidance
+    )
 
 
-class ImagesServer:
-    """A server with one model, asked at /images/edits with a form, or at /images/generations with JSON."""
+def _server_editor(
+    name: str,
+    options: RemoteOptions,
+    canvas: Canvas,
+    fields: Fields,
+    on_warning: OnWarning,
+    *,
+    key_name: str = "OPENAI_API_KEY",
+    needs_key: bool = True,
+    endpoint: str = "edits",
+    **settings: Any,
+) -> Editor:
+    """An editor by a server with one model, asked at /images/edits with a form, or at /images/generations with JSON.
 
-    def __init__(
-        self,
-        name: str,
-        options: RemoteOptions,
-        key_name: str,
-        on_warning: OnWarning,
-        *,
-        needs_key: bool = False,
-        endpoint: str = "edits",
-    ) -> None:
-        """`key_name`: the environment variable that holds the key. EditError, ChatError: no key, no client."""
-        self.name, self.options, self._endpoint = name, options, endpoint
-        self._key_name, self._key = key_name, checked_key(key_name)
-        if needs_key and not self._key:
-            raise EditError(f"{key_name} is not set; export the key of your account first")
-        need(name, "openai")
-        import openai
+    `key_name`: the environment variable that holds the key. `settings`: what traces record besides model and further
+    fields. EditError, ChatError: no key, no client.
+    """
+    key = checked_key(key_name)
+    if needs_key and not key:
+        raise EditError(f"{key_name} is not set; export the key of your account first")
+    need(name, "openai")
+    import openai
 
-        # attempts are counted in one place, `Retries`; local servers take any key, but the client insists on one
-        self._client = openai.OpenAI(
-            api_key=self._key or "none", base_url=options.base_url or None, timeout=options.timeout, max_retries=0
-        )
-        self._retries = Retries(options.retries + 1, 1.0, on_warning)
+    # attempts are counted in one place, `Retries`; local servers take any key, but the client insists on one
+    client = openai.OpenAI(
+        api_key=key or "none", base_url=options.base_url or None, timeout=options.timeout, max_retries=0
+    )
+    images, retries = client.images.with_raw_response, Retries(options.retries + 1, 1.0, on_warning)
 
-    def editor(self, canvas: Canvas, fields: Fields, **settings: Any) -> Editor:
-        """The Editor; `settings`: what its traces record besides model and further fields."""
-        options = self.options
-
-        def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
-            values = {**fields(image, seed), **options.call_kwargs}
-            return self._ask(image, instruction, {name: value for name, value in values.items() if value is not None})
-
-        recorded = {"model": options.model, **settings, "call_kwargs": options.call_kwargs}
-        worker = on_canvas(edit, canvas)
-        return Editor(self.name, worker, canvas, local=False, settings=recorded, close=self._close)
-
-    def _ask(self, image: Image.Image, instruction: str, fields: dict[str, Any]) -> Image.Image:
-        import openai
-
-        asked = {"model": self.options.model, "prompt": instruction, "extra_body": fields}
-        images, file = self._client.images.with_raw_response, ("image.png", encode(image, lossless=True), "image/png")
+    def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        values = {**fields(image, seed), **options.call_kwargs}
+        sent = {field: value for field, value in values.items() if value is not None}
+        asked: dict[str, Any] = {"model": options.model, "prompt": instruction, "extra_body": sent}
+        file = ("image.png", encode(image, lossless=True), "image/png")
 
         def attempt() -> str:
             try:
-                reply = images.edit(image=file, **asked) if self._endpoint == "edits" else images.generate(**asked)
+                reply = images.edit(image=file, **asked) if endpoint == "edits" else images.generate(**asked)
                 return reply.http_response.text
             except openai.APIError as error:
-                raise client_failure(error, self.name, self._key_name, self._key) from None
+                raise client_failure(error, name, key_name, key) from None
 
-        with failing_as(self.name, secrets=(self._key,)):
-            text = self._retries(attempt)
+        with failing_as(name, secrets=(key,)):
+            text = retries(attempt)
         try:
             entry = json.loads(text)["data"][0]
             data, url = entry.get("b64_json"), entry.get("url")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise EditError(f"{self.name}: sent no image but {one_line(text[:60], (self._key,))!r}") from None
+            raise EditError(f"{name}: sent no image but {one_line(text[:60], (key,))!r}") from None
         link = re.match(r"https?://(?:[^/?#]*@)?([^/?#]*)", str(url or ""))
         if link and not data:
             raise EditError(
-                f"{self.name}: sent a link to {link[1]} and not the image, though b64_json was asked; only images in "
-                "the reply are read"
+                f"{name}: sent a link to {link[1]} and not the image, though b64_json was asked; only images in the "
+                "reply are read"
             )
-        return image_of(data or url, self.name)
+        return image_of(data or url, name)
 
-    def _close(self) -> None:
-        self._retries.close()
-        self._client.close()
+    def close() -> None:
+        retries.close()
+        client.close()
+
+    recorded = {"model": options.model, **settings, "call_kwargs": options.call_kwargs}
+    return Editor(name, on_canvas(edit, canvas), canvas, local=False, settings=recorded, close=close)
