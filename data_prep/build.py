@@ -165,7 +165,9 @@ def check(position: int, row: RawRow | Rejected, settings: Settings) -> tuple[En
         unread = without_surrogates(json.dumps(row.row, ensure_ascii=False, default=str))
         entry = Entry(position, without_surrogates(row.id), settings.source, "", "", b"", unread=unread)
         if row.missing:
-            entry = entry._replace(image=str(row.missing), stamp="")
+            # a name that is not UTF-8 could not be found again
+            places = "\0".join(path for path in row.missing if path == without_surrogates(path))
+            entry = entry._replace(image=places, stamp="")
         return entry._replace(reason=one_line(row.reason)), b""
     if row.split not in (None, *SPLITS):
         raise UserError(f"source {settings.source} puts row {row.id} into split {row.split!r}; known: {SPLITS}")

@@ -101,7 +101,8 @@ def marks(benchmark: str, settings: Settings) -> Iterator[tuple[str, Any]]:
                 try:
                     source = image_of(cell, line.folders)
                 except MissingFile as error:
-                    source = error.path
+                    yield from (("file", f"{path}\0{stamp_of(path)}") for path in error.paths)
+                    continue
                 if isinstance(source, Path):
                     yield "file", f"{source}\0{stamp_of(source)}"
                 data = source if isinstance(source, bytes) else source.read_bytes()

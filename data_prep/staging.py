@@ -138,7 +138,9 @@ class Staging:
     def stamps(self) -> dict[str, str]:
         """The files of images that were read or looked for, each with its state at that time."""
         excluded = dict(file.split("\0") for file in self.excluded("file"))
-        return excluded | dict(self._db.execute("SELECT image, stamp FROM rows WHERE stamp IS NOT NULL"))
+        # of a missing image all places
+        rows = self._db.execute("SELECT image, stamp FROM rows WHERE stamp IS NOT NULL")
+        return excluded | {file: stamp for files, stamp in rows for file in files.split("\0")}
 
     def commit(self) -> None:
         # the images first: a committed row must find its image

@@ -86,7 +86,7 @@ def _row(name: str, columns: Columns, gold_columns: dict[str, str], line: Line) 
         raise
     except ValueError as error:
         shown = {str(name): str(cell)[:SHOWN] for name, cell in row.items() if not isinstance(cell, (bytes, dict))}
-        return Rejected(id, str(error), shown, error.path if isinstance(error, MissingFile) else None)
+        return Rejected(id, str(error), shown, error.paths if isinstance(error, MissingFile) else ())
     return RawRow(
         id=id,
         source=source if name == "jsonl" and isinstance(source, str) and source.strip() else name,

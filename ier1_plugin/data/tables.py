@@ -53,9 +53,9 @@ class TableError(UserError):
 class MissingFile(ValueError):
     """An image whose file is missing."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, paths: Sequence[str], name: str) -> None:
         super().__init__(f"image file is missing: {name[:SHOWN]}")
-        self.path = path
+        self.paths = tuple(paths)
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class Rejected:
     reason: str
     row: dict[str, Any] = field(default_factory=dict)
     """What is known of the row: JSON values only, no image bytes."""
-    missing: Path | None = None
-    """The file of its image, if that is what is missing."""
+    missing: tuple[str, ...] = ()
+    """Where the file of its image was looked for, if that is what is missing."""
 
 
 class Line(NamedTuple):
@@ -196,7 +196,7 @@ def inside(folders: Sequence[Path], name: str) -> Path:
         if not any(os.path.commonpath([root, real]) == root for root in _roots(tuple(folders))):
             raise ValueError(f"image lies outside the folder of its input: {name[:SHOWN]}; --image-root DIR allows it")
         if not os.path.isfile(real):
-            raise MissingFile(Path(path), name)
+            raise MissingFile(paths, name)
     except OSError as error:
         raise ValueError(f"image path can't be used: {name[:SHOWN]}, {error.strerror}") from None
     return Path(path)

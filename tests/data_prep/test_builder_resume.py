@@ -161,6 +161,7 @@ def test_a_second_run_with_the_same_options_finds_nothing_to_do_and_others_need_
         ("bench/more.jsonl", b'{"request": "remove the lamp 0"}', "bench (2 files", 2),
         ("bench/b.png", encoded(picture(0)), "bench/b.png", 2),
         ("in/3.png", encoded(picture(3)), "in/3.png", 4),
+        ("root/3.png", encoded(picture(3)), "root/3.png", 4),
         ("in/2.png", b"no image", "in/2.png", 2),
     ],
 )
@@ -170,7 +171,9 @@ def test_a_build_knows_the_files_that_it_has_read(
     requests(tmp_path / "in", 4)
     (tmp_path / "in" / "3.png").unlink()
     write_jsonl(tmp_path / "bench", [{"request": "another", "image": "b.png"}])
+    (tmp_path / "root").mkdir()
     arguments = ("jsonl", tmp_path / "in", tmp_path / "out", "--exclude", tmp_path / "bench")
+    arguments += ("--image-root", tmp_path / "root")
     with monkeypatch.context() as patch:
         if unfinished:
             patch.setattr(module, "assign", interrupt)
