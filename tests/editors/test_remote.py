@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from fakes.chain_helpers import ier1
+from fakes.commands import ier1
 from fakes.real_photos import real_photo
 from PIL import Image
 from werkzeug import Request, Response

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fakes.chain_helpers import ier1, no_settings_from_outside, one_line
+from fakes.chain_helpers import no_settings_from_outside
 from fakes.chat_fakes import NONSENSE, photo, reply
 from fakes.chat_server import chat_server, error, raw
+from fakes.commands import ier1, one_line
 
 from ier1_plugin import prompts
 from ier1_plugin.evaluation.decomposition import PARTS, Scored, confusion, main, score_all, table
@@ -69,7 +70,7 @@ def scored(rows: Path, *models: str, warnings: list[str] | None = None, sample: 
 def evaluate(rows: Path | str, *models: object, out: str = "out", **more: object) -> Any:
     options = [word for model in models for word in ("--decomposition", model)]
     options += [word for name, value in more.items() for word in (f"--{name}", value)]
-    return ier1("evaluate", *options, "--rows", rows, "--out", out)
+    return ier1("evaluate", *options, "--rows", rows, "--out", out, exit_code=None)
 
 
 def test_the_scores_are_those_of_the_training(rows: Path):

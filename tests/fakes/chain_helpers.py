@@ -1,7 +1,6 @@
-"""What the tests of the chain and of its command share: questions, chains with plain functions, calls of `ier1`.
+"""What the tests of the chain and of its command share: questions, chains with plain functions, options of `ier1`.
 
 chain(FakeEditor()).edit(photo(), REQUEST).trace.plan.sub_requests == ORDER
-one_line(ier1("edit", "missing.jpg", "make it red"))     # "error: ..."
 """
 
 from __future__ import annotations
@@ -15,10 +14,8 @@ from typing import Any
 import pytest
 from fakes.chat_fakes import GOLD, photo
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 from ier1_plugin.chat import ChatRequest
-from ier1_plugin.cli.main import app
 from ier1_plugin.data.items import Item
 from ier1_plugin.editors import Editor
 from ier1_plugin.pipeline.chain import ImageEditR1
@@ -73,20 +70,6 @@ def write_photos(folder: Path, count: int) -> list[Item]:
 
 def results(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "results.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def ier1(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def one_line(result: Result) -> str:
-    """The error that the command ended with: one line, no traceback, nothing on standard output."""
-    assert result.exit_code == 1, result.output
-    assert isinstance(result.exception, SystemExit)
-    assert result.stdout == ""
-    last = result.stderr.splitlines()[-1]
-    assert last.startswith("error: ")
-    return last
 
 
 def planner(url: str) -> tuple[str, ...]:

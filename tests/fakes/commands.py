@@ -16,15 +16,20 @@ from typer.testing import CliRunner, Result
 from ier1_plugin.cli.main import app
 
 
-def ier1(*arguments: object, exit_code: int = 0) -> Result:
+def ier1(*arguments: object, exit_code: int | None = 0) -> Result:
+    """`exit_code`: None for any."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == exit_code, result.output + repr(result.exception)
+    assert exit_code in (None, result.exit_code), result.output + repr(result.exception)
     return result
 
 
 def refused(*arguments: object) -> str:
-    """The error line of a command that fails with exit code 1, without a traceback and with nothing on stdout."""
-    result = ier1(*arguments, exit_code=1)
+    return one_line(ier1(*arguments, exit_code=1))
+
+
+def one_line(result: Result) -> str:
+    """The error that a command ended with: one line, no traceback, nothing on standard output."""
+    assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit)
     assert result.stdout == ""
     last = result.stderr.splitlines()[-1]
