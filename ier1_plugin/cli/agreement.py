@@ -8,13 +8,12 @@ ier1 agreement ratings.csv --json agreement.json --seed 0
 from __future__ import annotations
 
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ier1_plugin.cli.options import end_server_by_signal, one_line_errors, option
+from ier1_plugin.cli.options import end_server_by_signal, needs_extra, one_line_errors, option
 from ier1_plugin.evaluation.records import EvaluationError
 
 
@@ -31,8 +30,7 @@ def agreement(
     ] = False,
 ) -> None:
     """Measure how well judges agree with human raters, and the raters with one another."""
-    with one_line_errors():
-        _check_installed("agreement", "krippendorff", "scipy", "statsmodels")
+    with one_line_errors(), needs_extra("evaluation"):
         from json import dumps
 
         from tqdm import tqdm
@@ -76,7 +74,7 @@ def annotate(
     ] = "system",
 ) -> None:
     """Collect ratings of edits from people, blind, on a web page; judges' scores join them in the export."""
-    with one_line_errors():
+    with one_line_errors(), needs_extra("evaluation"):
         if export:
             from ier1_plugin.evaluation.agreement.rating_study import Study, export_ratings
             from ier1_plugin.evaluation.agreement.ratings import write_ratings
@@ -89,7 +87,6 @@ def annotate(
             raters_in_it = ", ".join(dict.fromkeys(rating.rater for rating in ratings))
             typer.echo(f"{export}: {len(ratings):,} ratings by {raters_in_it}. Next: ier1 agreement {export}")
             return
-        _check_installed("the rating page", "starlette", "uvicorn")
         from ier1_plugin.evaluation.agreement.rating_page import serve
         from ier1_plugin.evaluation.agreement.rating_study import Study, other_rubrics, read_rubric
 
@@ -121,9 +118,3 @@ def annotate(
 def _check_file(out: Path | None, flag: str) -> None:
     if out and out.is_dir():
         raise EvaluationError(f"{out} is a folder; {flag} needs a file")
-
-
-def _check_installed(what: str, *modules: str) -> None:
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
-        raise EvaluationError(f"{what} needs {', '.join(missing)}: pip install -e '.[evaluation]'")

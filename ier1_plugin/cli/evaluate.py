@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from ier1_plugin.cli.options import with_settings
+from ier1_plugin.cli.options import needs_extra, with_settings
 from ier1_plugin.evaluation.config import EvaluationConfig
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.runs.errors import log
@@ -32,22 +32,20 @@ def evaluate(
     config.check()
     out = Path(config.out).resolve()
     try:
-        if config.decomposition:
-            from ier1_plugin.evaluation.decomposition import score_all, table
+        with needs_extra("evaluation"):
+            if config.decomposition:
+                from ier1_plugin.evaluation.decomposition import score_all, table
 
-            assert config.rows
-            models = config.decomposition
-            scored = score_all(out, models, config.rows, config.sample, config.seed, config.jobs, log)
-            print(table(scored))
-            if empty := [one.name for one in scored if not one.parts["overall"].count]:
-                raise EvaluationError(f"no row was answered by {', '.join(empty)}; the reasons stand above")
-            return
-        from ier1_plugin.evaluation.run import evaluate as run
+                assert config.rows
+                models = config.decomposition
+                scored = score_all(out, models, config.rows, config.sample, config.seed, config.jobs, log)
+                print(table(scored))
+                if empty := [one.name for one in scored if not one.parts["overall"].count]:
+                    raise EvaluationError(f"no row was answered by {', '.join(empty)}; the reasons stand above")
+                return
+            from ier1_plugin.evaluation.run import evaluate as run
 
-        result = run(config, log)
-    except ModuleNotFoundError as error:
-        cure = "" if "pip install" in str(error) else "; pip install -e '.[evaluation]'"
-        raise EvaluationError(f"{error}{cure}") from None
+            result = run(config, log)
     except KeyboardInterrupt:
         log("what is done is kept; run the same command again to continue")
         raise

@@ -13,12 +13,13 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from importlib.util import find_spec
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from ier1_plugin.pipeline.system import PRESET, SYSTEM, System, find_settings
-from ier1_plugin.runs.errors import UserError
+from ier1_plugin.runs.errors import UserError, one_line
 from ier1_plugin.runs.secrets import without_password
 from ier1_plugin.runs.settings import HELP, PARSE, SHORT, SettingsError, parse_settings, read_yaml
 
@@ -104,6 +105,20 @@ def one_line_errors() -> Iterator[None]:
         return
     typer.echo(f"error: {without_password(' '.join(reason.split()))}", err=True)
     raise typer.Exit(1)
+
+
+@contextmanager
+def needs_extra(name: str) -> Iterator[None]:
+    """A package that is missing, or lacks what is imported from it, becomes a UserError that says what to install."""
+    try:
+        yield
+    except ImportError as error:
+        if "pip install" in str(error):
+            raise UserError(str(error)) from None
+        package = (error.name or "").partition(".")[0]
+        missing = package and find_spec(package) is None
+        problem = f"{package} is not installed" if missing else f"a package can't be imported ({one_line(error)})"
+        raise UserError(f"{problem}; pip install -e '.[{name}]'") from None
 
 
 def end_server_by_signal() -> None:

@@ -12,17 +12,14 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ier1_plugin.cli.options import one_line_errors, option
-from ier1_plugin.runs.errors import UserError, one_line
+from ier1_plugin.cli.options import needs_extra, one_line_errors, option
+from ier1_plugin.runs.errors import UserError
 
 # everything after FOLDER reaches `serve` as it is, with the "--" that separates its options from vLLM's
 SERVE_SETTINGS = {"allow_interspersed_args": False}
@@ -32,18 +29,6 @@ class Dtype(str, Enum):
     bfloat16 = "bfloat16"
     float16 = "float16"
     float32 = "float32"
-
-
-@contextmanager
-def needs_extra(name: str) -> Iterator[None]:
-    """A package that is missing, or lacks what is imported from it, becomes a UserError that says what to install."""
-    try:
-        yield
-    except ImportError as error:
-        package = (error.name or "").partition(".")[0]
-        missing = package and find_spec(package) is None
-        problem = f"{package} is not installed" if missing else f"a package can't be imported ({one_line(error)})"
-        raise UserError(f"{problem}; pip install -e '.[{name}]'") from None
 
 
 def train(

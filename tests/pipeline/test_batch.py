@@ -73,18 +73,6 @@ def test_an_item_that_the_end_of_a_run_cut_short_is_open_and_not_failed(tmp_path
     assert run(batch_of([item], tmp_path / "out"))["edited"] == 1
 
 
-def test_an_odd_row_costs_no_other_row_anything(tmp_path: Path):
-    (item,) = write_photos(tmp_path / "in", 1)
-    rows = [("odd", item.image, "a\ud800b"), ("bad", "\ud800.png", "x")]
-    lines = (json.dumps(dict(zip(("id", "image", "request"), row, strict=True))) for row in rows)
-    (tmp_path / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    run(batch_of(list(read_items(tmp_path / "in.jsonl")), tmp_path / "out"))
-    assert [(line["id"], line["status"]) for line in results(tmp_path / "out")] == [
-        ("odd", "edited"),
-        ("bad", "failed"),
-    ]
-
-
 def test_everything_is_planned_and_the_planner_freed_before_anything_is_edited(tmp_path: Path):
     chat, seen = FakeChat([reply()]), []
     run(
@@ -142,15 +130,18 @@ def test_an_item_that_fails_says_why_and_holds_nobody_up(tmp_path: Path):
     items = write_photos(tmp_path / "in", 4)
     Path(items[1].image).write_text("no photo", encoding="utf-8")
     Path(items[2].image).unlink()
-    items.append(Item("item-4", items[0].image, " "))
-    items.append(Item("line-6", problem="not JSON: oops"))
+    items += [Item("item-4", items[0].image, " "), Item("line-6", problem="not JSON: oops")]
+    rows = [{"id": "odd", "image": items[0].image, "request": "a\ud800b"}, {"id": "bad", "image": "\ud800.png"}]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    items += read_items(tmp_path / "in.jsonl", "flip it")
     counts = run(batch_of(items, tmp_path / "out"))
-    assert counts == {"open": 0, "edited": 2, "failed": 4}
+    assert counts == {"open": 0, "edited": 3, "failed": 5}
     errors = {line["id"]: line["error"] for line in results(tmp_path / "out") if line["status"] == "failed"}
     assert "not an image" in errors["item-1"]
     assert "can't be read: No such file" in errors["item-2"]
     assert "the request is empty" in errors["item-4"]
     assert errors["line-6"] == "not JSON: oops"
+    assert "bad" in errors
 
 
 @pytest.mark.parametrize("part", ["planner", "editor"])
