@@ -120,17 +120,6 @@ def test_a_photo_is_opened_as_everywhere_and_what_is_none_refused_in_one_line(tm
     assert "\n" not in str(caught.value)
 
 
-def test_uploads_and_results_go_when_the_page_goes(tmp_path: Path, upload: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
-    with client_of(fake_session(), tmp_path) as (client, _):
-        edited(client, upload)
-        (folder,) = (tmp_path / "temporary").glob("ier1-demo-*")
-        assert any(folder.rglob("*.png"))
-        assert folder.stat().st_mode & 0o077 == 0
-    assert not folder.exists()
-
-
 def test_a_password_is_asked_for(tmp_path: Path, upload: Any):
     with client_of(fake_session(), tmp_path, ("ada", "engine")) as (client, url):
         assert "Done" in edited(client, upload)["status"]
@@ -185,7 +174,7 @@ def test_an_error_is_shown_in_one_line_and_one_that_nobody_foresaw_is_in_the_log
     assert ("Traceback" in capfd.readouterr().err) == bool(in_log)
 
 
-def test_the_file_of_a_preview_is_written_once_as_a_browser_may_be_fetching_it(
+def test_a_preview_is_written_once_as_a_browser_may_be_fetching_it_and_all_files_go_when_the_page_goes(
     tmp_path: Path, upload: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """Each edit sees the files of the edits before it; the second one changes nothing."""
@@ -200,6 +189,10 @@ def test_the_file_of_a_preview_is_written_once_as_a_browser_may_be_fetching_it(
     with client_of(session, tmp_path) as (client, _):
         got = edited(client, upload, mode="multi-turn", seed=0)
         last = {file: file.stat().st_mtime_ns for file in tmp_path.glob("ier1-demo-*/cache/**/*.webp")}
+        (folder,) = tmp_path.glob("ier1-demo-*")
+        assert any(folder.rglob("edited.png"))
+        assert folder.stat().st_mode & 0o077 == 0
+    assert not folder.exists()
     assert [len(files) for files in seen] == [0, 2, 2]
     assert len(last) == 2
     assert seen[-1] == last

@@ -96,7 +96,6 @@ def test_a_completion_says_how_it_ended(httpserver: Any, chat: Any, answer: Any,
     ("answer", "kind", "words"),
     [
         (lambda: error(429, "quota"), TransientError, "no answer in 2 attempts.*too many requests: quota"),
-        (lambda: error(404, "models/x is not found"), RequestRejected, "models/x is not found"),
         *(
             (lambda words=words: error(400, words), ChatError, "GEMINI_API_KEY or GOOGLE_API_KEY")
             for words in ("API key not valid. Please pass one.", "API key expired. Please renew it.", "API_KEY_INVALID")
