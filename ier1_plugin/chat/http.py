@@ -14,6 +14,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ MAX_TIMEOUT = 86_400.0
 MAX_BACKOFF = 60.0
 # a server that asks for a longer rest is asked again after this many seconds all the same
 MAX_RETRY_AFTER = 300.0
+# nobody waits so many seconds: it is a time since 1970
+EPOCH = 1e9
 # seconds of waiting that a person would wonder about
 WORTH_A_LINE = 1.0
 # a server that takes none of this many requests will not take the others either
@@ -44,7 +47,8 @@ REASONS = {
     429: "too many requests",
 }
 _FILTERED = re.compile(
-    r"content.?filter|content.{0,12}policy|usage policy|safety|moderation|flagged|guardrail|responsible.?ai",
+    r"content.?filter|content.{0,12}policy|usage policy|safety|moderation|flagged|guardrail|responsible.?ai"
+    r"|violat.{0,20}polic|inappropriate|sensitive.?content|prohibited.?content|data.?inspection",
     re.IGNORECASE,
 )
 # where an error reply has its words, from the general to the particular
@@ -163,7 +167,11 @@ def read_error(body: str) -> tuple[str, set[str]]:
         if isinstance(value, list):
             return "; ".join(filter(None, map(words, value)))
         if not isinstance(value, dict):
-            return value.strip() if isinstance(value, str) else ""
+            text = value.strip() if isinstance(value, str) else ""
+            with suppress(ValueError, RecursionError):
+                # gateways pass on the whole reply of a model's server as a text
+                return words(json.loads(text) if text[:1] in ("{", "[") else "") or text
+            return text
         parts = dict.fromkeys(filter(None, (words(value.get(key)) for key in WORDS)))
         place = value.get("loc")
         names = [value.get("param"), *(place if isinstance(place, list) else [])]
@@ -198,7 +206,11 @@ def retry_after(headers: Mapping[str, str], body: str = "") -> float:
     for before, durations in _WAIT.findall(text):
         usual = "ms" if re.search(r"ms\W*$", before, re.IGNORECASE) else "s"
         parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)", durations.lower())
-        waits.append(sum(float(count) * _SECONDS.get(unit or usual, 0.0) for count, unit in parts))
+        wait = sum(float(count) * _SECONDS.get(unit or usual, 0.0) for count, unit in parts)
+        if wait > EPOCH:
+            # the time itself, in seconds or milliseconds
+            wait = (wait / 1000 if wait > 1000 * EPOCH else wait) - time()
+        waits.append(wait)
     # NaN is neither
     return min(max(wait for wait in waits if wait >= 0), MAX_RETRY_AFTER)
 

@@ -11,9 +11,19 @@ from contextlib import suppress
 from typing import Any
 
 SHOWN = 120
-_THOUGHT_ENDS = re.compile(r"</(?:think|thinking|thought|reasoning)>|\[/THINK\]|◁/think▷")
+_THOUGHT_ENDS = re.compile(
+    r"</(?:seed:)?(?:think|thinking|thought|reasoning)>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>"
+    # of OpenAI's open models, where no parser of the server takes their channels apart
+    r"|<\|channel\|>final(?: <\|constrain\|>\w+)?<\|message\|>"
+)
 # a Markdown fence, a box of LaTeX, the one that GLM draws around an answer, the tags that R1 was trained with
-WRAPPERS = (("```", "```"), ("\\boxed{", "}"), ("<|begin_of_box|>", "<|end_of_box|>"), ("<answer>", "</answer>"))
+WRAPPERS = (
+    ("```", "```"),
+    ("~~~", "~~~"),
+    ("\\boxed{", "}"),
+    ("<|begin_of_box|>", "<|end_of_box|>"),
+    ("<answer>", "</answer>"),
+)
 
 
 def json_in_reply(text: str) -> Any:
@@ -34,7 +44,7 @@ def json_in_reply(text: str) -> Any:
         inside, found, after = rest.rpartition(closing)
         # brackets outside would be another value
         if found and not re.search(r"[{\[]", before + after):
-            answer = re.sub(r"^[ \t]*\w*\s", "", inside) if opening == "```" else inside
+            answer = re.sub(r"^[ \t]*\w*\s", "", inside) if opening in ("```", "~~~") else inside
             break
     try:
         return _loads(answer)

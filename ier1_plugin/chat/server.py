@@ -49,7 +49,7 @@ DISPENSABLE = {
 }
 # words of a refusal: "'temperature' does not support 0", "seed: Extra inputs are not permitted"
 _REFUSED = re.compile(
-    r"support|permit|allow|unknown|unrecogni|unexpected|unavailable|extra|invalid|disabled|must be|only|is off"
+    r"support|permit|allow|deprecat|unknown|unrecogni|unexpected|unavailable|extra|invalid|disabled|must be|only|is off"
     r"|not (?:available|accept|valid|implement|enabled)|can'?t|cannot",
     re.IGNORECASE,
 )

@@ -57,7 +57,7 @@ def read_items(source: Path, request: str = "") -> Iterator[Item]:
     source = source.resolve()
     if source.is_dir():
         # sorted by name: the directory's own order differs between file systems
-        names = sorted(path.name for path in source.iterdir() if path.suffix.lower() in image_suffixes())
+        names = sorted(path.name for path in source.iterdir() if _is_image(path))
         times = Counter(Path(name).stem for name in names)
         for name in names:
             stem = Path(name).stem
@@ -91,12 +91,17 @@ def read_items(source: Path, request: str = "") -> Iterator[Item]:
             yield Item(id, str(source.parent / image), without_surrogates(words))
 
 
+def _is_image(path: Path) -> bool:
+    """True for what is taken from a folder; a Mac leaves a hidden ._photo.jpg beside a photo on other disks."""
+    return path.suffix.lower() in image_suffixes() and not path.name.startswith(".")
+
+
 def count_items(source: Path) -> int:
     """How many items there are; quick, as nothing is parsed. UserError: none, or no such file or folder."""
     if mistaken := no_image_file(str(source)):
         raise UserError(mistaken)
     if source.is_dir():
-        count = sum(path.suffix.lower() in image_suffixes() for path in source.iterdir())
+        count = sum(map(_is_image, source.iterdir()))
     elif source.suffix.lower() in image_suffixes():
         raise UserError(f"{source} is one image; edit it with ier1 edit, or name its folder")
     elif source.is_file():

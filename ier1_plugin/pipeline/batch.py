@@ -229,11 +229,13 @@ class Worker:
         except Exception as error:
             # what nobody foresaw is the error of this item too: the next one may go well
             reason = with_class(error)
-            hopeless = self._closed or (isinstance(error, ChatError) and not isinstance(error, ITEM_ERRORS))
+            # an editor behind a server says with an EditError what the server said
+            cause = error.__cause__ if isinstance(error.__cause__, ChatError) else error
+            hopeless = self._closed or (isinstance(cause, ChatError) and not isinstance(cause, ITEM_ERRORS))
             # an item that was cut short stays open for the next run
             if not hopeless:
                 batch.folder.keep_error(item, stage, reason)
-            own_fault = isinstance(error, (ImageError, PlanError, RequestRejected))
+            own_fault = isinstance(cause, (ImageError, PlanError, RequestRejected))
             return Outcome(item.name, reason, hopeless, own_fault)
         return Outcome(item.name)
 

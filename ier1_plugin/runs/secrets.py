@@ -15,7 +15,7 @@ HIDDEN = "***"
 # anything shorter is a placeholder, such as "none" or "x", which may be a part of other words
 SHORTEST_KEY = 8
 _NAMES = (
-    r"token|secret|(?<![a-z])pass|passw(?:or)?d|pwd|passphrase|credentials?|(?:api|access|private)_?key(?:_id)?"
+    r"token|secret|(?<![a-z])pass|passw(?:or)?d|pwd|passphrase|cred(?:ential)?s?|(?:api|access|private)_?keys?(?:_id)?"
     r"|(?<![a-z])key|authorization|auth|bearer|jwt|signature|(?<![a-z])sig"
 )
 # max_tokens is a number, key_name the name of a variable
@@ -24,11 +24,15 @@ _SECRET = re.compile(rf"(?:{_NAMES}|headers?|cookies?)$|secret|passw", re.IGNORE
 _COLUMNS = ("prompt_key", "answer_key", "image_key", "video_key", "filter_key")
 # token=..., 'api_key': '...', Authorization: Bearer ...; but not key=value, as messages name the form of an option
 _ASSIGNED = re.compile(
-    rf"""((?:{_NAMES})['"]?\s*(?:=\s*|:\s*(?=['"]))['"]?|authorization\W+)(?:(?:bearer|basic)\s+)?(?!value\b)[^\s'",;&#)}}\]]+""",
+    rf"""((?:{_NAMES})['"]?\s*(?:=\s*|:\s*(?=['"]))['"]?|authorization\W+|api-key['"]?:\s*)"""
+    r"""(?:(?:bearer|basic)\s+)?(?!value\b)[^\s'",;&#)}\]]+""",
     re.IGNORECASE,
 )
-# what the keys of Hugging Face, OpenAI, Google, GitHub and AWS look like
-_KEY = re.compile(r"\b(?:hf_|sk-|AIza|ghp_|github_pat_|AKIA)(?=[\w-]*\d)[\w-]{12,}")
+# what the keys of Hugging Face, OpenAI, Google, GitHub, AWS, Groq, xAI and Replicate look like, and a JSON web token
+_KEY = re.compile(
+    r"\b(?:hf_|sk-|AIza|ghp_|github_pat_|AKIA|gsk_|xai-|r8_)(?=[\w-]*\d)[\w-]{12,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]+"
+    r"|(?<=\bBearer )(?=\S*\d)[\w.~+/-]{12,}"
+)
 
 
 def without_secrets(value: Any, name: str = "") -> Any:

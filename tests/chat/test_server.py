@@ -189,6 +189,8 @@ def test_a_server_that_is_down_slow_or_no_model_is_one_line_after_bounded_attemp
         (error(400, "flagged", code="content_filter"), RequestRejected, "flagged"),
         (error(403, "Your input was flagged for violence."), RequestRejected, "flagged"),
         (error(400, "filtered due to Azure's content management policy"), RequestRejected, "policy"),
+        (error(403, "the prompt violates our policy"), RequestRejected, "policy"),
+        (error(400, "Input may contain inappropriate content, policy 7"), RequestRejected, "policy"),
     ],
 )
 def test_what_another_attempt_cannot_mend_is_not_asked_again(
@@ -219,6 +221,10 @@ def test_a_server_that_takes_none_of_the_first_requests_ends_the_run(serve: Serv
             assert type(failed.value) is kind
 
 
+def said(message: str, **more: Any) -> str:
+    return json.dumps({"error": {"message": message, **more}})
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -230,6 +236,8 @@ def test_a_server_that_takes_none_of_the_first_requests_ends_the_run(serve: Serv
         ('{"errors": [{"message": "too long"}, "too wide"]}', "too long; too wide"),
         ('[{"error": {"code": 400, "message": "too long", "status": "INVALID_ARGUMENT"}}]', "too long"),
         ('{"error": {"message": "Provider failed", "metadata": {"raw": "too long"}}}', "Provider failed: too long"),
+        (said("Provider failed", metadata={"raw": said("too long", param="seed")}), "Provider failed: too long (seed)"),
+        ('{"error": "{too long"}', "{too long"),
         ('{"detail": "Not Found"}', "Not Found"),
         ('{"detail": [{"loc": ["body", "seed"], "msg": "not permitted"}]}', "not permitted (body, seed)"),
         ('{"message": {"detail": [{"loc": ["body", "seed"], "msg": "no"}]}}', "no (body, seed)"),
@@ -244,15 +252,12 @@ def test_the_errors_of_all_servers_are_read(body: str, message: str):
     assert " ".join(read_error(body)[0].split()) == message
 
 
-def said(message: str, **more: Any) -> str:
-    return json.dumps({"error": {"message": message, **more}})
-
-
 @pytest.mark.parametrize(
     ("body", "name"),
     [
         (said("Unsupported value: 'temperature' does not support 0.7 with this model."), "temperature"),
         (said("Bad value.", param="temperature"), "temperature"),
+        (said("Provider failed", metadata={"raw": said("`temperature` is deprecated for this model.")}), "temperature"),
         (said("Unrecognized request argument supplied: max_completion_tokens"), "max_completion_tokens"),
         ('{"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}', "seed"),
         ('{"message": {"detail": [{"loc": ["body", "max_completion_tokens"], "msg": "no"}]}}', "max_completion_tokens"),
@@ -327,6 +332,8 @@ def test_a_schema_that_the_server_does_not_take_is_spelled_out_in_the_text(serve
         ({}, '{"retry_after": 20}', 20),
         ({}, '{"retry_after_ms": 500}', 0.5),
         ({}, "The limit will reset in 12 s", 12),
+        ({}, '{"headers": {"X-RateLimit-Reset": "1741305600000"}}', 0),
+        ({}, '{"reset": 4102444800}', MAX_RETRY_AFTER),
         ({}, "retry after 2026-11-28T12:00:00Z", 0),
         ({}, "try again in 2h5m", MAX_RETRY_AFTER),
         ({}, "The 3 retry servers of 5 are busy, try later", 0),

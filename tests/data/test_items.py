@@ -86,7 +86,7 @@ def test_every_image_of_a_folder_is_taken_and_what_is_left_out_is_named(tmp_path
     for name in ("one.jpg", "IMG_2.JPG", "a.heic", "b.avif", "c.jfif", "d.mpo", "e.jp2", "f.tga"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "one.txt").write_text("make it red")
-    for name in ("g", "h.pdf", "i.eps", "stray.txt", ".hidden"):
+    for name in ("g", "h.pdf", "i.eps", "stray.txt", ".hidden", "._one.jpg"):
         (tmp_path / name).write_bytes(b"x")
     assert len(list(read_items(tmp_path, "x"))) == count_items(tmp_path) == 8
     assert left_out(tmp_path) == ["g", "h.pdf", "i.eps", "stray.txt"]

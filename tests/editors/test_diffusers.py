@@ -4,15 +4,16 @@ import math
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 from fakes.real_photos import real_photo
-from fakes.tiny_pipelines import SMALL, lora
+from fakes.tiny_pipelines import SMALL, _t5_tokenizer, lora
 from PIL import Image
 
 from ier1_plugin.editors import EditError, make_editor
 from ier1_plugin.editors.canvas import KONTEXT_SIZES, megapixel
-from ier1_plugin.editors.local.diffusers import LocalPipeline
+from ier1_plugin.editors.local.diffusers import LocalPipeline, Recipe
 from ier1_plugin.editors.local.loading import LocalOptions, build, load
 from ier1_plugin.pipeline.system import PRESET, System, shipped
 from ier1_plugin.runs.settings import parse_settings, read_yaml
@@ -163,6 +164,23 @@ def test_an_instruction_that_would_be_cut_off_in_silence_is_refused(
             editor(small, "add a hat " * 300, 0)
 
 
+def test_the_tokenizer_in_a_processor_and_the_words_of_the_system_count_too(pipelines):
+    class Pipe:
+        """As FLUX.2 has it."""
+
+        components = ("tokenizer",)
+        system_message = "Say what you see. " * 20
+
+        def __call__(self, image, prompt, max_sequence_length=512): ...
+
+    pipeline = LocalPipeline("flux2", str(pipelines("flux-kontext")), LocalOptions())
+    pipeline.pipe, pipeline.arguments, pipeline._recipe = Pipe(), {}, Recipe()
+    pipeline.pipe.tokenizer = SimpleNamespace(tokenizer=_t5_tokenizer())
+    pipeline.check_length("add a hat")
+    with pytest.raises(EditError, match="reads 512 tokens"):
+        pipeline.check_length("add a hat " * 120)
+
+
 @pytest.mark.parametrize(("kind", "steps", "guidance"), [("flux2-klein", 4, 1.0), ("flux2-klein-base", 50, 4.0)])
 def test_distilled_weights_get_few_steps_and_no_guidance_and_others_their_own(pipelines, kind, steps, guidance):
     loaded = LocalPipeline(kind, str(pipelines(kind)), LocalOptions())
@@ -190,7 +208,11 @@ def painting(pipelines, tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("instruct-pix2pix", "safety checker"), (math.nan, r"NaN.*--dtype"), (0.0, "one colour.*--dtype")],
+    [
+        ("instruct-pix2pix", "safety checker"),
+        (math.nan, r"NaN.*--editor-settings .*\"dtype\""),
+        (0.0, r"one colour.*--editor-settings .*\"dtype\""),
+    ],
 )
 def test_a_picture_that_shows_nothing_is_no_edit(pipelines, painting, small, kind, message):
     folder = pipelines(kind) if isinstance(kind, str) else painting(kind)

@@ -168,7 +168,8 @@ SIZES = {
     None: """scale by 50% | resize by 50% | resize by half | scale up to 50% | scale down to 150% | scale by 50
         | resize to 800 px | make it 800x600 | crop by 40% | crop 40% | crop the left half | crop the left 25%
         | crop to half | crop to 32x32 | crop to 50x40 | crop to 0:1 | add a 0 px white border | add a 5% white border
-        | rotate -90 degrees clockwise | rotate 90% | zoom to 50% | crop 10% of the left | crop 10% off the sides""",
+        | rotate -90 degrees clockwise | rotate 90% | rotate by 0 degrees | rotate 360° | blur by 0 px
+        | trim 0 px off the left | zoom to 50% | crop 10% of the left | crop 10% off the sides""",
 }
 
 

@@ -180,6 +180,8 @@ def test_a_wrong_key_and_a_dead_server_end_the_run_and_what_was_judged_is_kept(
 def test_failures_between_good_answers_end_nothing(tmp_path: Path):
     pairs = [pair(tmp_path, f"lamp-{number}") for number in range(3 * MAX_FAILURES_IN_A_ROW)]
     assert len(run(fake(*[TransientError("x"), GOOD] * 20)[0], tmp_path, pairs, jobs=1)) == len(pairs)
+    (tmp_path / "rejected").mkdir()
+    assert len(run(fake(RequestRejected("too long"))[0], tmp_path / "rejected", pairs, jobs=1)) == len(pairs)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from PIL import Image
 from ier1_plugin.chat import ChatError, RequestRejected, TransientError
 from ier1_plugin.data.items import Item, read_items
 from ier1_plugin.editors import EditError, Editor
+from ier1_plugin.editors.base import failing_as
 from ier1_plugin.pipeline.agents import decompose, rule
 from ier1_plugin.pipeline.batch import MAX_FAILURES_IN_A_ROW, PLAN, Batch, Worker, run
 from ier1_plugin.pipeline.batch_folder import BatchFolder
@@ -174,6 +175,19 @@ def test_a_rejected_request_fails_its_item_and_a_wrong_key_ends_the_run(tmp_path
         run(batch_of(items, tmp_path / "out", partial(decompose, chat=wrong_key), jobs=1))
     assert [line["status"] for line in results(tmp_path / "out")] == ["failed"]
     assert run(batch_of(items, tmp_path / "out")) == {"open": 0, "edited": 3, "failed": 1}
+
+
+def test_a_server_that_rejects_an_edit_fails_its_item_and_a_wrong_key_ends_the_run(tmp_path: Path):
+    errors = [*[RequestRejected("flagged")] * (MAX_FAILURES_IN_A_ROW + 1), ChatError("the key was not accepted")]
+
+    def edit(image: Image.Image, instruction: str, seed: int) -> Image.Image:
+        with failing_as("server"):
+            raise errors.pop(0)
+
+    items = write_photos(tmp_path / "in", MAX_FAILURES_IN_A_ROW + 3)
+    with pytest.raises(RunError, match=r"^the key was not accepted$"):
+        run(batch_of(items, tmp_path / "out", editor=edit, jobs=1))
+    assert run(batch_of(items, tmp_path / "out")) == {"open": 0, "edited": 2, "failed": MAX_FAILURES_IN_A_ROW + 1}
 
 
 def test_a_fallback_is_told_with_the_id_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -33,6 +33,8 @@ NAMES = (
         {"decomposer": f"openai:https://host/v1?token={SECRET}#m"},
         {"command": ["--hf", SHAPED], "url": f"https://host/v1?sig={SECRET}"},
         {"command": ["-H", f"Authorization: Bearer {SECRET}"]},
+        {"command": ["-H", f"X-Api-Key: {SECRET}"], "apiKeys": [SECRET], "creds": SECRET},
+        {"note": f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.{SECRET}", "more": f"sent Bearer {SECRET}0123456789"},
         {"error": f"got an unexpected argument {{'token': '{SECRET}'}}"},
         {"error": f"Options(api_key='{SECRET}', b=1)"},
         {"options": type("Options", (), {"__repr__": lambda self: f"Options(token='{SECRET}')"})()},

@@ -155,6 +155,8 @@ class LocalPipeline:
         Of several text encoders, the one that reads most has to read it all: FLUX gives CLIP's 77 tokens a small part.
         """
         kinds = [getattr(self.pipe, name) for name in getattr(self.pipe, "components", {}) if "tokenizer" in name]
+        # FLUX.2 calls a processor its tokenizer
+        kinds = [getattr(kind, "tokenizer", kind) for kind in kinds]
         tokenizers = [kind for kind in kinds if getattr(kind, "model_max_length", None)]
         if self._recipe.reads_all or not tokenizers:
             return
@@ -162,8 +164,11 @@ class LocalPipeline:
         usual = parameters(self.pipe).get("max_sequence_length", getattr(self.pipe, "tokenizer_max_length", None))
         limits = (tokenizer.model_max_length, self.arguments.get("max_sequence_length", usual))
         limit = min(limit for limit in limits if isinstance(limit, int))
+        system = getattr(self.pipe, "system_message", "")
+        message = [{"role": "system", "content": system}] if system else []
+        message += [{"role": "user", "content": instruction}]
+        instruction = f"{system} {instruction}" if system else instruction
         if getattr(tokenizer, "chat_template", None):
-            message = [{"role": "user", "content": instruction}]
             chat = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
             instruction = tokenizer.apply_chat_template(message, **chat)
         tokens = len(tokenizer(instruction, verbose=False).input_ids)

@@ -35,7 +35,9 @@ PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
 # a canvas of less shows nothing, one of more fits on no card
 MIN_PIXELS, MAX_PIXELS = 64 * 64, 4096 * 4096
 _RANGES = (("steps", 1, 1000, True), ("guidance", 0, 100, False), ("canvas_pixels", MIN_PIXELS, MAX_PIXELS, True))
-NUMBERS_OVERFLOWED = "its numbers ran over, as float16 often does: try --dtype bfloat16 or --dtype float32"
+NUMBERS_OVERFLOWED = (
+    'its numbers ran over, as float16 often does: try --editor-settings \'{"dtype": "float32"}\', or bfloat16 there'
+)
 HINTS = {
     "RuntimeWarning": f"the picture came back with pixels that are no numbers (NaN): {NUMBERS_OVERFLOWED}",
     "OutOfMemoryError": "the GPU's memory is full; try --offload model or --offload group, or a quantised model",

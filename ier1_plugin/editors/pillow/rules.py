@@ -138,9 +138,17 @@ def _scale_by(direction: int) -> Callable[..., Effect]:
     return effect
 
 
+def _blur(radius: str) -> Effect:
+    if not int(radius):
+        raise EditError("a blur of 0 pixels changes nothing")
+    return do.blur(int(radius))
+
+
 def _rotate(angle: str, direction: str | None) -> Effect:
     if direction and angle[0] in "+-":
         raise EditError(f"{angle} degrees to one side can mean two things; leave the sign out")
+    if float(angle) % 360 == 0:
+        raise EditError(f"a rotation by {angle} degrees changes nothing")
     return do.rotate(float(angle) if direction in (None, "right", "clockwise") else -float(angle))
 
 
@@ -173,6 +181,8 @@ def _keep_share(amount: str, side: str | None = None) -> Effect:
 
 def _margin(amount: str, unit: str, *sides: str | None) -> Effect:
     """Cuts so much off one side, off two, or off all four."""
+    if not float(amount):
+        raise EditError(f"to cut off 0{unit} changes nothing")
     named = [SIDES[side] for side in sides if side]
     return do.cut_off(float(amount), unit == "px", [side for side in OPPOSITE if not named or side in named])
 
@@ -312,7 +322,7 @@ _EFFECTS: list[Pattern] = [
     (r"sepia(?: tone)?", _same("sepia")),
     (r"invert(?:ed)?(?: all)?(?: colou?rs?)?|(?:like )?(?:film )?negative", _same("invert")),
     (r"(?:soft and )?(?:blur(?:red|ry)?|out focus)", _same("blur")),
-    (rf"blur(?: radius)? (?:by |of )?{PIXELS}(?: radius)?", lambda radius: do.blur(int(radius))),
+    (rf"blur(?: radius)? (?:by |of )?{PIXELS}(?: radius)?", _blur),
     (r"pixelated?|(?:big |show )*(?:pixels|blocks)|like old video game", _same("pixelate")),
     (
         r"(?:sharp and )?(?:sharpen|sharper|sharp|crisp|crisper)|bring out (?:more )?details?|more details?",

@@ -241,7 +241,8 @@ class _Worker:
                 if self._stopped and not filtered:
                     # it did not get all its attempts, so nothing is known about it
                     raise _Stopped from None
-                self._failures = 0 if filtered else self._failures + 1
+                # what is rejected is the fault of this case: a server that rejects them all is noticed by the chat
+                self._failures = 0 if isinstance(error, RequestRejected) else self._failures + 1
                 if self._failures >= MAX_FAILURES_IN_A_ROW:
                     raise EvaluationError(
                         f"{self._judge.name} has failed {self._failures} times in a row, the last time: "
