@@ -748,6 +748,7 @@ def test_rows_that_easyr1_filters_are_a_note_and_count_as_missing(tmp_path: Path
 def test_the_fast_length_is_the_length_of_what_easyr1_gives_the_model(
     tmp_path_factory: pytest.TempPathFactory, family: str
 ):
+    run()  # arms what EasyR1 imports
     from transformers import AutoProcessor
     from verl.utils.dataset import process_image
 
