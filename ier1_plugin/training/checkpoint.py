@@ -69,12 +69,11 @@ def find_checkpoint(path: Path) -> Checkpoint:
     if not path.is_dir():
         raise CheckpointError(f"no folder {path}; wanted a run's folder, a global_step_N or its actor folder")
     path = path.resolve()
-    if any(path.glob("model_world_size_*")):
+    if (path / "actor").is_dir():
+        path /= "actor"
+    if path.name == "actor" or any(path.glob("model_world_size_*")):
         step = _STEP.fullmatch(path.parent.name)
         return Checkpoint(path, int(step[1]) if step else None)
-    if (path / "actor").is_dir():
-        step = _STEP.fullmatch(path.name)
-        return Checkpoint(path / "actor", int(step[1]) if step else None)
     steps = {int(match[1]): step for step in path.glob("global_step_*/") if (match := _STEP.fullmatch(step.name))}
     steps = {number: step for number, step in steps.items() if (step / "actor").is_dir()}
     if not steps:
@@ -127,12 +126,11 @@ def merge_lora(weights: Weights, adapter_config: Path) -> Weights:
         return weights
     if odd := [name for name in weights if ".lora_" in name and not _LORA_FACTOR.fullmatch(name)]:
         raise CheckpointError(f"{odd[0]}: only plain LoRA on linear layers can be merged")
+    config = read_json(adapter_config)
     try:
-        config = json.loads(adapter_config.read_text(encoding="utf-8"))
         scale = config["lora_alpha"] / config["r"]
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"the weights hold LoRA layers, and {adapter_config} can't be read ({reason})") from None
+    except (KeyError, TypeError, ZeroDivisionError):
+        raise CheckpointError(f"{adapter_config} has no scale for the LoRA layers; wanted lora_alpha and r") from None
     merged = {}
     for name, weight in weights.items():
         if _LORA_FACTOR.fullmatch(name):

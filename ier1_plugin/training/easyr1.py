@@ -200,8 +200,7 @@ def _start_ray(config: Any) -> list[str]:
     settings = ray_init_kwargs(config.trainer.n_gpus_per_node)
     # without an address Ray would join whatever cluster was last started on this machine
     ray.init(**{"address": "local", **settings})
-    problems = guard.refusals(config.worker.actor.model.model_path, guard.find_gpu_nodes())
-    if problems:
+    if problems := guard.refusals(config.worker.actor.model.model_path):
         ray.shutdown()
     return problems
 

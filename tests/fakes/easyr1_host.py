@@ -35,23 +35,7 @@ REQUESTS = (
 )
 # below the budget, within it, at its edge, above it, and long and thin
 SIZES = ((30, 40), (120, 90), (224, 224), (800, 600), (1200, 30))
-
-
-def cases() -> list[tuple[str, tuple[int, int]]]:
-    return [(request, size) for request in REQUESTS for size in SIZES]
-
-
-def rows() -> list[dict[str, Any]]:
-    return [
-        format_row(
-            id=f"r{number}",
-            source="test",
-            request=request,
-            image=encode(prepare(tiny_models.photo(number, size), MIN_PIXELS, MAX_PIXELS), lossless=True),
-            gold=GOLD,
-        )
-        for number, (request, size) in enumerate(cases())
-    ]
+CASES = [(request, size) for request in REQUESTS for size in SIZES]
 
 
 def seen_by_dataset(folder: Path, tokenizer: Any, processor: Any) -> list[dict[str, Any]]:
@@ -61,12 +45,19 @@ def seen_by_dataset(folder: Path, tokenizer: Any, processor: Any) -> list[dict[s
     from verl.utils.dataset import process_image
 
     file = folder / "rows.parquet"
-    parquet.write_table(pa.Table.from_pylist(rows()), file)
+    images = [
+        prepare(tiny_models.photo(number, size), MIN_PIXELS, MAX_PIXELS) for number, (_, size) in enumerate(CASES)
+    ]
+    rows = [
+        format_row(id="r", source="test", request=request, image=encode(image, lossless=True), gold=GOLD)
+        for (request, _), image in zip(CASES, images, strict=True)
+    ]
+    parquet.write_table(pa.Table.from_pylist(rows), file)
     limits = {"max_prompt_length": 1024, "min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS}
     seen = dataset(file, tokenizer, processor, **limits)
     found = []
-    for number, (request, size) in enumerate(cases()):
-        row, image = seen[number], prepare(tiny_models.photo(number, size), MIN_PIXELS, MAX_PIXELS)
+    for number, ((request, size), image) in enumerate(zip(CASES, images, strict=True)):
+        row = seen[number]
         prompt = processor.apply_chat_template(messages(request), add_generation_prompt=True, tokenize=False)
         ours = processor(images=[image], text=[prompt], add_special_tokens=False)["input_ids"][0]
         theirs = row["input_ids"][row["attention_mask"].bool()].tolist()

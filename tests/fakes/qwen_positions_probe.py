@@ -48,7 +48,6 @@ def main(folder: Path) -> dict[str, Any]:
         offloaded = pipe.encode_prompt(PROMPT, image=picture, device="cpu")[0]
     return {
         "transformers": version("transformers"),
-        "diffusers": version("diffusers"),
         "needed": needed,
         **{
             name: float((found - wanted).abs().max())
