@@ -115,6 +115,8 @@ def test_a_reward_that_gives_up_ends_the_training_with_its_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(main, "main", fail)
     monkeypatch.setattr("sys.argv", ["ier1"])
+    # which the launcher sets for good
+    monkeypatch.setenv("TENSORBOARD_DIR", str(tmp_path))
     config, _ = typed(*data)
     assert easyr1.launch(OmegaConf.create(), config, cpu=False) == 1
     assert capsys.readouterr().err == "65 plans failed\n"
