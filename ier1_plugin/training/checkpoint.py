@@ -69,11 +69,10 @@ def find_checkpoint(path: Path) -> Checkpoint:
     if not path.is_dir():
         raise CheckpointError(f"no folder {path}; wanted a run's folder, a global_step_N or its actor folder")
     path = path.resolve()
-    if (path / "actor").is_dir():
-        path /= "actor"
-    if path.name == "actor" or any(path.glob("model_world_size_*")):
-        step = _STEP.fullmatch(path.parent.name)
-        return Checkpoint(path, int(step[1]) if step else None)
+    actor = path / "actor" if (path / "actor").is_dir() else path
+    if actor != path or any(path.glob("model_world_size_*")):
+        step = _STEP.fullmatch(actor.parent.name)
+        return Checkpoint(actor, int(step[1]) if step else None)
     steps = {int(match[1]): step for step in path.glob("global_step_*/") if (match := _STEP.fullmatch(step.name))}
     steps = {number: step for number, step in steps.items() if (step / "actor").is_dir()}
     if not steps:

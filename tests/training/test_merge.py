@@ -22,6 +22,7 @@ from pytest_httpserver import HTTPServer
 from ier1_plugin import prompts
 from ier1_plugin.runs.folder import locked
 from ier1_plugin.task.decomposer import Decomposer
+from ier1_plugin.training.checkpoint import find_checkpoint
 
 LAYER = "base_model.model.model.language_model.layers.0.mlp.up_proj"
 ADAPTER = "lora_adapter/adapter_config.json"
@@ -184,6 +185,11 @@ def test_lora_is_added_to_its_base(run_folder: Path, actor: Path):
     assert merged.keys() == {f"model.{name}" for name in names}
     # 0 + 4 / 2 * (3 * 0.5 + 3 * 0.5)
     assert merged["model.layers.0.mlp.up_proj.weight"].unique().tolist() == [6.0]
+
+
+def test_a_run_that_is_named_actor_is_a_run(run_folder: Path, actor: Path):
+    checkpoint = find_checkpoint(run_folder.rename(run_folder.with_name("actor")))
+    assert checkpoint.actor.parent.name == actor.parent.name
 
 
 def test_an_actor_folder_that_was_moved_out_of_its_run_is_merged_beside_itself(tmp_path: Path, actor: Path):
