@@ -5,6 +5,7 @@
 #
 #   bash examples/quickstart.sh                               # a quarter of an hour; everything under quickstart/
 #   bash examples/quickstart.sh --controls                    # and what proves it: learning rate 0, shuffled photos
+#   bash examples/quickstart.sh --reward picture              # train on the edited photos, without gold: quickstart/picture/
 #   STEPS=2 bash examples/quickstart.sh                       # a short version, under quickstart/steps-2/
 #   bash examples/quickstart.sh worker.actor.optim.lr=1e-4    # any key of EasyR1 can follow
 #
@@ -14,23 +15,41 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 FULL_STEPS=80
 STEPS=${STEPS:-$FULL_STEPS}
-controls=no
+controls=no reward=words
 overrides=()
-for argument in "$@"; do
-    case $argument in
+while [ $# -gt 0 ]; do
+    case $1 in
         --controls) controls=yes ;;
-        *=*) overrides+=("$argument") ;;
-        *) echo "quickstart: $argument is neither --controls nor key=value" >&2; exit 2 ;;
+        --reward) reward=${2:-nothing}; if [ $# -gt 1 ]; then shift; fi ;;
+        *=*) overrides+=("$1") ;;
+        *) echo "quickstart: $1 is neither --controls, --reward nor key=value" >&2; exit 2 ;;
     esac
+    shift
 done
+if [ "$reward" != words ] && [ "$reward" != picture ]; then
+    echo "quickstart: --reward $reward; wanted words or picture" >&2
+    exit 2
+fi
 if ! [[ $STEPS =~ ^[1-9][0-9]*$ ]]; then
     echo "quickstart: STEPS=$STEPS; wanted a number of GRPO steps, for instance STEPS=2" >&2
     exit 2
 fi
 
 # a short version has short stages, and a folder of its own
-out=quickstart rows=4000 warm_up_steps=600 validated=400
-if [ "$STEPS" -ne "$FULL_STEPS" ]; then out=quickstart/steps-$STEPS; fi
+out=quickstart rows=4000 warm_up_steps=600 validated=400 row_options=() warm_options=() curve_options=()
+if [ "$reward" = picture ]; then out=quickstart/picture; fi
+if [ "$STEPS" -ne "$FULL_STEPS" ]; then out=$out/steps-$STEPS; fi
+if [ "$reward" = picture ]; then
+    # every word has weight 0: the plans are known by their pictures alone, and their F1 is only logged
+    kwargs=worker.reward.reward_function_kwargs
+    row_options=(--case-images) warm_options=(--clean) curve_options=(--pictures "$out/grpo/pictures")
+    overrides=(
+        worker.reward.reward_function=reward_fns/picture.py:compute_score $kwargs.editor=small-world $kwargs.judge=pixel
+        $kwargs.format_weight=0.25 $kwargs.picture_weight=1.0
+        $kwargs.action_weight=0.0 $kwargs.subject_weight=0.0 $kwargs.goal_weight=0.0
+        ${overrides[@]+"${overrides[@]}"}
+    )
+fi
 short=no
 if [ "$STEPS" -lt 20 ]; then short=yes rows=400 warm_up_steps=20 validated=40; fi
 control_steps=$((STEPS < 20 ? STEPS : 20))
@@ -46,7 +65,7 @@ evaluate() {
 }
 
 curves() {
-    "$python" -m ier1_plugin.cli curves "$1" --out "$out/curves"
+    "$python" -m ier1_plugin.cli curves "$1" --out "$out/curves" ${curve_options[@]+"${curve_options[@]}"}
 }
 
 page() {
@@ -54,9 +73,9 @@ page() {
         --curves "$out/curves/reward_curves.png" --out "$out/index.html"
 }
 
-stage rows "building $rows rows from photographs" "$out/rows/val.parquet" build_rows "$out/rows" "$rows"
+stage rows "building $rows rows from photographs" "$out/rows/val.parquet" build_rows "$out/rows" "$rows" ${row_options[@]+"${row_options[@]}"}
 stage warm "making a tiny Qwen2.5-VL and warming it up, $warm_up_steps steps" "$out/warm/config.json" \
-    warm_up "$out/warm" "$warm_up_steps"
+    warm_up "$out/warm" "$warm_up_steps" ${warm_options[@]+"${warm_options[@]}"}
 stage before "validating it before GRPO" "$out/before/greedy.jsonl" evaluate "$out/warm" "$out/before"
 warmed_up=$commands
 stage grpo "GRPO in EasyR1 on Ray, $STEPS steps" "$out/grpo/global_step_$STEPS" \
@@ -92,7 +111,7 @@ Done in $((SECONDS - started)) s. Files:
   $out/warm/            the tiny model before GRPO
   $out/grpo/            checkpoints, TensorBoard logs, log.txt: EasyR1's full output
   $out/model/           the model after GRPO, for transformers
-  $out/curves/          reward_curves.png and .csv
+  $out/curves/          reward_curves.png and .csv; with --reward picture, pictures.html: the last plans and their edits
   $out/index.html       open it: the curves, and three photographs before and after
   $out/report.txt       the table above; before/ and after/ hold every response
 END

@@ -55,10 +55,10 @@ fresh() {
     echo -n "$commands" >"$1/.made-from"
 }
 
-# build_rows FOLDER COUNT
+# build_rows FOLDER COUNT OPTIONS...
 build_rows() {
     "$python" data_prep/build_rl_dataset.py --source photos --output "$1" --limit "$2" \
-        --min-pixels 3136 --max-pixels 3136
+        --min-pixels 3136 --max-pixels 3136 "${@:3}"
 }
 
 # warm_up FOLDER STEPS OPTIONS...

@@ -116,12 +116,12 @@ MISTAKES: dict[Mistake, int] = {
 }
 
 
-def warm_up(model: Any, processor: Any, seed: int, steps: int = STEPS) -> list[float]:
-    """Trains `model` in place and returns the loss of every step."""
+def warm_up(model: Any, processor: Any, seed: int, steps: int = STEPS, noise: float = NOISE) -> list[float]:
+    """Trains `model` in place and returns the loss of every step. `noise`: share of the targets with a mistake."""
     import torch
 
     rng = random.Random(f"{seed}-warm-up")
-    examples = encoded(processor, list(islice(samples("train", seed, PICTURE_SHARE), ROWS)), rng)
+    examples = encoded(processor, list(islice(samples("train", seed, PICTURE_SHARE), ROWS)), rng, noise)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=BETAS, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / RISING_STEPS))
     losses = []
@@ -140,7 +140,7 @@ def warm_up(model: Any, processor: Any, seed: int, steps: int = STEPS) -> list[f
     return losses
 
 
-def encoded(processor: Any, rows: list[Sample], rng: random.Random) -> list[dict[str, Any]]:
+def encoded(processor: Any, rows: list[Sample], rng: random.Random, noise: float) -> list[dict[str, Any]]:
     """Token ids of prompt and response, and the inputs of the vision tower: one dict for each row."""
     tokenizer, examples = processor.tokenizer, []
     # thousands of rows share a few hundred photos
@@ -153,7 +153,7 @@ def encoded(processor: Any, rows: list[Sample], rng: random.Random) -> list[dict
         for row, ids, mask, patches, grid in zip(
             part, inputs["input_ids"], inputs["attention_mask"], pixels, grids, strict=True
         ):
-            answer = tokenizer(target(row, rng), add_special_tokens=False).input_ids
+            answer = tokenizer(target(row, rng, noise), add_special_tokens=False).input_ids
             example = {"prompt": ids[mask.bool()].tolist(), "response": [*answer, tokenizer.eos_token_id]}
             examples.append(example | {"pixel_values": patches, "image_grid_thw": grid[None]})
     return examples
@@ -198,11 +198,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the warmed-up model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--clean", action="store_true", help="learn right answers only")
     options = parser.parse_args(arguments)
     unfinished = options.out.with_name(options.out.name + ".part")
     use_cores()
     model, processor = load(build(unfinished, options.seed))
-    warm_up(model, processor, options.seed, options.steps)
+    warm_up(model, processor, options.seed, options.steps, 0.0 if options.clean else NOISE)
     model.save_pretrained(unfinished)
     shutil.rmtree(options.out, ignore_errors=True)
     unfinished.rename(options.out)

@@ -30,7 +30,9 @@ def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProce
 @pytest.mark.parametrize(
     ("arguments", "environment", "status", "wanted"),
     [
-        (["--control"], {}, 2, "neither --controls nor key=value"),
+        (["--control"], {}, 2, "neither --controls, --reward nor key=value"),
+        (["--reward", "money"], {}, 2, "--reward money; wanted words or picture"),
+        (["--reward"], {}, 2, "wanted words or picture"),
         ([], {"STEPS": "two"}, 2, "STEPS=two; wanted a number"),
         ([], {"STEPS": "0"}, 2, "STEPS=0; wanted a number"),
         # a machine with a GPU is sent to the real thing
@@ -141,3 +143,14 @@ def test_a_short_quickstart_runs_every_stage_once_and_again_what_an_override_cha
     assert "stopped, since this failed: GRPO" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert "Rewards on" not in refused.stdout
+
+
+@pytest.mark.full
+def test_a_short_quickstart_on_pictures_runs_without_gold_and_shows_them(checkout: Path, environment: dict[str, str]):
+    done = run(checkout, "--reward", "picture", **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = checkout / "quickstart" / "picture" / "steps-2"
+    assert (out / "curves" / "pictures.html").read_text().count("<article>") > 1
+    header = (out / "curves" / "reward_curves.csv").read_text().splitlines()[0]
+    assert "picture,cached,renders,unjudged" in header
+    assert list((out / "grpo" / "pictures").glob("*.sqlite"))
