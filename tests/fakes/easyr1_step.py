@@ -41,6 +41,15 @@ worker:
 """
 
 
+def start() -> None:
+    """Arms the stand-ins and plays rank 0 of 1."""
+    from ier1_plugin.training import cpu
+
+    cpu.install()
+    rank = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    os.environ.update(rank | {"MASTER_PORT": str(free_port())})
+
+
 def load_config(model: str, overrides: list[str]) -> Any:
     """EasyR1's PPOConfig with SETTINGS, the values that the CPU needs, and `key=value` overrides."""
     from omegaconf import OmegaConf
@@ -56,6 +65,31 @@ def load_config(model: str, overrides: list[str]) -> Any:
     config.deep_post_init()
     config.worker.actor.optim.training_steps = 2
     return config
+
+
+def make_loader(config: Any, rows: str) -> Any:
+    """Batches of EasyR1's dataset over a parquet file of rows, in the file's order."""
+    from torch.utils.data import DataLoader
+    from verl.utils.dataset import collate_fn
+    from verl.utils.tokenizer import get_processor, get_tokenizer
+
+    data, model = config.data, config.worker.actor.model.model_path
+    readers = get_tokenizer(model, use_fast=True), get_processor(model, use_fast=True)
+    limits = {name: getattr(data, name) for name in ("max_prompt_length", "min_pixels", "max_pixels")}
+    loaded = dataset(Path(rows), *readers, **limits)
+    return DataLoader(loaded, batch_size=data.rollout_batch_size, drop_last=True, collate_fn=collate_fn)
+
+
+def make_reward(config: Any, file: Path | None = None) -> Any:
+    """The reward manager of this EasyR1, for the config's function or for `compute_score` in `file`."""
+    from copy import copy
+
+    from verl.utils.tokenizer import get_tokenizer
+
+    settings = copy(config.worker.reward)
+    if file is not None:
+        settings.reward_function, settings.reward_function_name = str(file), "compute_score"
+    return reward_manager()(settings, get_tokenizer(config.worker.actor.model.model_path, use_fast=True))
 
 
 def grpo_step(worker: Any, reward: Any, config: Any, rows: dict[str, Any]) -> dict[str, float]:
@@ -110,34 +144,21 @@ def synchronisation(worker: Any, model: str) -> dict[str, float]:
         return {"moved": moved, "apart": max(_distance(weights[name], rollout[name]) for name in weights)}
 
 
-def main(model: str, rows: str, report: Path, overrides: list[str]) -> None:
-    from ier1_plugin.training import cpu
-
-    cpu.install()
-    # rank 0 of 1
-    rank = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
-    os.environ |= rank | {"MASTER_PORT": str(free_port())}
-    from torch.utils.data import DataLoader
-    from verl.utils.dataset import collate_fn
-    from verl.utils.tokenizer import get_processor, get_tokenizer
+def main(model: str, rows: str, report: str, overrides: list[str]) -> None:
+    start()
     from verl.workers.fsdp_workers import FSDPWorker
 
     config = load_config(model, overrides)
     worker = FSDPWorker(config=config.worker, role="actor_rollout_ref")
     worker.init_model()
-    tokenizer = get_tokenizer(model, use_fast=True)
-    limits = {name: getattr(config.data, name) for name in ("max_prompt_length", "min_pixels", "max_pixels")}
-    loaded = dataset(Path(rows), tokenizer, get_processor(model, use_fast=True), **limits)
-    first, second = DataLoader(loaded, batch_size=PROMPTS, drop_last=True, collate_fn=collate_fn)
-    settings = config.worker.reward
-    found: dict[str, Any] = {"plugin": grpo_step(worker, reward_manager()(settings, tokenizer), config, first)}
-    letters = report.with_name("letters_reward.py")
+    batches = list(make_loader(config, rows))
+    letters = Path(report).with_name("letters_reward.py")
     letters.write_text(LETTERS_REWARD)
-    settings.reward_function, settings.reward_function_name = str(letters), "compute_score"
-    found["letters"] = grpo_step(worker, reward_manager()(settings, tokenizer), config, second)
-    worker.save_checkpoint(str(report.with_name("actor")))
+    found: dict[str, Any] = {"plugin": grpo_step(worker, make_reward(config), config, batches[0])}
+    found["letters"] = grpo_step(worker, make_reward(config, letters), config, batches[1])
+    worker.save_checkpoint(str(Path(report).with_name("actor")))
     found["weights"] = synchronisation(worker, model)
-    report.write_text(json.dumps(found))
+    Path(report).write_text(json.dumps(found))
 
 
 def _distance(left: Any, right: Any) -> float:
@@ -151,5 +172,4 @@ def _plain(name: str) -> str:
 
 
 if __name__ == "__main__":
-    _, model, rows, report, *overrides = sys.argv
-    main(model, rows, Path(report), overrides)
+    main(*sys.argv[1:4], overrides=sys.argv[4:])
