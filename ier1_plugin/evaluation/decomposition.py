@@ -42,7 +42,7 @@ from ier1_plugin.runs.folder import freeze_settings, locked, write
 from ier1_plugin.runs.secrets import without_password
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.parsing import parse_response
-from ier1_plugin.task.schema import Decomposition
+from ier1_plugin.task.rows import read_answer
 from ier1_plugin.task.scoring import Gold, normalise, normalised_set, score_response
 
 PARTS = {
@@ -152,7 +152,9 @@ def read_gold_rows(file: Path) -> dict[str, GoldRow]:
         if row["id"] in rows:
             raise EvaluationError(f"--rows: {file} has the id {row['id']!r} twice")
         try:
-            gold = Decomposition.from_json(row["answer"])
+            gold, _ = read_answer(row["answer"])
+            if gold is None:
+                raise ValueError("there is a case alone, and nothing to compare answers with")
         except (ValueError, TypeError) as error:
             raise EvaluationError(f"--rows: the gold of row {row['id']} is damaged: {error}") from None
         # rows carry no name of their photo: those whose images are the same bytes are about one

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from fakes.builder_inputs import all_rows, build, build_rows, encoded, picture, rejected, report, rows
 
+from ier1_plugin.evaluation.decomposition import read_gold_rows
+from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.task.images import open_image
 from ier1_plugin.task.rows import Case, read_answer, read_gold
 from reward_fns.decomposition import compute_score
@@ -48,6 +50,14 @@ def test_rewards_on_words_score_rows_with_and_without_a_case_alike(tmp_path: Pat
     ]
     assert plain["answer"] != with_case["answer"]
     assert scores[0] == scores[1]
+
+
+def test_decompositions_are_compared_with_the_gold_of_rows_that_carry_a_case(tmp_path: Path):
+    known = read_gold_rows(build_rows(tmp_path / "a", [{}], "--case-images") / "train.parquet")
+    assert known["r0"].gold.subjects == {"lamp"}
+    without = build_rows(tmp_path / "b", [{}], "--case-images", "--without-gold")
+    with pytest.raises(EvaluationError, match="a case alone"):
+        read_gold_rows(without / "train.parquet")
 
 
 def test_rows_without_gold_are_built_and_the_reward_on_words_names_them(tmp_path: Path):
