@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 from PIL import Image
+
+# a script's own folder comes first, and the checkout's reward_fns and data_prep are in no package
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 def machine() -> str:
