@@ -21,9 +21,10 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from fakes import easyr1_step, tiny_models
-from machine import Seconds, in_turns, machine
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from fakes import easyr1_step, tiny_models  # noqa: E402
+from machine import Seconds, in_turns, machine  # noqa: E402
 
 # a thinking format and the right answer, as EasyR1's example for visual questions scores them, without its math parser
 BARE_REWARD = """
