@@ -555,9 +555,9 @@ def test_a_row_that_easyr1_would_choke_on_is_counted_and_named(tmp_path: Path, c
 @pytest.mark.full
 @pytest.mark.filterwarnings("ignore")
 def test_of_damaged_images_none_passes_that_easyr1_dies_of():
+    run()  # arms what EasyR1 imports
     from verl.utils.dataset import process_image
 
-    run()  # arms what EasyR1 imports
     chance = random.Random(0)
     whole = [png(kind=kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")]
     for _ in range(10_000):
