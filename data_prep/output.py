@@ -29,14 +29,13 @@ from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.folder import write as write_file
 from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.runs.workers import progress
-from ier1_plugin.task.rows import COLUMNS, Case, format_row, messages
+from ier1_plugin.task.images import media_type
+from ier1_plugin.task.rows import CASE_IMAGES, COLUMNS, Case, format_row, messages
 from ier1_plugin.task.schema import COMPONENTS, Decomposition
 
 REPORT = "report.json"
 REJECTED = "rejected.jsonl"
 IMAGES = ".images.json"
-CASE_IMAGES = "images"
-PNG_SIGNATURE = b"\x89PNG"
 FILES = (*(f"{split}.parquet" for split in SPLITS), REJECTED, REPORT)
 # a row group is what readers hold in memory
 GROUP_BYTES = 32 << 20
@@ -114,7 +113,7 @@ def write(settings: Settings, identity: dict[str, Any], staging: Staging, folder
 
 def keep_case_image(output: Path, data: bytes) -> str:
     """Writes an encoded photo into OUTPUT/images under the hash of its bytes; returns the file's name."""
-    name = f"{hashlib.sha256(data).hexdigest()}.{'png' if data.startswith(PNG_SIGNATURE) else 'jpg'}"
+    name = f"{hashlib.sha256(data).hexdigest()}.{'png' if media_type(data) == 'image/png' else 'jpg'}"
     file = output / CASE_IMAGES / name
     if not file.is_file():
         write_file(file, data)

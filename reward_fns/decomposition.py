@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ier1_plugin.task.rows import read_gold
+from ier1_plugin.task.rows import read_gold, read_truth
 from ier1_plugin.task.scoring import GOAL_MATCHES, score_response
 
 REWARD_NAME = "imageedit_r1"
@@ -43,12 +43,7 @@ def compute_score(
     total = sum(weights.values())
     scores = []
     for position, reward_input in enumerate(reward_inputs):
-        truth = reward_input["ground_truth"]
-        try:
-            gold = read_gold(truth)
-        except (ValueError, TypeError) as error:
-            start = str(truth)[:200]
-            raise ValueError(f"ground_truth of item {position} can't be read: {error}; it starts {start!r}") from None
+        gold = read_truth(read_gold, reward_input["ground_truth"], position)
         parts = score_response(reward_input["response"], gold, goal_match)
         scores.append({"overall": sum(weights[name] * value for name, value in parts.items()) / total, **parts})
     return scores

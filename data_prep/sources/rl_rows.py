@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_prep.output import CASE_IMAGES
 from data_prep.settings import SPLITS, RawRow, Settings
 from ier1_plugin.data.tables import Rejected, image_of, read
 from ier1_plugin.runs.errors import UserError
-from ier1_plugin.task.rows import COLUMNS, read_answer
+from ier1_plugin.task.rows import CASE_IMAGES, COLUMNS, read_answer
 
 
 def rl_rows(settings: Settings, input: str) -> Iterator[RawRow | Rejected]:

@@ -95,7 +95,7 @@ class GeminiChat(Chat):
     def __call__(self, request: ChatRequest, /) -> Completion:
         from google.genai import types
 
-        from ier1_plugin.task.images import png_bytes
+        from ier1_plugin.task.images import media_type, png_bytes
 
         files = iter([image if isinstance(image, bytes) else png_bytes(image) for image in request.images])
         contents, system = [], []
@@ -110,8 +110,7 @@ class GeminiChat(Chat):
                     parts.append(types.Part.from_text(text=value["text"]))
                 else:
                     data = next(files)
-                    kind = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
-                    parts.append(types.Part.from_bytes(data=data, mime_type=kind))
+                    parts.append(types.Part.from_bytes(data=data, mime_type=media_type(data)))
             contents.append(types.Content(role="model" if turn["role"] == "assistant" else "user", parts=parts))
         form = {"response_mime_type": "application/json", "response_json_schema": request.schema}
         config = types.GenerateContentConfig(

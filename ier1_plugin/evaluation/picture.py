@@ -38,7 +38,7 @@ from ier1_plugin.runs.folder import write
 from ier1_plugin.runs.shared_store import SharedStore
 from ier1_plugin.runs.workers import as_completed
 from ier1_plugin.task.parsing import parse_response
-from ier1_plugin.task.rows import Case, neutralise, read_answer
+from ier1_plugin.task.rows import Case, neutralise, read_answer, read_truth
 from ier1_plugin.task.schema import Decomposition
 from ier1_plugin.task.scoring import GOAL_MATCHES, Gold, score_response
 
@@ -86,6 +86,10 @@ class Weights:
             raise EvaluationError(f"goal_match={self.goal_match!r}; known: {', '.join(GOAL_MATCHES)}")
         if self.normalise not in ("", COMPONENTS):
             raise EvaluationError(f"normalise={self.normalise!r}; wanted {COMPONENTS!r}, or nothing")
+
+    def shares(self, row: Mapping[str, float]) -> dict[str, float]:
+        """The weight of each part that counts in a row: of words, only where it has a gold."""
+        return {part: getattr(self, part) for part in PARTS if row["has_gold"] or part not in WORDS}
 
 
 @dataclass(frozen=True)
@@ -295,14 +299,16 @@ class PictureReward:
     def _photo(self, case: Case) -> Image.Image:
         from ier1_plugin.task.images import ImageError
 
-        for folder in self._images:
-            if (file := folder / case.image).is_file():
-                try:
-                    return _opened(file)
-                except ImageError as error:
-                    raise EvaluationError(f"the photo of {case.id}, {file}: {error}") from None
-        folders = ", ".join(map(str, self._images))
-        raise EvaluationError(f"the photo {case.image} of {case.id} is not in {folders}; name its folder in image_root")
+        file = case.photo(self._images)
+        if file is None:
+            folders = ", ".join(map(str, self._images))
+            raise EvaluationError(
+                f"the photo {case.image} of {case.id} is not in {folders}; name its folder in image_root"
+            )
+        try:
+            return _opened(file)
+        except ImageError as error:
+            raise EvaluationError(f"the photo of {case.id}, {file}: {error}") from None
 
     def _key(self, question: Question) -> str:
         case = question.case
@@ -354,7 +360,7 @@ def combine(groups: Sequence[Sequence[dict[str, float]]], weights: Weights) -> N
     for group in groups:
         counted = [row for row in group if not row["unjudged"]]
         for row in counted:
-            shares = {part: getattr(weights, part) for part in PARTS if row["has_gold"] or part not in WORDS}
+            shares = weights.shares(row)
             row["score"] = _grained(sum(share * row[part] for part, share in shares.items()) / sum(shares.values()))
             row["overall"] = row["score"]
         if weights.normalise == COMPONENTS and len(counted) > 1:
@@ -378,12 +384,11 @@ def combine(groups: Sequence[Sequence[dict[str, float]]], weights: Weights) -> N
 
 def _standardise(rows: Sequence[dict[str, float]], weights: Weights) -> None:
     """Writes `overall` as the weighted mean of parts of mean 0 and deviation 1 over `rows`; equal parts are 0."""
-    parts = [part for part in PARTS if getattr(weights, part) and (rows[0]["has_gold"] or part not in WORDS)]
-    total = sum(getattr(weights, part) for part in parts)
-    scales = {part: (fmean(row[part] for row in rows), pstdev([row[part] for row in rows])) for part in parts}
+    shares = weights.shares(rows[0])
+    scales = {part: (fmean(row[part] for row in rows), pstdev([row[part] for row in rows])) for part in shares}
     for row in rows:
         standard = {part: (row[part] - mean) / spread if spread else 0.0 for part, (mean, spread) in scales.items()}
-        row["overall"] = _grained(sum(getattr(weights, part) * standard[part] for part in parts) / total)
+        row["overall"] = _grained(sum(share * standard[part] for part, share in shares.items()) / sum(shares.values()))
 
 
 def render(editor: Editor, photo: Image.Image, question: Question, seed: int) -> Image.Image:
@@ -436,11 +441,7 @@ def make_reward_editor(spec: str, settings: Mapping[str, Any]) -> Editor:
 
 def _read(ground_truth: Any, position: int) -> tuple[Gold | None, Case]:
     """ValueError: it can't be read, or has no case."""
-    try:
-        decomposition, case = read_answer(ground_truth)
-    except (ValueError, TypeError) as error:
-        start = str(ground_truth)[:200]
-        raise ValueError(f"ground_truth of item {position} can't be read: {error}; it starts {start!r}") from None
+    decomposition, case = read_truth(read_answer, ground_truth, position)
     if case is None:
         raise ValueError(
             f"ground_truth of item {position} has no case, which the picture reward needs; build the rows with "

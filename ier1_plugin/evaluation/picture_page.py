@@ -13,7 +13,7 @@ from typing import Any
 from ier1_plugin.editors.base import EditError
 from ier1_plugin.evaluation.picture import COMPUTED, LAST_CALL, Question, make_reward_editor, render
 from ier1_plugin.runs.folder import read_settings, write
-from ier1_plugin.task.images import ImageError, data_url, encode, open_image
+from ier1_plugin.task.images import ImageError, open_image, preview_url
 from ier1_plugin.task.rows import Case
 
 TEMPLATE = Path(__file__).with_suffix(".html.jinja")
@@ -30,25 +30,19 @@ def write_picture_page(store: Path, out: Path) -> None:
     groups: dict[str, list[dict[str, Any]]] = {title: [] for title in TITLES.values()}
     for found in call["cases"]:
         question = Question(Case(*(found[name] for name in Case._fields)), tuple(found["plan"]))
-        photo = next((path for folder in call["image_root"] if (path := Path(folder, found["image"])).is_file()), None)
+        photo = question.case.photo(call["image_root"])
         before = after = ""
         try:
             if photo:
                 image = open_image(photo)
-                before = _url(image)
+                before = preview_url(image, SIDE)
                 if (store / found["render"]).is_file():
-                    after = _url(open_image(store / found["render"]))
+                    after = preview_url(open_image(store / found["render"]), SIDE)
                 elif editor:
-                    after = _url(render(editor, image, question, call["seed"]))
+                    after = preview_url(render(editor, image, question, call["seed"]), SIDE)
         except (ImageError, EditError) as error:
             found["reason"] = found["reason"] or str(error)
         groups[TITLES[found["kind"]]].append(found | {"before": before, "after": after})
     environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     write(out, template.render(groups=groups, editor=call["editor"], judge=call["judge"]))
-
-
-def _url(image: Any) -> str:
-    image = image.copy()
-    image.thumbnail((SIDE, SIDE))
-    return data_url(encode(image, lossless=False))

@@ -29,7 +29,7 @@ from ier1_plugin.small_world.evaluate import Row, read_rows
 from ier1_plugin.small_world.pictures import PICTURES, Photo
 from ier1_plugin.small_world.tiny_model import use_cores
 from ier1_plugin.small_world.world import edits_of, gold_image, gold_of, samples
-from ier1_plugin.task.images import data_url, encode
+from ier1_plugin.task.images import data_url, preview_url
 from ier1_plugin.task.schema import Decomposition, Plan
 from ier1_plugin.task.scoring import score_response
 
@@ -104,9 +104,9 @@ def edited_row(chat: Chat, row: Row, photo: Photo | None) -> dict[str, Any]:
     replies = plan.decomposer.replies if plan.decomposer else ()
     return {
         "request": row.request,
-        "before": _url(image),
-        "after": _url(after) if after else "",
-        "gold_image": _url(gold_image(image, edits)),
+        "before": preview_url(image, 2 * SIDE),
+        "after": preview_url(after, 2 * SIDE) if after else "",
+        "gold_image": preview_url(gold_image(image, edits), 2 * SIDE),
         "parts": asdict(plan.decomposition) if plan.decomposition else None,
         "gold": asdict(gold_of(edits)),
         "sub_requests": plan.sub_requests,
@@ -125,12 +125,6 @@ def carry_out(chain: ImageEditR1, image: Image.Image, plan: Plan) -> tuple[Image
         except EditError as error:
             left_out.append(f"left out: {error}")
     return edited, left_out
-
-
-def _url(image: Image.Image) -> str:
-    image = image.copy()
-    image.thumbnail((2 * SIDE, 2 * SIDE))
-    return data_url(encode(image, lossless=False))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -237,10 +237,21 @@ def png_bytes(image: Image.Image, trace: str = "") -> bytes:
     return buffer.getvalue()
 
 
+def media_type(encoded: bytes) -> str:
+    """Of PNG or JPEG bytes."""
+    return "image/png" if encoded.startswith(PNG_START) else "image/jpeg"
+
+
+def preview_url(image: Image.Image, side: int) -> str:
+    """The image as a JPEG within `side` x `side` pixels, as the address of itself, for web pages."""
+    small = image.copy()
+    small.thumbnail((side, side))
+    return data_url(encode(small, lossless=False))
+
+
 def data_url(encoded: bytes) -> str:
     """PNG or JPEG bytes as the address of themselves, for chat servers and web pages."""
-    kind = "png" if encoded.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"
+    return f"data:{media_type(encoded)};base64,{base64.b64encode(encoded).decode()}"
 
 
 def fit_size(size: tuple[int, int], min_pixels: int, max_pixels: int) -> tuple[int, int]:

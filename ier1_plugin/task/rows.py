@@ -13,16 +13,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import lru_cache
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from ier1_plugin.prompts import render
 from ier1_plugin.task.parsing import TAGS
 from ier1_plugin.task.schema import Decomposition
 from ier1_plugin.task.scoring import Gold
 
+Read = TypeVar("Read")
 IMAGE_PLACEHOLDER = "<image>"
+CASE_IMAGES = "images"
+"""The folder of the cases' photos, beside the parquet files."""
 COLUMNS = ("id", "source", "problem", "images", "answer")
 # EasyR1 splits a prompt at <image> or <video>, and tokenizers turn control tokens that a user typed into real ones
 _CONTROL = re.compile(
@@ -40,6 +45,10 @@ class Case(NamedTuple):
     image: str
     """Name of the photo's file, `<sha256>.jpg`, in the folder of case images: its pixels in the row would travel
     through Ray with every sample."""
+
+    def photo(self, folders: Iterable[str | Path]) -> Path | None:
+        """The photo's file in the first of the folders that has it; None: none has."""
+        return next((file for folder in folders if (file := Path(folder, self.image)).is_file()), None)
 
 
 def without_surrogates(text: str) -> str:
@@ -128,6 +137,15 @@ def read_gold(answer: str) -> Gold:
     if gold is None:
         raise ValueError("there is a case but no gold decomposition, which rewards on words need")
     return Gold.of(gold)
+
+
+def read_truth(read: Callable[[str], Read], ground_truth: Any, position: int) -> Read:
+    """`read` of a reward's ground truth; its ValueError names the position in the batch and how the text starts."""
+    try:
+        return read(ground_truth)
+    except (ValueError, TypeError) as error:
+        start = str(ground_truth)[:200]
+        raise ValueError(f"ground_truth of item {position} can't be read: {error}; it starts {start!r}") from None
 
 
 def _is_filled(value: object) -> bool:

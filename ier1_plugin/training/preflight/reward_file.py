@@ -19,14 +19,15 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ier1_plugin.runs.errors import UserError, one_line
+from ier1_plugin.task.rows import CASE_IMAGES
 from ier1_plugin.training.preflight.places import checkpoint_folder
 from ier1_plugin.training.preflight.run import JOB_CONFIG
 
 KEY = "worker.reward.reward_function"
 KWARGS = f"{KEY}_kwargs"
 GOLD, CASE = "gold", "case"
-# beside the rows, and below the checkpoints
-CASE_IMAGES, STORE = "images", "pictures"
+# below the checkpoints
+STORE = "pictures"
 
 
 @dataclass(frozen=True)

@@ -295,7 +295,7 @@ def check_row(
         gold, case = read_answer(answer)
         if needs == CASE and case is None:
             faults["case"] = answer[:80]
-        elif needs == CASE and case and not any(Path(root, case.image).is_file() for root in image_roots(run)):
+        elif needs == CASE and case and case.photo(image_roots(run)) is None:
             faults["case_image"] = case.image
         if gold is not None:
             scores = score_response(render_response(gold, "gold"), read_gold(answer))
