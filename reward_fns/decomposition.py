@@ -5,7 +5,8 @@
     -> [{"overall": 1.0, "format": 1.0, "action": 1.0, "subject": 1.0, "goal": 1.0}]
 
 In EasyR1's dialect: `worker.reward.reward_function=reward_fns/decomposition.py:compute_score`, weights through
-`worker.reward.reward_function_kwargs`.
+`worker.reward.reward_function_kwargs`. In verl's: `reward.custom_reward_function.path=reward_fns/decomposition.py`,
+`.name=score_one`, weights through `.reward_kwargs`.
 """
 
 from __future__ import annotations
@@ -47,3 +48,20 @@ def compute_score(
         parts = score_response(reward_input["response"], gold, goal_match)
         scores.append({"overall": sum(weights[name] * value for name, value in parts.items()) / total, **parts})
     return scores
+
+
+async def score_one(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: dict[str, Any] | None = None,
+    *,
+    reward_router_address: str | None = None,
+    reward_model_tokenizer: Any = None,
+    **options: Any,
+) -> dict[str, float]:
+    """Scores one sample, as verl asks; `score` is what `compute_score` calls `overall`. `options` and ValueError are
+    those of `compute_score`; what else verl passes is not used.
+    """
+    (parts,) = compute_score([{"response": solution_str, "ground_truth": ground_truth}], **options)
+    return {"score": parts.pop("overall"), **parts}

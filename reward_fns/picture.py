@@ -6,8 +6,9 @@
                   image_root="rl/images", store="checkpoints/run/pictures")
     -> [{"overall": 0.86, "score": 0.86, "format": 1.0, "picture": 0.81, "renders": 1.0, ...}]
 
-In EasyR1's dialect: `worker.reward.reward_function=reward_fns/picture.py:compute_score`. Rows come from the builder
-with `--case-images`; a gold decomposition is not needed.
+In EasyR1's dialect: `worker.reward.reward_function=reward_fns/picture.py:compute_score`; in verl's:
+`reward.custom_reward_function.path=reward_fns/picture.py`, `.name=score_one`. Rows come from the builder with
+`--case-images`; a gold decomposition is not needed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,51 @@ def compute_score(
     judge: str,
     store: str,
     image_root: str | Sequence[str],
+    **options: Any,
+) -> list[dict[str, float]]:
+    """Scores a batch; `overall` is the weighted mean of the parts, unless `normalise="components"`.
+
+    `options`: `format_weight`, `action_weight`, `subject_weight`, `goal_weight`, `picture_weight`, `goal_match`,
+    `normalise`, and further fields of `PictureSettings`. Words have no weight in a row without gold. ValueError: a row
+    without a case, or settings that can't be used; EvaluationError: too many samples could not be rendered or judged.
+    """
+    return _reward(editor, judge, store, image_root, **options)(reward_inputs)
+
+
+async def score_one(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: dict[str, Any] | None = None,
+    *,
+    editor: str,
+    judge: str,
+    store: str,
+    image_root: str | Sequence[str],
+    reward_router_address: str | None = None,
+    reward_model_tokenizer: Any = None,
+    **options: Any,
+) -> dict[str, float]:
+    """Scores one sample, as verl asks: the `score` and parts that `compute_score` gives it, without what needs its
+    group. What else verl passes is not used.
+
+    EvaluationError: the sample could not be rendered or judged; verl leaves it out of its group.
+    """
+    return await _reward(editor, judge, store, image_root, **options).score_one(solution_str, ground_truth)
+
+
+def check(**kwargs: Any) -> None:
+    """Asks the editor and the judge a question. `kwargs` as above. UserError: one of them gave no answer."""
+    compute_score([], **kwargs)
+    for reward in _rewards.values():
+        reward.check()
+
+
+def _reward(
+    editor: str,
+    judge: str,
+    store: str,
+    image_root: str | Sequence[str],
     format_weight: float = 1.0,
     action_weight: float = 1.0,
     subject_weight: float = 1.0,
@@ -39,12 +85,8 @@ def compute_score(
     goal_match: str = "exact",
     normalise: str = "",
     **settings: Any,
-) -> list[dict[str, float]]:
-    """Scores a batch; `overall` is the weighted mean of the parts, unless `normalise="components"`.
-
-    `settings`: further fields of `PictureSettings`. Words have no weight in a row without gold. ValueError: a row
-    without a case, or settings that can't be used; EvaluationError: too many samples could not be rendered or judged.
-    """
+) -> PictureReward:
+    """The one reward of these settings in this process."""
     folders = (image_root,) if isinstance(image_root, str) else tuple(image_root)
     weights = Weights(
         format_weight, action_weight, subject_weight, goal_weight, picture_weight, goal_match, normalise or ""
@@ -53,11 +95,4 @@ def compute_score(
     key = repr((wanted, weights))
     if key not in _rewards:
         _rewards[key] = PictureReward(wanted, weights)
-    return _rewards[key](reward_inputs)
-
-
-def check(**kwargs: Any) -> None:
-    """Asks the editor and the judge a question. `kwargs` as above. UserError: one of them gave no answer."""
-    compute_score([], **kwargs)
-    for reward in _rewards.values():
-        reward.check()
+    return _rewards[key]

@@ -16,11 +16,13 @@ rows of equal ground truth: EasyR1 passes a batch in mixed order and without the
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -91,6 +93,11 @@ class Weights:
         """The weight of each part that counts in a row: of words, only where it has a gold."""
         return {part: getattr(self, part) for part in PARTS if row["has_gold"] or part not in WORDS}
 
+    def score(self, row: Mapping[str, float]) -> float:
+        """The weighted mean of a row's parts, a multiple of GRAIN."""
+        shares = self.shares(row)
+        return _grained(sum(share * row[part] for part, share in shares.items()) / sum(shares.values()))
+
 
 @dataclass(frozen=True)
 class PictureSettings:
@@ -152,7 +159,7 @@ def canonical(sub_requests: Iterable[str]) -> tuple[str, ...]:
 
 
 class PictureReward:
-    """Scores the batches of one training. Called from one thread at a time."""
+    """Scores the batches, or the single samples, of one training. Called from one thread at a time."""
 
     def __init__(self, settings: PictureSettings, weights: Weights) -> None:
         """EvaluationError, EditError: an editor or judge that can't be used here, or a missing folder."""
@@ -161,13 +168,16 @@ class PictureReward:
         self._editor = make_reward_editor(settings.editor, settings.editor_settings or {})
         known_keys(settings.judge_settings or {}, JUDGE_SETTINGS, "the judge of a reward")
         self._judge = make_judge(settings.judge, **(settings.judge_settings or {}))
-        self._in_process = self._editor.local and settings.judge == PIXEL
         self._images = tuple(map(Path, settings.image_root))
         for folder in self._images:
             if not folder.is_dir():
                 raise EvaluationError(f"image_root {folder} is no folder; wanted the builder's images/ beside the rows")
         self._store = SharedStore(Path(settings.store))
-        self._failures: deque[bool] = deque(maxlen=WINDOW)
+        # of the last samples that wanted a render: why it failed, or None
+        self._outcomes: deque[str | None] = deque(maxlen=WINDOW)
+        self._workers = 1 if self._editor.local and settings.judge == PIXEL else settings.concurrency
+        self._pool = ThreadPoolExecutor(self._workers)
+        self._under_way: dict[Question, asyncio.Future[tuple[Question, Verdict]]] = {}
         self._known = json.dumps(
             [self._editor.name, dict(self._editor.settings), self._judge.name, self._judge.rubric_sha256],
             sort_keys=True,
@@ -177,6 +187,7 @@ class PictureReward:
     def close(self) -> None:
         self._editor.close()
         self._judge.close()
+        self._pool.shutdown(cancel_futures=True)
         self._store.close()
 
     def __call__(self, reward_inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
@@ -185,12 +196,9 @@ class PictureReward:
         start = time.perf_counter()
         rows, questions = [], []
         for position, reward_input in enumerate(reward_inputs):
-            gold, case = _read(reward_input["ground_truth"], position)
-            parts = score_response(reward_input["response"], gold or NO_GOLD, self.weights.goal_match)
-            if gold is None:
-                parts |= dict.fromkeys(WORDS, 0.0)
-            rows.append(parts | {"has_gold": float(gold is not None)})
-            questions.append(_question(reward_input["response"], case) if parts["format"] else None)
+            row, question = self._read(reward_input["response"], reward_input["ground_truth"], position)
+            rows.append(row)
+            questions.append(question)
         counts = Counter(question for question in questions if question)
         verdicts = self._verdicts(counts)
         self._leave_last_call(verdicts)
@@ -208,13 +216,40 @@ class PictureReward:
             groups[reward_input["ground_truth"]].append(row)
         combine(list(groups.values()), self.weights)
         fresh = [verdict for verdict in verdicts.values() if verdict.how != STORED]
-        tokens = sum(verdict.tokens for verdict in fresh)
-        spent = {
-            "seconds": time.perf_counter() - start,
-            "tokens": float(tokens),
-            "cost": len(fresh) * self._settings.render_price + tokens * self._settings.token_price / MILLION,
-        }
+        spent = self._spent(start, len(fresh), sum(verdict.tokens for verdict in fresh))
         return [{"overall": row.pop("overall"), **row, **spent} for row in rows]
+
+    async def score_one(self, response: str, ground_truth: str) -> dict[str, float]:
+        """The row of one sample, without what needs its group; from one event loop, many at once. Equal plans that are
+        under way at once are rendered once.
+
+        ValueError: as from a call. EvaluationError: it could not be rendered or judged; after too many of those, every
+        sample raises, so that the training ends.
+        """
+        start = time.perf_counter()
+        if self.weights.normalise:
+            raise EvaluationError(f"normalise={self.weights.normalise!r} needs whole groups; leave it out")
+        row, question = self._read(response, ground_truth, 0)
+        self._stop_if_too_many_failed()
+        verdict, first = None, False
+        if question and (verdict := self._stored(question)) is None:
+            first = question not in self._under_way
+            if first:
+                work = asyncio.get_running_loop().run_in_executor(self._pool, self._made, question)
+                work.add_done_callback(lambda _: self._under_way.pop(question))
+                self._under_way[question] = work
+            # the others go on waiting where one of them is cancelled
+            _, verdict = await asyncio.shield(self._under_way[question])
+        if verdict:
+            self._outcomes.append(verdict.reason if verdict.picture is None else None)
+            if verdict.picture is None:
+                self._stop_if_too_many_failed()
+                raise EvaluationError(f"the plan could not be rendered or judged, because of {verdict.reason}")
+        fresh = first and verdict is not None and verdict.how != STORED
+        row["picture"] = verdict.picture or 0.0 if verdict else 0.0
+        row["renders"], row["cached"] = float(fresh), float(verdict is not None and not fresh)
+        spent = self._spent(start, int(fresh), verdict.tokens if verdict and fresh else 0)
+        return {"score": self.weights.score(row), **row, **spent}
 
     def check(self) -> None:
         """Asks the servers among editor and judge one question. EditError, EvaluationError: no answer came."""
@@ -232,35 +267,53 @@ class PictureReward:
             if verdict.picture is None:
                 raise EvaluationError(verdict.reason)
 
+    def _read(self, response: str, ground_truth: Any, position: int) -> tuple[dict[str, float], Question | None]:
+        """The parts of a sample's row that need no picture, and what to ask of the editor."""
+        gold, case = _read(ground_truth, position)
+        row = score_response(response, gold or NO_GOLD, self.weights.goal_match)
+        if gold is None:
+            row |= dict.fromkeys(WORDS, 0.0)
+        return row | {"has_gold": float(gold is not None)}, _question(response, case) if row["format"] else None
+
+    def _spent(self, start: float, renders: int, tokens: int) -> dict[str, float]:
+        return {
+            "seconds": time.perf_counter() - start,
+            "tokens": float(tokens),
+            "cost": renders * self._settings.render_price + tokens * self._settings.token_price / MILLION,
+        }
+
     def _verdicts(self, counts: Mapping[Question, int]) -> dict[Question, Verdict]:
         """Of each question: out of the store, or made now. `counts`: the samples that ask it."""
         self._store.refresh()
         verdicts, missing = {}, []
         for question, count in counts.items():
-            record = self._store.get(self._key(question))
-            if record is None:
-                missing.append(question)
+            if verdict := self._stored(question):
+                verdicts[question] = verdict
+                self._outcomes.extend([None] * count)
             else:
-                verdicts[question] = Verdict(record["picture"], STORED)
-                self._failures.extend([False] * count)
-        workers = 1 if self._in_process else self._settings.concurrency
-        failures: Counter[str] = Counter()
-        with closing(as_completed(missing, self._made, workers, lambda: None, print)) as made:
+                missing.append(question)
+        with closing(as_completed(missing, self._made, self._workers, lambda: None, print)) as made:
             for question, verdict in made:
                 verdicts[question] = verdict
-                self._failures.extend([verdict.picture is None] * counts[question])
-                failures[verdict.reason] += counts[question] if verdict.picture is None else 0
-                failed = sum(self._failures)
-                if failed > self._settings.max_unjudged * WINDOW:
-                    # ends the waiting of those that are still under way
-                    self._editor.close()
-                    self._judge.close()
-                    raise EvaluationError(
-                        f"{failed} of the last {len(self._failures)} plans could not be rendered or judged, most often "
-                        f"because of {failures.most_common(1)[0][0]}; once that is mended, the same command goes on "
-                        "from the last checkpoint"
-                    )
+                self._outcomes.extend([verdict.reason if verdict.picture is None else None] * counts[question])
+                self._stop_if_too_many_failed()
         return verdicts
+
+    def _stop_if_too_many_failed(self) -> None:
+        reasons = Counter(reason for reason in self._outcomes if reason is not None)
+        if reasons.total() > self._settings.max_unjudged * WINDOW:
+            # ends the waiting of those that are still under way
+            self._editor.close()
+            self._judge.close()
+            [(reason, _)] = reasons.most_common(1)
+            raise EvaluationError(
+                f"{reasons.total()} of the last {len(self._outcomes)} plans could not be rendered or judged, most "
+                f"often because of {reason}; once that is mended, the same command goes on from the last checkpoint"
+            )
+
+    def _stored(self, question: Question) -> Verdict | None:
+        record = self._store.get(self._key(question))
+        return Verdict(record["picture"], STORED) if record else None
 
     def _made(self, question: Question) -> tuple[Question, Verdict]:
         """The verdict on one new plan; what was judged is stored."""
@@ -360,9 +413,7 @@ def combine(groups: Sequence[Sequence[dict[str, float]]], weights: Weights) -> N
     for group in groups:
         counted = [row for row in group if not row["unjudged"]]
         for row in counted:
-            shares = weights.shares(row)
-            row["score"] = _grained(sum(share * row[part] for part, share in shares.items()) / sum(shares.values()))
-            row["overall"] = row["score"]
+            row["score"] = row["overall"] = weights.score(row)
         if weights.normalise == COMPONENTS and len(counted) > 1:
             _standardise(counted, weights)
     every = [row for group in groups for row in group]
