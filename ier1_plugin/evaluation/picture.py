@@ -458,11 +458,14 @@ def judge_picture(judge: Judge, photo: Image.Image, edited: Image.Image, case: C
     shown = base.Case(photo, edited, case.request)
     if judge.compares_with_gold:
         from ier1_plugin.pipeline.agents import rule
-        from ier1_plugin.small_world.world import edits_of, gold_image, gold_of
+        from ier1_plugin.small_world.world import edits_of, gold_image, gold_of, told_order
 
-        # in the order in which a plan of these edits is rendered
-        edits = sorted(edits_of(case.id), key=lambda edit: canonical(rule(gold_of((edit,)))))
-        shown = replace(shown, gold=gold_image(photo, tuple(edits)))
+        # in the order in which the gold plan is rendered
+        edits = told_order(edits_of(case.id))
+        plan = rule(gold_of(edits))
+        if len(plan) == len(edits):
+            edits = tuple(edits[at] for at in sorted(range(len(plan)), key=lambda at: canonical(plan[at : at + 1])))
+        shown = replace(shown, gold=gold_image(photo, edits))
     question, tokens, reason = judge.question(shown), 0, ""
     for attempt in range(judge.attempts):
         completion = judge.ask(question, 0, attempt)

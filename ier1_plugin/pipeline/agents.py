@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -35,6 +35,12 @@ MAX_SUB_REQUESTS = 32
 SHOWN = 120
 # what is deleted has no goal
 WITHOUT_GOAL = ("Delete",)
+# in place of an action that is not known for sure
+ANY_ACTION = "Change"
+WHOLE_SUBJECT = "photo"
+"""What the prompts call the whole image among the subjects."""
+# what the definitions of these actions are about: one element, or as a rule the whole image
+OF_AN_ELEMENT, OF_THE_WHOLE = ("Delete", "Recoloring"), ("Adjust", "Crop", "Zoom", "Transform")
 
 _STRINGS = {"type": "array", "items": {"type": "string"}}
 _ACTIONS = {"type": "array", "items": {"type": "string", "enum": list(ACTIONS)}}
@@ -126,16 +132,16 @@ def sequence(
 def rule(decomposition: Decomposition, image: Any = None, request: str = "") -> tuple[str, ...]:
     """Sub-requests without a model: the lists side by side, in the given order. One action for several subjects, or
     several actions on one subject, is repeated for each. The lists hold no string twice, so a shorter one leaves open
-    what belongs where: then the last subject is used again, an action becomes "Change", and goals that can't be matched
-    make it one sub-request.
+    what belongs where: then the subjects go where `_subjects` puts them, an action becomes "Change", and goals that
+    can't be matched make it one sub-request.
     """
     actions, subjects, goals = decomposition.actions, decomposition.subjects, decomposition.goals
     count = max(len(actions), len(subjects), len(goals))
-    subject_of = [*subjects, *(subjects[-1:] or ("",)) * (count - len(subjects))]
     if 1 < len(actions) < count:
-        action_of = [actions[0], *["Change"] * (count - 1)]
+        action_of = [actions[0], *[ANY_ACTION] * (count - 1)]
     else:
         action_of = [*actions, *(actions[-1:] or ("",)) * (count - len(actions))]
+    subject_of = _subjects(action_of, subjects)
     takers = [row for row in range(count) if len(actions) <= 1 or action_of[row] not in WITHOUT_GOAL]
     if len(goals) == count:
         takers = list(range(count))
@@ -147,6 +153,28 @@ def rule(decomposition: Decomposition, image: Any = None, request: str = "") -> 
     # in the form of the paper's example: "Recoloring coat to scarlet"
     lines = (" ".join(filter(None, (action, subject, goal and f"to {goal}"))) for action, subject, goal in rows)
     return tuple(filter(None, map(neutralise, lines)))
+
+
+def _subjects(action_of: Sequence[str], subjects: tuple[str, ...]) -> list[str]:
+    """A subject for each action; where there are too few, "photo" is used again, or without it the last one.
+
+    What stands first belongs together. The other subjects keep their order, and each goes to an action that changes an
+    element, if there is one, rather than to one that changes the whole image.
+    """
+    count = len(action_of)
+    if WHOLE_SUBJECT not in subjects or len(subjects) == count:
+        return [*subjects, *(subjects[-1:] or ("",)) * (count - len(subjects))]
+    elements = [subject for subject in subjects if subject != WHOLE_SUBJECT]
+
+    def rank(row: int) -> int:
+        if row == 0:
+            return 3 if subjects[0] == WHOLE_SUBJECT else 0
+        return 0 if action_of[row] in OF_AN_ELEMENT else 2 if action_of[row] in OF_THE_WHOLE else 1
+
+    wanted = max(len(elements), sum(rank(row) == 0 for row in range(count)))
+    rows = sorted(sorted(range(count), key=rank)[: min(wanted, count - 1)])
+    element_of = dict(zip(rows, [*elements, *elements[-1:] * count], strict=False))
+    return [element_of.get(row, WHOLE_SUBJECT) for row in range(count)]
 
 
 def _ask(

@@ -15,10 +15,12 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import permutations
 
 from PIL import Image
 
 from ier1_plugin.editors.pillow.operations import ANY, OPERATIONS, PART, REGIONS, Fractions, pixel_box
+from ier1_plugin.pipeline.agents import ANY_ACTION, WHOLE_SUBJECT, rule
 from ier1_plugin.small_world.pictures import Photo, Split, photos
 from ier1_plugin.small_world.wordings import (
     GREETING,
@@ -34,7 +36,6 @@ from ier1_plugin.task.schema import Decomposition
 
 PICTURE_SHARE = 0.2
 """Share of the rows whose gold only the picture tells; every fifth row, exactly."""
-WHOLE_SUBJECT = "photo"
 NUMBER_OF_EDITS = {1: 0.38, 2: 0.34, 3: 0.19, 4: 0.09}
 NUMBER_OF_PICTURE_EDITS = {1: 0.6, 2: 0.4}
 REGION_SHARE, HINT_SHARE, PLAIN_SHARE, TYPO_SHARE = 0.35, 0.3, 0.4, 0.12
@@ -79,6 +80,24 @@ class Sample:
 
 
 def gold_of(edits: tuple[Edit, ...]) -> Decomposition:
+    """The decomposition that asks for these edits, its lists in `told_order`."""
+    return _listed(told_order(edits))
+
+
+def think_of(seen: str, edits: tuple[Edit, ...]) -> str:
+    told = (OPERATIONS[edit.operation].goal or edit.operation for edit in told_order(edits))
+    return f"I see: {seen}. Edits: {', '.join(told)}."
+
+
+def told_order(edits: tuple[Edit, ...]) -> tuple[Edit, ...]:
+    """The first permutation of `edits` whose lists `rule` puts together as these very edits; `edits` if there is none.
+
+    Every one and two edits have one, and nearly all three and four.
+    """
+    return next(filter(_pairs_again, permutations(edits)), edits)
+
+
+def _listed(edits: tuple[Edit, ...]) -> Decomposition:
     operations = [OPERATIONS[edit.operation] for edit in edits]
     return Decomposition.of(
         (operation.action for operation in operations),
@@ -87,8 +106,16 @@ def gold_of(edits: tuple[Edit, ...]) -> Decomposition:
     )
 
 
-def think_of(seen: str, edits: tuple[Edit, ...]) -> str:
-    return f"I see: {seen}. Edits: {', '.join(OPERATIONS[edit.operation].goal or edit.operation for edit in edits)}."
+def _pairs_again(edits: tuple[Edit, ...]) -> bool:
+    """True if `rule` gives a sub-request for each edit in turn: its subject, its goal, and its action or any."""
+    plan = rule(_listed(edits))
+    return len(plan) == len(edits) and all(map(_says, plan, edits))
+
+
+def _says(sub_request: str, edit: Edit) -> bool:
+    operation, (wanted,) = OPERATIONS[edit.operation], rule(_listed((edit,)))
+    any_action = wanted.replace(operation.action, ANY_ACTION, 1)
+    return sub_request == wanted or (bool(operation.goal) and sub_request == any_action)
 
 
 def gold_image(image: Image.Image, edits: tuple[Edit, ...]) -> Image.Image:

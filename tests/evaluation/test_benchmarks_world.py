@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -73,12 +75,15 @@ def edit_of() -> Callable[[str], Any]:
     return for_item
 
 
-def test_its_editor_makes_the_gold_edit_of_every_gold_decomposition_of_one_or_two_edits(edit_of: Any):
-    items = [item for item in raw_items("small-world:400-460") if len(edits_of(item.id)) <= 2]
-    assert len(items) > 20
-    for item in items:
+def test_its_editor_makes_the_gold_edit_of_nearly_every_gold_decomposition(edit_of: Any):
+    made: defaultdict[int, list[bool]] = defaultdict(list)
+    for item in raw_items("small-world:400-600"):
         assert isinstance(item.gold, Image.Image)
-        assert edit_of(item.id)(item.image, join(rule(gold_of(edits_of(item.id)))), 0) == item.gold, item.id
+        edits = edits_of(item.id)
+        made[len(edits)].append(edit_of(item.id)(item.image, join(rule(gold_of(edits))), 0) == item.gold)
+    assert all(made[1] + made[2])
+    # of three and four edits the lists can't tell every order
+    assert fmean(made[3] + made[4]) > 0.8
 
 
 def test_its_editor_leaves_out_what_it_does_not_understand_and_does_the_rest(edit_of: Any):

@@ -63,10 +63,12 @@ def world(tmp_path: Path) -> PictureSettings:
     return PictureSettings("small-world", "pixel", (str(tmp_path / "images"),), str(tmp_path / "store"))
 
 
-def truths(settings: PictureSettings, count: int, with_gold: bool = True) -> list[tuple[str, Decomposition]]:
-    """Ground truths of small-world requests whose photos lie in the image folder, with their gold."""
+def truths(
+    settings: PictureSettings, count: int, with_gold: bool = True, edits: int = 1
+) -> list[tuple[str, Decomposition]]:
+    """Ground truths of requests for so many edits, whose photos lie in the image folder, with their gold."""
     made = []
-    for sample in islice((one for one in samples("val", 0) if len(one.edits) == 1), count):
+    for sample in islice((one for one in samples("val", 0) if len(one.edits) == edits), count):
         data = png_bytes(sample.photo.open())
         name = f"{hashlib.sha256(data).hexdigest()}.png"
         Path(settings.image_root[0], name).write_bytes(data)
@@ -94,6 +96,12 @@ def test_equal_plans_are_equal_whatever_their_order_and_spaces():
     plans = [["Delete  lamp.", "Crop photo"], ["Crop photo", "Delete lamp"], [" Crop photo;", "", "Delete lamp"]]
     assert {canonical(plan) for plan in plans} == {("Crop photo", "Delete lamp")}
     assert canonical(["Add photo to caption SALE"]) != canonical(["add photo to caption sale"])
+
+
+def test_gold_earns_all_however_many_edits_it_makes(world: PictureSettings):
+    known = [one for edits in (2, 3, 4) for one in truths(world, 6, edits=edits)]
+    rows = PictureReward(world, Weights())([item(render_response(gold, "x"), truth) for truth, gold in known])
+    assert [row["picture"] for row in rows] == [1.0] * len(known)
 
 
 def test_gold_earns_all_and_doing_nothing_earns_nothing(world: PictureSettings):

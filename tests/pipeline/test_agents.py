@@ -155,6 +155,22 @@ RULE = {
         Decomposition(("Delete", "Relighting", "Crop"), ("lamp", "photo"), ("brighter", "left half only")),
         ("Delete lamp", "Relighting photo to brighter", "Crop photo to left half only"),
     ),
+    "of two subjects, the photo is what several edits are about": (
+        Decomposition(("Relighting", "Apply", "Superresolution"), ("photo", "sky"), ("brighter", "blurred", "sharper")),
+        ("Relighting photo to brighter", "Apply sky to blurred", "Superresolution photo to sharper"),
+    ),
+    "a crop is of the photo, wherever that is named": (
+        Decomposition(("Relighting", "Crop", "Apply"), ("photo", "sky"), ("brighter", "left half only", "blurred")),
+        ("Relighting photo to brighter", "Crop photo to left half only", "Apply sky to blurred"),
+    ),
+    "an element is deleted, and not the photo": (
+        Decomposition(("Adjust", "Relighting", "Delete"), ("photo", "lamp"), ("higher contrast", "warmer")),
+        ("Adjust photo to higher contrast", "Relighting photo to warmer", "Delete lamp"),
+    ),
+    "what stands first belongs together": (
+        Decomposition(("Transform", "Relighting", "Apply"), ("man", "photo"), ("slimmer", "brighter", "sepia tone")),
+        ("Transform man to slimmer", "Relighting photo to brighter", "Apply photo to sepia tone"),
+    ),
     "goals that fit no way make one sub-request": (
         Decomposition(("Recoloring",), ("coat", "hat", "bag"), ("red", "blue")),
         ("Recoloring coat, hat, bag to red, blue",),
@@ -172,9 +188,10 @@ def test_the_rule_puts_the_lists_side_by_side(case: str):
 
 
 words = st.lists(st.text("abc ", min_size=1, max_size=3).filter(str.strip), max_size=5, unique=True)
+named = st.lists(st.sampled_from(["photo", "sky", "lamp", "coat", "man"]), max_size=5, unique=True)
 
 
-@given(st.lists(st.sampled_from(list(ACTIONS)), max_size=4, unique=True), words, words)
+@given(st.lists(st.sampled_from(list(ACTIONS)), max_size=4, unique=True), words | named, words)
 def test_the_rule_loses_no_subject_and_no_goal(actions: list[str], subjects: list[str], goals: list[str]):
     decomposition = Decomposition.of(actions, subjects, goals)
     said = " ".join(rule(decomposition))

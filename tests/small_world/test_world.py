@@ -15,6 +15,7 @@ import pytest
 from data_prep.settings import Settings
 from data_prep.sources.small_world import ROWS, VAL_EVERY, rows
 from ier1_plugin.editors.pillow.operations import OPERATIONS, PART, REGIONS, WHOLE
+from ier1_plugin.pipeline.agents import rule
 from ier1_plugin.small_world import pictures, wordings, world
 from ier1_plugin.small_world.pictures import MIN_DISTANCE, PICTURES, Photo, Split, perceptual_hash, photos
 from ier1_plugin.small_world.wordings import WORDINGS
@@ -51,6 +52,27 @@ def test_every_gold_scores_full_marks(train: list[Sample], val: list[Sample]):
     for sample in train + val:
         scores = score_response(render_response(sample.gold, sample.think), Gold.of(sample.gold))
         assert set(scores.values()) == {1.0}, sample
+
+
+def test_the_rule_finds_the_edits_of_nearly_every_gold_in_its_lists(train: list[Sample]):
+    carried = []
+    for sample in train:
+        told = world.told_order(sample.edits)
+        assert sorted(map(repr, told)) == sorted(map(repr, sample.edits))
+        plan = rule(sample.gold)
+        carried.append(
+            len(plan) == len(told)
+            and all(
+                edit.subject in line and OPERATIONS[edit.operation].goal in line
+                for line, edit in zip(plan, told, strict=True)
+            )
+        )
+    assert sum(carried) / len(carried) > 0.98
+    # the rule knows what a crop is about, and nothing about brightness
+    edits = (Edit("brighter", "photo"), Edit("warmer", "photo"), Edit("blur", "top half", (0.0, 0.0, 1.0, 0.5)))
+    assert world.told_order(edits) == (edits[0], edits[2], edits[1])
+    edits = (Edit("cropleft", "photo"), Edit("rotate", "photo"), edits[2])
+    assert world.told_order(edits) == edits
 
 
 def test_every_wording_means_one_operation_in_one_split():
