@@ -36,13 +36,13 @@ if ! [[ $STEPS =~ ^[1-9][0-9]*$ ]]; then
 fi
 
 # a short version has short stages, and a folder of its own
-out=quickstart rows=4000 warm_up_steps=600 validated=400 row_options=() warm_options=() curve_options=()
+out=quickstart rows=4000 warm_up_steps=600 validated=400 row_options=() curve_options=()
 if [ "$reward" = picture ]; then out=quickstart/picture; fi
 if [ "$STEPS" -ne "$FULL_STEPS" ]; then out=$out/steps-$STEPS; fi
 if [ "$reward" = picture ]; then
     # every word has weight 0: the plans are known by their pictures alone, and their F1 is only logged
     kwargs=worker.reward.reward_function_kwargs
-    row_options=(--case-images) warm_options=(--clean) curve_options=(--pictures "$out/grpo/pictures")
+    row_options=(--case-images) curve_options=(--pictures "$out/grpo/pictures")
     overrides=(
         worker.reward.reward_function=reward_fns/picture.py:compute_score $kwargs.editor=small-world $kwargs.judge=pixel
         $kwargs.format_weight=0.25 $kwargs.picture_weight=1.0
@@ -75,7 +75,7 @@ page() {
 
 stage rows "building $rows rows from photographs" "$out/rows/val.parquet" build_rows "$out/rows" "$rows" ${row_options[@]+"${row_options[@]}"}
 stage warm "making a tiny Qwen2.5-VL and warming it up, $warm_up_steps steps" "$out/warm/config.json" \
-    warm_up "$out/warm" "$warm_up_steps" ${warm_options[@]+"${warm_options[@]}"}
+    warm_up "$out/warm" "$warm_up_steps"
 stage before "validating it before GRPO" "$out/before/greedy.jsonl" evaluate "$out/warm" "$out/before"
 warmed_up=$commands
 stage grpo "GRPO in EasyR1 on Ray, $STEPS steps" "$out/grpo/global_step_$STEPS" \

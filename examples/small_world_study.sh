@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The paper's comparisons in the small world, on a laptop without a GPU: the request as it is, the agents without RL,
-# with RL, without the goal reward, in several turns, and trained on fewer rows. Three trainings of each, from three
-# seeds, edit the same photographs, judged by exact comparison with the gold edit. Ends with a page:
-# study/report/index.html.
+# What a reward on pictures is worth, on a laptop without a GPU: the request as it is, agents without RL, and agents
+# with RL on words (clean gold, careless gold, an annotator's own words, without the goal reward, on fewer rows), on
+# pictures without any gold, and on both. Three trainings of each, from three seeds, edit the same photographs, judged by
+# exact comparison with the gold edit. Ends with a table and a page: study/index.html.
 #
-#   bash examples/small_world_study.sh            # everything under study/
-#   bash examples/small_world_study.sh --quick    # one seed and half the steps, under study/quick/
+#   bash examples/small_world_study.sh            # everything under study/; hours
+#   bash examples/small_world_study.sh --quick    # one seed, half the steps and photographs, under study/quick/
 #   SEEDS="1 2 3 4 5" bash examples/small_world_study.sh
 #
 # The same command continues where it was interrupted, and does only what is missing or has changed. STEPS, SEEDS, ROWS,
-# WARM_UP_STEPS and ITEMS change the numbers below; IER1_VENV: another folder than .venv.
+# WARM_UP_STEPS, WARM_UP_ROWS and ITEMS change the numbers below; IER1_VENV: another folder than .venv.
 #
 # It is a test bench: a model of a million parameters, requests that a program wrote, an editor that computes. Its
 # figures are not the paper's.
@@ -18,27 +18,23 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 name=small_world_study
 out=study
-quick=no
 for argument in "$@"; do
     case $argument in
-        --quick) quick=yes ;;
+        --quick) out=study/quick ;;
         *) echo "$name: $argument is not --quick" >&2; exit 2 ;;
     esac
 done
-if [ $quick = yes ]; then
-    out=study/quick
-    : "${SEEDS:=1}" "${STEPS:=40}" "${ITEMS:=200}" "${DECOMPOSED:=100}"
+if [ $out = study/quick ]; then
+    : "${SEEDS:=1}" "${STEPS:=50}" "${ITEMS:=200}" "${WARM_UP_STEPS:=750}" "${WARM_UP_ROWS:=8000}"
 fi
-: "${SEEDS:=1 2 3}" "${STEPS:=80}" "${ITEMS:=400}" "${DECOMPOSED:=200}"
-# fewer warm-up steps than the quickstart: what GRPO can teach is what the warm-up left open
-: "${ROWS:=4000}" "${WARM_UP_STEPS:=400}"
+: "${SEEDS:=1 2 3}" "${STEPS:=100}" "${ITEMS:=400}" "${WARM_UP_STEPS:=1500}" "${WARM_UP_ROWS:=16000}" "${ROWS:=2000}"
 # prompts a step, as examples/grpo_small_world.yaml has them: a step more is 16 rows more
 BATCH=16
 # nobody has looked at the benchmark's items from here on: the ones before are the rows that trainings validate on
 FIRST=400
-for number in $SEEDS $STEPS $ITEMS $DECOMPOSED $ROWS $WARM_UP_STEPS; do
+for number in $SEEDS $STEPS $ITEMS $ROWS $WARM_UP_STEPS $WARM_UP_ROWS; do
     if ! [[ $number =~ ^[1-9][0-9]*$ ]]; then
-        echo "$name: $number is not a number; SEEDS, STEPS, ITEMS, DECOMPOSED, ROWS and WARM_UP_STEPS are" >&2
+        echo "$name: $number is not a number; SEEDS, STEPS, ITEMS, ROWS, WARM_UP_STEPS and WARM_UP_ROWS are" >&2
         exit 2
     fi
 done
@@ -53,14 +49,44 @@ fi
 started=$SECONDS
 . examples/small_world_stages.sh
 
-# train KIND ROWS key=value...: GRPO for one epoch of the first ROWS rows, from the warm-up of this seed
+# the ways of training, in the order of the table: KIND -> what it is called
+kinds=(warm words random systematic pictures both components without-goal half quarter)
+called() {
+    case $1 in
+        warm) echo "agents without RL" ;;
+        words) echo "RL on words" ;;
+        random) echo "RL on words of a careless annotator" ;;
+        systematic) echo "RL on an annotator's own words" ;;
+        pictures) echo "RL on pictures, without gold" ;;
+        both) echo "RL on pictures and the annotator's own words" ;;
+        components) echo "the same, components normalised" ;;
+        without-goal) echo "RL on words, without the goal reward" ;;
+        half) echo "RL on words, $half rows" ;;
+        quarter) echo "RL on words, $quarter rows" ;;
+    esac
+}
+
+kwargs=worker.reward.reward_function_kwargs
+picture=(worker.reward.reward_function=reward_fns/picture.py:compute_score $kwargs.editor=small-world $kwargs.judge=pixel)
+without_words=($kwargs.format_weight=0.25 $kwargs.action_weight=0.0 $kwargs.subject_weight=0.0 $kwargs.goal_weight=0.0)
+
+# annotated: the same rows with the gold of two annotators
+annotated() {
+    local faults
+    for faults in random systematic; do
+        "$python" -m ier1_plugin.small_world.annotator "$study/rows/train.parquet" --faults $faults \
+            --out "$study/rows/$faults.parquet"
+    done
+}
+
+# train KIND ROWS GOLD key=value...: GRPO for one epoch of the first ROWS rows of GOLD.parquet, from this seed's warm-up
 train() {
-    local kind=$1 rows=$2 steps=$(($2 / BATCH))
-    shift 2
+    local kind=$1 rows=$2 gold=$3 steps=$(($2 / BATCH))
+    shift 3
     commands=$warmed_up
-    stage "grpo-$kind" "seed $seed: GRPO $kind, $rows rows, $steps steps" "$out/grpo-$kind/global_step_$steps" \
+    stage "grpo-$kind" "seed $seed: $(called "$kind"), $steps steps" "$out/grpo-$kind/global_step_$steps" \
         grpo "$study/rows" "$out/warm" "$out/grpo-$kind" "$steps" \
-        "data.train_files=$study/rows/train.parquet@train[:$rows]" "data.seed=$seed" \
+        "data.train_files=$study/rows/$gold.parquet@train[:$rows]" "data.seed=$seed" \
         "worker.rollout.seed=$seed" trainer.val_before_train=false trainer.val_freq=-1 "$@"
     stage "model-$kind" "seed $seed: merging it" "$out/model-$kind/config.json" \
         merge "$out/grpo-$kind/global_step_$steps" "$out/model-$kind"
@@ -69,78 +95,58 @@ train() {
 
 # system NAME line...: a YAML file for it
 system() {
-    local called=$1
+    local file="$study/systems/${#files[@]}.yaml" called=$1
     shift
-    files+=("$study/systems/${#files[@]}.yaml")
-    printf '%s\n' "name: $called" "editor: small-world" "$@" >"${files[-1]}"
-}
-
-# chain NAME MODEL line...: agents with each seed's decomposer MODEL, which sees as many pixels as in training
-chain() {
-    local called=$1 model=$2 seed
-    shift 2
-    for seed in $SEEDS; do
-        system "$called, seed $seed" "decomposer: local:$study/seed-$seed/$model" "sequencer: rule" \
-            "min_pixels: 3136" "max_pixels: 3136" "$@"
-    done
+    files+=("$file")
+    printf '%s\n' "name: $called" "editor: small-world" "$@" >"$file"
 }
 
 systems() {
+    local kind seed
     rm -rf "$study/systems"
     mkdir -p "$study/systems"
     files=()
-    system "Original" "method: original"
-    chain "$without" warm
-    chain "$with" model-all
-    chain "$with, multi-turn" model-all "mode: multi-turn"
-    chain "$with, no goal reward" model-without-goal
-    chain "$with, $half rows" model-half
-    chain "$with, $quarter rows" model-quarter
+    system "the request as it is" "method: original"
+    for kind in "${kinds[@]}"; do
+        for seed in $SEEDS; do
+            # as many pixels as in training
+            system "$(called "$kind"), seed $seed" "decomposer: local:$study/seed-$seed/$(model "$kind")" \
+                "sequencer: rule" "min_pixels: 3136" "max_pixels: 3136"
+        done
+    done
 }
 
-# judged ITEMS
+model() { if [ "$1" = warm ]; then echo warm; else echo "model-$1"; fi; }
+
 judged() {
     fresh "$study/evaluation"
     "$python" -m ier1_plugin.cli.main evaluate --benchmark "small-world:$1" --judge pixel -j 2 \
         --out "$study/evaluation" --system "${files[@]}"
 }
 
-# decomposed COUNT
-decomposed() {
-    fresh "$out/decomposition"
-    local models=() kind
-    for kind in warm model-quarter model-half model-all model-without-goal; do
-        models+=(--decomposition "local:$out/$kind")
-    done
-    "$python" -m ier1_plugin.cli.main evaluate "${models[@]}" --rows "$study/rows/val.parquet" --sample "$1" \
-        --out "$out/decomposition" >"$out/decomposition/table.txt"
-}
-
-# runs NAME: all seeds of it, as a list in YAML
+# runs KIND: all seeds of it, as a list in YAML
 runs() {
     local seed list=''
-    for seed in $SEEDS; do list+="${list:+, }\"$1, seed $seed\""; done
+    for seed in $SEEDS; do list+="${list:+, }\"$(called "$1"), seed $seed\""; done
     echo "[$list]"
 }
 
-# several runs are one row; that editors compute leaves several turns nothing to spoil
+# several runs are one row
 comparisons() {
-    cat >"$study/comparisons.yaml" <<END
-With and without RL:
-  without RL: $(runs "$without")
-  with RL: $(runs "$with")
-With and without the goal reward:
-  with goal: $(runs "$with")
-  without goal: $(runs "$with, no goal reward")
-Single-turn and multi-turn (with exact edits no error can pile up):
-  single-turn: $(runs "$with")
-  multi-turn: $(runs "$with, multi-turn")
-Training rows:
-  0: $(runs "$without")
-  $quarter: $(runs "$with, $quarter rows")
-  $half: $(runs "$with, $half rows")
-  $all: $(runs "$with")
-END
+    local kind
+    {
+        echo "Over the agents without RL:"
+        for kind in "${kinds[@]}"; do echo "  $(called "$kind"): $(runs "$kind")"; done
+        echo "Over an annotator's own words:"
+        for kind in systematic both components; do echo "  $(called "$kind"): $(runs "$kind")"; done
+        echo "Over RL on words:"
+        for kind in words pictures without-goal; do echo "  $(called "$kind"): $(runs "$kind")"; done
+        echo "Training rows:"
+        echo "  0: $(runs warm)"
+        echo "  $quarter: $(runs quarter)"
+        echo "  $half: $(runs half)"
+        echo "  $all: $(runs words)"
+    } >"$study/comparisons.yaml"
 }
 
 report() {
@@ -148,21 +154,29 @@ report() {
         --out "$study/report"
 }
 
-study=$out all_trained='' with="ImageEdit-R1" without="ImageEdit-R1 without RL"
-stage rows "building $ROWS rows from photographs" "$study/rows/val.parquet" build_rows "$study/rows" "$ROWS"
+page() {
+    "$python" -m ier1_plugin.small_world.study "$study" --without-rl "$(called warm)"
+}
+
+study=$out all_trained=''
+stage rows "building $ROWS rows from photographs" "$study/rows/val.parquet" build_rows "$study/rows" "$ROWS" --case-images
+stage annotators "two annotators with faults" "$study/rows/systematic.parquet" annotated
 built=$commands
 for seed in $SEEDS; do
     out=$study/seed-$seed commands=$built trained=''
     mkdir -p "$out"
     stage warm "seed $seed: making a tiny Qwen2.5-VL and warming it up, $WARM_UP_STEPS steps" "$out/warm/config.json" \
-        warm_up "$out/warm" "$WARM_UP_STEPS" --seed "$seed"
+        warm_up "$out/warm" "$WARM_UP_STEPS" --rows "$WARM_UP_ROWS" --other-words 0.2 --seed "$seed"
     warmed_up=$commands
-    train all "$all"
-    train without-goal "$all" worker.reward.reward_function_kwargs.goal_weight=0.0
-    train half "$half"
-    train quarter "$quarter"
-    commands=$trained
-    stage decomposition "seed $seed: taking $DECOMPOSED requests apart" "$out/decomposition/table.txt" decomposed "$DECOMPOSED"
+    train words "$all" train
+    train pictures "$all" train "${picture[@]}" "${without_words[@]}" $kwargs.picture_weight=1.0
+    train systematic "$all" systematic
+    train both "$all" systematic "${picture[@]}" $kwargs.picture_weight=3.0
+    train random "$all" random
+    train components "$all" systematic "${picture[@]}" $kwargs.picture_weight=3.0 $kwargs.normalise=components
+    train without-goal "$all" train $kwargs.goal_weight=0.0
+    train half "$half" train
+    train quarter "$quarter" train
     all_trained+=$trained
 done
 out=$study
@@ -172,16 +186,13 @@ stage evaluation "editing $ITEMS photographs with ${#files[@]} systems, and judg
 comparisons
 commands+=$(cat "$study/comparisons.yaml")$'\n'
 stage report "making the report" "$study/report/index.html" report
+stage page "making the page" "$study/index.html" page
 
-for seed in $SEEDS; do
-    echo
-    echo "Decompositions, seed $seed"
-    sed '/ by number of operations/,$d' "$study/seed-$seed/decomposition/table.txt"
-done
+cat "$study/table.md"
 cat <<END
 Done in $((SECONDS - started)) s. Files:
-  $study/report/index.html             open it: tables, curves, and the photographs case by case
+  $study/index.html                    open it: the table and the curves
+  $study/report/index.html             every comparison with its intervals, and the photographs case by case
   $study/evaluation/                   every edit and judgement
-  $study/seed-*/decomposition/         how well requests were taken apart, with table.txt
   $study/seed-*/grpo-*/                EasyR1's checkpoints and logs
 END

@@ -27,6 +27,7 @@ from typing import Any
 from PIL import Image
 
 from ier1_plugin.prompts import render
+from ier1_plugin.small_world.wordings import OTHER_GOALS
 from ier1_plugin.small_world.world import samples
 from ier1_plugin.task.images import prepare
 from ier1_plugin.task.parsing import MARKERS, render_response
@@ -129,7 +130,8 @@ def build_tokenizer(seed: int) -> Any:
     responses = [render_response(row.gold, row.think) for row in rows]
     for marker in MARKERS:
         responses = [response.replace(marker, "") for response in responses]
-    corpus = [row.request for row in rows] + responses + ["user\nassistant\n"] * 100
+    corpus = [row.request for row in rows] + responses
+    corpus += ["user\nassistant\n", *(f'goals: {word}, "{word}"' for word in OTHER_GOALS.values())] * 100
     tokenizer = learnt_tokenizer(corpus, MERGES_UP_TO, MAX_LENGTH)
     # not special: the reward has to see the tags; not normalised: matched as they are written
     whole = [AddedToken(text, special=False, normalized=False) for text in (*MARKERS, prompt_tail())]

@@ -253,3 +253,17 @@ WORDINGS: dict[str, Wording] = {
     **{f"border{colour}": _border(colour) for colour in BORDERS},
     **{f"caption{text}": _caption(text) for text in CAPTIONS},
 }
+
+# what some people call a goal, and the editor of the small world does not understand
+OTHER_GOALS = {
+    "brighter": "radiant",
+    "darker": "gloomy",
+    "warmer": "cosy",
+    "cooler": "frosty",
+    "higher contrast": "punchy",
+    "stronger colours": "lively",
+    "sepia tone": "nostalgic",
+    "blurred": "hazy",
+    "pixelated": "blocky",
+    "sharper": "clear-cut",
+}
