@@ -319,10 +319,13 @@ class PictureReward:
         """The verdict on one new plan; what was judged is stored."""
         key = self._key(question)
         kept = Path(self._settings.store, RENDERS, f"{key}.png") if self._settings.keep_renders else None
-        verdict = self._ask(self._photo(question.case), question, kept)
-        if verdict.picture is not None:
-            record = {"picture": verdict.picture, **question.case._asdict(), "plan": question.sub_requests}
-            self._store.keep(key, record | {"tokens": verdict.tokens})
+        with self._store.claim(key):
+            if verdict := self._stored(question):
+                return question, verdict
+            verdict = self._ask(self._photo(question.case), question, kept)
+            if verdict.picture is not None:
+                record = {"picture": verdict.picture, **question.case._asdict(), "plan": question.sub_requests}
+                self._store.keep(key, record | {"tokens": verdict.tokens})
         return question, verdict
 
     def _ask(self, photo: Image.Image, question: Question, kept: Path | None) -> Verdict:
