@@ -5,12 +5,16 @@
     chat(ChatRequest(messages("remove the lamp"), (photo,))).text      # "<think> The lamp goes. </think> ..."
 
 Token ids are those of EasyR1's dataset for the same row: same template, same processor call (verl/utils/dataset.py).
+Requests that threads make at the same time are answered together, as one batch. In it a row's floating-point sums are
+added up in another order than alone, so that now and then, between two tokens that are all but equally likely, a greedy
+answer may take the other one.
 """
 
 from __future__ import annotations
 
 import gc
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +22,31 @@ from ier1_plugin.chat.request import BUDGET, Chat, ChatError, ChatRequest, Compl
 from ier1_plugin.prompts import path as prompt_path
 from ier1_plugin.task.decomposer import FILE_NAME, HUB_ID, Decomposer, DecomposerError
 
+BATCH, BATCH_TOKENS = 32, 16_384
+"""Most requests answered together, and most tokens of their padded prompts: a dozen images of the full BUDGET."""
+THREADS = 2 * BATCH
+"""Callers that keep batches full: while one is answered, the next one gathers."""
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A request that waits for its reply."""
+
+    inputs: Any
+    """As `LocalChat.inputs`."""
+    max_tokens: int
+    temperature: float
+    seed: int
+    alone: bool
+    """True: in no batch with others. A sample has to depend on its own seed only."""
+    reply: Completion | None = None
+
+    def tokens(self) -> int:
+        return self.inputs["input_ids"].shape[1]
+
 
 class LocalChat(Chat):
-    """The weights in one folder. Threads take turns."""
+    """The weights in one folder. Greedy requests of several threads are answered together."""
 
     local = True
 
@@ -36,10 +62,14 @@ class LocalChat(Chat):
                 raise ChatError(f"{prompt} is missing: {FILE_NAME} beside it names it as the prompt of the training")
             same = prompt.read_bytes() == prompt_path("decompose").read_bytes()
             self.prompt = None if same else prompt
-        self._lock = threading.Lock()
         self._model: Any
         self._processor: Any
         self._model, self._processor = _load(folder)
+        self._preparing = threading.Lock()
+        self._turn = threading.Condition()
+        self._waiting: list[_Waiting] = []
+        self._busy = self._closed = False
+        self._batch = BATCH
 
     def __call__(self, request: ChatRequest, /) -> Completion:
         if request.schema:
@@ -48,29 +78,94 @@ class LocalChat(Chat):
 
         # no more than the training allowed: a model that never had to stop later rambles on
         longest = min(request.max_tokens, (self.facts and self.facts.max_response_length) or request.max_tokens)
+        try:
+            # fast tokenizers can't be used by two threads at a time
+            with self._preparing:
+                inputs = self.inputs(request)
+        except ValueError as error:
+            raise RequestRejected(f"{self.name} can't take the request: {error}") from None
+        mine = _Waiting(inputs, longest, request.temperature, request.seed, alone=bool(request.temperature))
+        with self._turn:
+            self._waiting.append(mine)
+        try:
+            # the thread whose turn it is answers for those that wait; what it can't answer, they try themselves
+            while True:
+                with self._turn:
+                    self._turn.wait_for(lambda: mine.reply or not self._busy)
+                    if mine.reply:
+                        return mine.reply
+                    if self._closed:
+                        raise ChatError(f"{self.name} is closed")
+                    batch, self._busy = self._batch_of(mine), True
+                try:
+                    self._answer(batch)
+                except torch.OutOfMemoryError:
+                    if len(batch) == 1:
+                        raise ChatError(f"{self.name}: out of GPU memory; free some, or lower --max-pixels") from None
+                    self._batch = len(batch) // 2
+                except (ValueError, RuntimeError) as error:
+                    if len(batch) == 1 and isinstance(error, ValueError):
+                        raise RequestRejected(f"{self.name} can't take the request: {error}") from None
+                    if len(batch) == 1:
+                        raise
+                    mine.alone = True
+                finally:
+                    with self._turn:
+                        self._busy = False
+                        self._turn.notify_all()
+        finally:
+            with self._turn:
+                self._waiting.remove(mine)
+
+    def _batch_of(self, mine: _Waiting) -> list[_Waiting]:
+        """`mine` and those that can be answered with it."""
+        batch, longest = [mine], mine.tokens()
+        for other in self._waiting:
+            padded = max(longest, other.tokens()) * (len(batch) + 1)
+            if mine.alone or len(batch) == self._batch:
+                break
+            if other is mine or other.alone or other.reply or padded > BATCH_TOKENS:
+                continue
+            # with images and without them are two kinds of input
+            if other.max_tokens == mine.max_tokens and other.inputs.keys() == mine.inputs.keys():
+                batch.append(other)
+                longest = max(longest, other.tokens())
+        return batch
+
+    def _answer(self, batch: list[_Waiting]) -> None:
+        """Fills in the replies. Requests of a batch have the same `max_tokens`; one that samples is alone."""
+        import torch
+
+        first, asked = batch[0], max(each.tokens() for each in batch)
         sampling: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if request.temperature:
+        if first.temperature:
             # from all tokens, whatever generation_config.json says; a top_k of None would mean the 50 likeliest
-            sampling = {"do_sample": True, "temperature": request.temperature, "top_p": 1.0, "top_k": 0}
-        with self._lock:
-            if self._model is None:
-                raise ChatError(f"{self.name} is closed")
-            try:
-                inputs = self.inputs(request).to(self._model.device)
-                with torch.inference_mode(), torch.random.fork_rng():
-                    torch.manual_seed(request.seed)
-                    output = self._model.generate(**inputs, max_new_tokens=longest, repetition_penalty=1.0, **sampling)
-            except torch.OutOfMemoryError:
-                raise ChatError(f"{self.name}: out of GPU memory; free some, or lower --max-pixels") from None
-            except ValueError as error:
-                raise RequestRejected(f"{self.name} can't take the request: {error}") from None
-            asked = inputs["input_ids"].shape[1]
-            reply = output[0, asked:]
-            return Completion(
+            sampling = {"do_sample": True, "temperature": first.temperature, "top_p": 1.0, "top_k": 0}
+        # prompts are padded on the left, so that all of them end where the replies begin
+        padding = {"input_ids": self._processor.tokenizer.pad_token_id or 0}
+        inputs = {}
+        for name, value in first.inputs.items():
+            rows = [each.inputs[name] for each in batch]
+            if value.shape[:2] == first.inputs["input_ids"].shape:
+                rows = [
+                    torch.cat([row.new_full((1, asked - row.shape[1], *row.shape[2:]), padding.get(name, 0)), row], 1)
+                    for row in rows
+                ]
+            inputs[name] = torch.cat(rows).to(self._model.device)
+        with torch.inference_mode(), torch.random.fork_rng():
+            torch.manual_seed(first.seed)
+            output = self._model.generate(**inputs, max_new_tokens=first.max_tokens, repetition_penalty=1.0, **sampling)
+        ends = self._model.generation_config.eos_token_id
+        ends = set(ends) if isinstance(ends, list) else {ends}
+        for each, reply in zip(batch, output[:, asked:].tolist(), strict=True):
+            # behind its end a row is padded to the longest reply
+            end = next((place for place, token in enumerate(reply) if token in ends), None)
+            reply = reply if end is None else reply[: end + 1]
+            each.reply = Completion(
                 text=self._processor.tokenizer.decode(reply, skip_special_tokens=True),
-                cut_off=len(reply) >= longest,
+                cut_off=end is None,
                 model=self.name,
-                prompt_tokens=asked,
+                prompt_tokens=each.tokens(),
                 completion_tokens=len(reply),
             )
 
@@ -83,11 +178,13 @@ class LocalChat(Chat):
         return self._processor(images or None, [prompt], add_special_tokens=False, return_tensors="pt")
 
     def close(self) -> None:
-        """Frees the memory of the weights."""
+        """Frees the memory of the weights, as soon as the batch under way is answered."""
         import torch
 
-        with self._lock:
-            self._model = self._processor = None
+        with self._turn:
+            self._closed = True
+            self._turn.wait_for(lambda: not self._busy)
+            self._model = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -135,4 +232,26 @@ def _load(folder: str) -> tuple[Any, Any]:
     except Exception as error:  # the hub client, safetensors and transformers each raise their own
         reason = str(error).strip().split("\n")[0]
         raise ChatError(f"{folder} can't be loaded as a vision-language model: {reason}") from error
+    prepare_step_masks(model)
     return model.to("cuda" if gpu else "cpu").eval(), processor
+
+
+def prepare_step_masks(model: Any) -> None:
+    """Spares a padded batch the cost of its masks while tokens are generated one at a time.
+
+    transformers 4.57 builds the mask of each step with torch.vmap (masking_utils.sdpa_mask_recent_torch), which takes
+    several times as long as a step of a small model. A single new token sees all that is not padding; a mask with four
+    dimensions that says so is taken as it is. Models with other than full attention stay as they are.
+    """
+    text_model: Any = getattr(getattr(model, "model", None), "language_model", None)
+    config: Any = getattr(text_model, "config", None)
+    if set(getattr(config, "layer_types", None) or ()) != {"full_attention"} or config._attn_implementation != "sdpa":
+        return
+
+    def prepare(module: Any, arguments: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        mask: Any = options.get("attention_mask")
+        if getattr(mask, "ndim", 0) == 2 and options["inputs_embeds"].shape[1] == 1:
+            options["attention_mask"] = mask[:, None, None, :].bool()
+        return arguments, options
+
+    text_model.register_forward_pre_hook(prepare, with_kwargs=True)

@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from ier1_plugin.chat import ChatError, RequestRejected, TransientError
+from ier1_plugin.chat.local import THREADS
 from ier1_plugin.data.items import Item
 from ier1_plugin.editors.base import Edit, Editor
 from ier1_plugin.pipeline.batch_folder import BatchFolder, Status
 from ier1_plugin.pipeline.chain import Agent, Decomposer, ImageEditR1, Sequencer, as_agent, as_editor
-from ier1_plugin.pipeline.system import NO_DECOMPOSER, System, run_settings
+from ier1_plugin.pipeline.system import BASE, LOCAL, NO_DECOMPOSER, RULE, System, run_settings
 from ier1_plugin.runs.errors import UserError, log, one_line, with_class
 from ier1_plugin.runs.folder import RunError
 from ier1_plugin.runs.workers import as_completed, progress
@@ -58,6 +59,8 @@ class Batch:
     seed: int = 0
     jobs: int = 8
     """Items at a time. An editor that is `local` still gets one at a time."""
+    plan_jobs: int | None = None
+    """Items at a time in a phase that only plans; None: as many as `jobs`."""
     overlap: bool = False
     """True: no phases; each item is planned and edited in one go."""
     retry_failed: bool = False
@@ -105,6 +108,8 @@ def batch_of(
     """
     if system.method == CHAIN and not system.decomposer:
         raise PlanError(NO_DECOMPOSER)
+    # -j is for servers; models in this process answer in batches, which take more items to fill
+    local = all(agent.startswith(LOCAL) or agent in (BASE, RULE) for agent in (system.decomposer, system.sequencer))
     if overlap is None:
         with closing(system.make_editor()) as editor:
             overlap = not system.plans_here and not editor.local
@@ -117,6 +122,7 @@ def batch_of(
         method=system.method,
         seed=system.seed,
         jobs=jobs,
+        plan_jobs=max(jobs, THREADS) if local else jobs,
         overlap=overlap,
         retry_failed=retry_failed,
         settings=run_settings(system) if settings is None else settings,
@@ -131,7 +137,8 @@ def in_threads(batch: Batch) -> Iterator[RunPhase]:
 
         def run_phase(phase: str, items: Iterator[Item]) -> Generator[Outcome, None, None]:
             worker = Worker(batch, phase, editor if phase != PLAN else None)
-            return as_completed(items, worker, batch.jobs, worker.close, log)
+            jobs = batch.plan_jobs or batch.jobs if phase == PLAN else batch.jobs
+            return as_completed(items, worker, jobs, worker.close, log)
 
         yield run_phase
 
