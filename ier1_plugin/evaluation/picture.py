@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,8 +31,9 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
-from ier1_plugin.chat.request import ChatError, RequestRejected, TransientError
-from ier1_plugin.editors.base import EditError, Editor, join, known_keys
+from ier1_plugin import prompts
+from ier1_plugin.chat import Chat, ChatError, RequestRejected, TransientError, make_chat
+from ier1_plugin.editors.base import EditError, Editor, is_flat, join, known_keys
 from ier1_plugin.evaluation.judges import PIXEL, base, make_judge
 from ier1_plugin.evaluation.judges.base import Judge, read_verdict
 from ier1_plugin.evaluation.records import DIMENSIONS, EvaluationError, Score
@@ -54,6 +56,9 @@ COMPONENTS = "components"
 SMALL_WORLD = "small-world"
 # editors that compute in this process, and those that ask a server; others would load weights onto the training's GPUs
 COMPUTED, SERVED = (SMALL_WORLD, "pillow"), ("images-api", "gpt-image", "seededit", "nano-banana")
+RULE = "rule"
+# of an editor's server, unless the run says otherwise: a training waits for one that does not answer
+SERVER_LIMITS = {"timeout": 120.0, "retries": 2}
 JUDGE_SETTINGS = ("max_side", "rubric", "timeout", "max_tokens", "backoff")
 # samples that wanted a render, of which a share may fail before the run stops
 WINDOW = 256
@@ -111,9 +116,11 @@ class PictureSettings:
     """Folders of the case images; a file is in one of them."""
     store: str
     """Folder of the judgements; trainings that share it share what was paid for."""
+    sequencer: str = RULE
+    """RULE, or a model that writes the sub-requests: "openai:http://10.0.0.2:8002/v1#Qwen/Qwen3-8B"."""
     seed: int = 0
     concurrency: int = 16
-    """Renders and judgements under way at once, where the editor or the judge is a server."""
+    """Renders under way at once, and as many judgements beside them, where the editor or the judge is a server."""
     keep_renders: bool = False
     """True: every render is kept as a PNG file below `store`."""
     max_unjudged: float = 0.25
@@ -140,8 +147,10 @@ class Question:
     """One plan for one case."""
 
     case: Case
-    sub_requests: tuple[str, ...]
+    sub_requests: tuple[str, ...] = ()
     """In canonical form: equal plans are equal tuples, whatever order they were written in."""
+    decomposition: Decomposition | None = None
+    """What the sequencer shall make sub-requests of, where there is one."""
 
 
 def picture_value(score: Score) -> float:
@@ -168,6 +177,7 @@ class PictureReward:
         self._editor = make_reward_editor(settings.editor, settings.editor_settings or {})
         known_keys(settings.judge_settings or {}, JUDGE_SETTINGS, "the judge of a reward")
         self._judge = make_judge(settings.judge, **(settings.judge_settings or {}))
+        self._sequencer = make_reward_sequencer(settings.sequencer)
         self._images = tuple(map(Path, settings.image_root))
         for folder in self._images:
             if not folder.is_dir():
@@ -175,7 +185,10 @@ class PictureReward:
         self._store = SharedStore(Path(settings.store))
         # of the last samples that wanted a render: why it failed, or None
         self._outcomes: deque[str | None] = deque(maxlen=WINDOW)
-        self._workers = 1 if self._editor.local and settings.judge == PIXEL else settings.concurrency
+        self._editing, self._judging = (threading.Semaphore(settings.concurrency) for _ in range(2))
+        # half of them render while the other half waits for the judge
+        in_process = self._editor.local and settings.judge == PIXEL and not self._sequencer
+        self._workers = 1 if in_process else 2 * settings.concurrency
         self._pool = ThreadPoolExecutor(self._workers)
         self._under_way: dict[Question, asyncio.Future[tuple[Question, Verdict]]] = {}
         self._known = json.dumps(
@@ -185,8 +198,7 @@ class PictureReward:
         )
 
     def close(self) -> None:
-        self._editor.close()
-        self._judge.close()
+        self._hang_up()
         self._pool.shutdown(cancel_futures=True)
         self._store.close()
 
@@ -252,9 +264,11 @@ class PictureReward:
         return {"score": self.weights.score(row), **row, **spent}
 
     def check(self) -> None:
-        """Asks the servers among editor and judge one question. EditError, EvaluationError: no answer came."""
+        """Asks the servers among sequencer, editor and judge one question. UserError: no answer came."""
         from PIL import Image
 
+        if self._sequencer:
+            sequence(self._sequencer, Decomposition(("Relighting",), ("photo",), ("brighter",)))
         photo, case = Image.new("RGB", (256, 256), (200, 120, 80)), Case("check", "make the photo brighter", "check")
         edited = photo
         if self._settings.editor not in COMPUTED:
@@ -269,11 +283,16 @@ class PictureReward:
 
     def _read(self, response: str, ground_truth: Any, position: int) -> tuple[dict[str, float], Question | None]:
         """The parts of a sample's row that need no picture, and what to ask of the editor."""
+        from ier1_plugin.pipeline.agents import rule
+
         gold, case = _read(ground_truth, position)
         row = score_response(response, gold or NO_GOLD, self.weights.goal_match)
         if gold is None:
             row |= dict.fromkeys(WORDS, 0.0)
-        return row | {"has_gold": float(gold is not None)}, _question(response, case) if row["format"] else None
+        question = None
+        if row["format"] and (plan := canonical(rule(decomposition := _decomposition(response)))):
+            question = Question(case, decomposition=decomposition) if self._sequencer else Question(case, plan)
+        return row | {"has_gold": float(gold is not None)}, question
 
     def _spent(self, start: float, renders: int, tokens: int) -> dict[str, float]:
         return {
@@ -302,54 +321,79 @@ class PictureReward:
     def _stop_if_too_many_failed(self) -> None:
         reasons = Counter(reason for reason in self._outcomes if reason is not None)
         if reasons.total() > self._settings.max_unjudged * WINDOW:
-            # ends the waiting of those that are still under way
-            self._editor.close()
-            self._judge.close()
+            self._hang_up()
             [(reason, _)] = reasons.most_common(1)
             raise EvaluationError(
                 f"{reasons.total()} of the last {len(self._outcomes)} plans could not be rendered or judged, most "
                 f"often because of {reason}; once that is mended, the same command goes on from the last checkpoint"
             )
 
+    def _hang_up(self) -> None:
+        """Ends the waiting of those that are still under way; there are no further requests."""
+        for server in filter(None, (self._sequencer, self._editor, self._judge)):
+            server.close()
+
     def _stored(self, question: Question) -> Verdict | None:
-        record = self._store.get(self._key(question))
+        record = self._store.get(self._key(self._planned(question)))
         return Verdict(record["picture"], STORED) if record else None
+
+    def _planned(self, question: Question) -> Question:
+        """The question with the sub-requests that the sequencer has made, if it has."""
+        record = self._store.get(self._sequence_key(question.decomposition)) if question.decomposition else None
+        return Question(question.case, tuple(record["sub_requests"])) if record else question
 
     def _made(self, question: Question) -> tuple[Question, Verdict]:
         """The verdict on one new plan; what was judged is stored."""
-        key = self._key(question)
-        kept = Path(self._settings.store, RENDERS, f"{key}.png") if self._settings.keep_renders else None
+        planned = self._planned(question)
+        if self._sequencer and (decomposition := planned.decomposition):
+            try:
+                key = self._sequence_key(decomposition)
+                with self._store.claim(key):
+                    if self._store.get(key) is None:
+                        self._store.keep(key, {"sub_requests": sequence(self._sequencer, decomposition)})
+            except (TransientError, RequestRejected) as error:
+                return question, Verdict(None, FAILED, f"the sequencer: {one_line(error)}")
+            planned = self._planned(question)
+        key, keep = self._key(planned), self._settings.keep_renders
+        # what a server has rendered stays until it is judged: neither a kill nor a failing judge has it rendered again
+        kept = Path(self._settings.store, RENDERS, f"{key}.png") if keep or not self._editor.local else None
         with self._store.claim(key):
-            if verdict := self._stored(question):
+            if verdict := self._stored(planned):
                 return question, verdict
-            verdict = self._ask(self._photo(question.case), question, kept)
+            verdict = self._ask(planned, kept)
             if verdict.picture is not None:
-                record = {"picture": verdict.picture, **question.case._asdict(), "plan": question.sub_requests}
+                record = {"picture": verdict.picture, **planned.case._asdict(), "plan": planned.sub_requests}
                 self._store.keep(key, record | {"tokens": verdict.tokens})
+                if kept and not keep:
+                    kept.unlink(missing_ok=True)
         return question, verdict
 
-    def _ask(self, photo: Image.Image, question: Question, kept: Path | None) -> Verdict:
+    def _ask(self, question: Question, kept: Path | None) -> Verdict:
         """Renders and judges. `kept`: where the render is, or is written to."""
         from ier1_plugin.task.images import open_image, png_bytes
 
-        case, editor = question.case, self._editor
+        case, photo, exact = question.case, self._photo(question.case), self._settings.editor in COMPUTED
         try:
             if kept and kept.is_file():
                 edited = open_image(kept)
             else:
-                edited = render(editor, photo, question, self._settings.seed)
+                with self._editing:
+                    edited = render(self._editor, photo, question, self._settings.seed)
+                if is_flat(edited) and not (exact or is_flat(photo)):
+                    # what safety filters put in the place of an edit
+                    return Verdict(None, FAILED, "the editor: it sent an image of one colour")
                 if kept:
                     write(kept, png_bytes(edited))
         except EditError as error:
-            if self._settings.editor in COMPUTED:
-                # the plan asks for what this editor can't do: that is the plan's fault
-                return Verdict(0.0)
-            return Verdict(None, FAILED, f"the editor: {one_line(error)}")
+            # an exact editor that can't do what the plan asks for: that is the plan's fault
+            return Verdict(0.0) if exact else Verdict(None, FAILED, f"the editor: {one_line(error)}")
         try:
-            return judge_picture(self._judge, photo, edited, case)
+            with self._judging:
+                return judge_picture(self._judge, photo, edited, case)
         except (TransientError, RequestRejected) as error:
             return Verdict(None, FAILED, f"the judge: {one_line(error)}")
         except ChatError as error:
+            self._hang_up()
             raise EvaluationError(f"{self._judge.name}: {error}") from None
 
     def _photo(self, case: Case) -> Image.Image:
@@ -365,6 +409,10 @@ class PictureReward:
             return _opened(file)
         except ImageError as error:
             raise EvaluationError(f"the photo of {case.id}, {file}: {error}") from None
+
+    def _sequence_key(self, decomposition: Decomposition) -> str:
+        parts = (self._settings.sequencer, _sequence_prompt(), decomposition.to_json())
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:32]
 
     def _key(self, question: Question) -> str:
         case = question.case
@@ -387,14 +435,14 @@ class PictureReward:
         cases = [
             {
                 "kind": kind,
-                **question.case._asdict(),
-                "plan": question.sub_requests,
+                **planned.case._asdict(),
+                "plan": planned.sub_requests,
                 "picture": verdict.picture,
                 "reason": verdict.reason,
-                "render": f"{RENDERS}/{self._key(question)}.png",
+                "render": f"{RENDERS}/{self._key(planned)}.png",
             }
             for kind, found in kinds.items()
-            for question, verdict in found
+            for planned, verdict in ((self._planned(question), verdict) for question, verdict in found)
         ]
         settings = {"editor": self._settings.editor, "judge": self._judge.name, "seed": self._settings.seed}
         text = json.dumps(
@@ -410,8 +458,8 @@ NO_GOLD = Gold.of(Decomposition())
 def combine(groups: Sequence[Sequence[dict[str, float]]], weights: Weights) -> None:
     """Adds `score`, `overall`, `spread` and `keep` to the rows of every group, and replaces what could not be judged.
 
-    A sample that could not be judged gets the mean of the others in its group; where its group has none that was
-    judged, the mean of all that were, and 0.5 without any.
+    A sample that could not be judged gets the mean of the others in its group. Where none of a group could be, all of
+    it gets the mean of what was rendered and judged elsewhere, and 0.5 without any.
     """
     for group in groups:
         counted = [row for row in group if not row["unjudged"]]
@@ -424,11 +472,12 @@ def combine(groups: Sequence[Sequence[dict[str, float]]], weights: Weights) -> N
     spreads = []
     for group in groups:
         counted = [row for row in group if not row["unjudged"]]
-        others = counted if any(row["renders"] + row["cached"] > 0 for row in counted) else judged
         for row in group:
             if row["unjudged"]:
                 for name in ("picture", "score", "overall"):
-                    row[name] = fmean(other[name] for other in others) if others else NOTHING_JUDGED
+                    mean = fmean([other[name] for other in counted or judged] or [NOTHING_JUDGED])
+                    # a mean has an advantage of 0 among the values that it is the mean of; alone, it must be exact
+                    row[name] = mean if counted else _grained(mean)
         spreads.append(pstdev([row["score"] for row in counted]) if counted else 0.0)
     for group, spread in zip(groups, spreads, strict=True):
         for row in group:
@@ -493,7 +542,34 @@ def make_reward_editor(spec: str, settings: Mapping[str, Any]) -> Editor:
             f"the editor of a reward is {spec!r}; wanted {', '.join(COMPUTED + SERVED)}: other editors would load "
             "weights beside the training's own, so serve them on GPUs of their own, as images-api:URL#MODEL"
         )
-    return make_editor(spec, partial(print, flush=True), **settings)
+    limits = {} if name in COMPUTED else SERVER_LIMITS
+    return make_editor(spec, partial(print, flush=True), **{**limits, **settings})
+
+
+def make_reward_sequencer(spec: str) -> Chat | None:
+    """The sequencer of a reward; None: the rule. EvaluationError: it would load weights. ChatError: see `make_chat`."""
+    if spec == RULE:
+        return None
+    if spec.partition(":")[0] not in ("openai", "gemini"):
+        raise EvaluationError(
+            f"the sequencer of a reward is {spec!r}; wanted {RULE}, or a model behind an address such as "
+            "openai:http://10.0.0.2:8002/v1#MODEL: others would load weights beside the training's own"
+        )
+    return make_chat(spec, on_warning=partial(print, flush=True))
+
+
+@lru_cache(maxsize=1)
+def _sequence_prompt() -> str:
+    return prompts.path("sequence").read_text(encoding="utf-8")
+
+
+def sequence(chat: Chat, decomposition: Decomposition) -> tuple[str, ...]:
+    """The sequencer's sub-requests, in canonical form; after two unreadable replies the rule's, as in the chain.
+    ChatError passes through.
+    """
+    from ier1_plugin.pipeline import agents
+
+    return canonical(agents.sequence(decomposition, chat=chat).value)
 
 
 def _read(ground_truth: Any, position: int) -> tuple[Gold | None, Case]:
@@ -507,13 +583,9 @@ def _read(ground_truth: Any, position: int) -> tuple[Gold | None, Case]:
     return decomposition and Gold.of(decomposition), case
 
 
-def _question(response: str, case: Case) -> Question | None:
-    """What the plan of a response asks of the editor; None: nothing."""
-    from ier1_plugin.pipeline.agents import rule
-
+def _decomposition(response: str) -> Decomposition:
     parsed = parse_response(response)
-    plan = canonical(rule(Decomposition(parsed.actions or (), parsed.subjects or (), parsed.goals or ())))
-    return Question(case, plan) if plan else None
+    return Decomposition(parsed.actions or (), parsed.subjects or (), parsed.goals or ())
 
 
 @lru_cache(maxsize=256)

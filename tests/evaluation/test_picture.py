@@ -6,25 +6,30 @@ import hashlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from fakes.chat_server import Answer, Asked, ChatServer, completion, error, raw, serve
-from fakes.judge_server import picture, verdict
+from fakes import judge_server
+from fakes.chat_server import Answer, Asked, ChatServer, completion, error, serve
+from fakes.picture_servers import EDITOR_FAULTS, JUDGE_FAULTS, edited, serve_editor, with_faults
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ier1_plugin.editors.base import EditError
+from ier1_plugin.editors.base import EditError, join
+from ier1_plugin.evaluation.benchmarks.small_world import small_world_editor
+from ier1_plugin.evaluation.judges.pixel import pixel_score
 from ier1_plugin.evaluation.picture import (
     GRAIN,
     PARTS,
@@ -35,21 +40,25 @@ from ier1_plugin.evaluation.picture import (
     canonical,
     combine,
     picture_value,
+    render_seed,
 )
 from ier1_plugin.evaluation.picture_page import write_picture_page
 from ier1_plugin.evaluation.records import EvaluationError, Score
 from ier1_plugin.pipeline.agents import rule
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.shared_store import SharedStore
-from ier1_plugin.small_world.world import samples
-from ier1_plugin.task.images import png_bytes
-from ier1_plugin.task.parsing import render_response
-from ier1_plugin.task.rows import Case, write_answer
+from ier1_plugin.runs.store import Store
+from ier1_plugin.small_world.world import edits_of, gold_image, samples
+from ier1_plugin.task.images import open_image, png_bytes
+from ier1_plugin.task.parsing import parse_decomposition, render_response
+from ier1_plugin.task.rows import Case, read_answer, write_answer
 from ier1_plugin.task.schema import Decomposition
 from reward_fns import picture as reward_file
+from reward_fns.decomposition import compute_score as compute_words
 
 BRIGHTER = Decomposition.of(["Relighting"], ["photo"], ["brighter"])
 UNREADABLE = "no tags at all"
+TIMEOUT = 4.0
 
 
 def item(response: str, truth: str) -> dict[str, Any]:
@@ -214,17 +223,17 @@ def expected(rows: Sequence[dict[str, float]], group_of: Sequence[int], weights:
                     value += share(row, part) * (row[part] - mean(values)) / deviation(values)
             row["overall"] = rounded(value / sum(share(row, part) for part in PARTS))
     final = [dict(row) for row in results]
-    judged = [row for row in results if row["renders"] and not row["unjudged"]]
+    judged = [row for row in results if row["renders"] + row["cached"] and not row["unjudged"]]
     spread_of = {}
     for group in set(group_of):
         peers = [row for row, g in zip(results, group_of, strict=True) if g == group and not row["unjudged"]]
         spread_of[group] = deviation([row["score"] for row in peers]) if peers else 0.0
     for row, group in zip(final, group_of, strict=True):
         peers = [r for r, g in zip(results, group_of, strict=True) if g == group and not r["unjudged"]]
-        pool = peers if any(peer["renders"] for peer in peers) else judged
         if row["unjudged"]:
             for name in ("picture", "score", "overall"):
-                row[name] = mean([one[name] for one in pool]) if pool else 0.5
+                value = mean([one[name] for one in peers or judged]) if peers or judged else 0.5
+                row[name] = value if peers else rounded(value)
         row["spread"] = spread_of[group]
         row["keep"] = float(spread_of[group] > 1e-12 or max(spread_of.values()) <= 1e-12)
     return final
@@ -261,60 +270,118 @@ def test_scores_agree_with_a_second_implementation_in_any_order(
     wanted = expected(rows, group_of, weights)
     order = list(range(len(rows)))
     rng.shuffle(order)
-    mixed = [dict(rows[index]) for index in order]
-    groups: dict[int, list[dict[str, float]]] = {}
-    for index, row in zip(order, mixed, strict=True):
-        groups.setdefault(group_of[index], []).append(row)
-    combine(list(groups.values()), weights)
-    for index, row in zip(order, mixed, strict=True):
+    found = combined(rows, group_of, order, weights)
+    assert found == combined(rows, group_of, range(len(rows)), weights)
+    for row, known in zip(found, wanted, strict=True):
         for name in ("picture", "score", "overall", "spread", "keep"):
             # one grain where the two sums were rounded apart
-            assert row[name] == pytest.approx(wanted[index][name], abs=1.01 * GRAIN)
+            assert row[name] == pytest.approx(known[name], abs=1.01 * GRAIN)
+        if not row["unjudged"]:
+            assert all(float(row[name] / GRAIN).is_integer() for name in ("score", "overall"))
 
 
-def advantages(rewards: Sequence[float]) -> list[float]:
-    """As EasyR1 computes them for one prompt (verl/trainer/core_algos.py, compute_grpo_outcome_advantage)."""
-    scores = torch.tensor(rewards, dtype=torch.float32)
-    return ((scores - scores.mean()) / (scores.std() + 1e-6)).tolist()
+def combined(
+    rows: Sequence[dict[str, float]], group_of: Sequence[int], order: Sequence[int], weights: Weights
+) -> list[dict[str, float]]:
+    """What `combine` makes of the rows of a batch in some order; in the given order."""
+    copies = [dict(row) for row in rows]
+    groups: dict[int, list[dict[str, float]]] = {}
+    for index in order:
+        groups.setdefault(group_of[index], []).append(copies[index])
+    combine(list(groups.values()), weights)
+    return copies
 
 
-@given(st.lists(st.integers(0, 4096), min_size=1, max_size=7), st.integers(1, 6))
-@settings(max_examples=100, deadline=None)
-def test_a_sample_that_could_not_be_judged_has_no_advantage(values: list[int], failed: int):
+def obvious_picture(settings: PictureSettings, response: str, case: Case, gold: Decomposition) -> float:
+    """The value of one response's picture, without keys, store or shared renders."""
+    if not compute_words([item(response, gold.to_json())])[0]["format"]:
+        return 0.0
+    plan = sorted(line.rstrip(".") for line in rule(parse_decomposition(response)))
+    photo = open_image(Path(settings.image_root[0], case.image))
+    edit = small_world_editor("").for_item
+    assert edit is not None
+    edited = edit(case.id)(photo, "".join(f"{line}.\n" for line in plan), 0)
+    score = pixel_score(photo, edited, gold_image(photo, edits_of(case.id)))
+    return score.fulfilment / 4 * (score.quality + score.preservation) / 6
+
+
+POOL = [BRIGHTER, Decomposition.of(["Relighting", "Crop"], ["photo"], ["brighter", "the left half"]), Decomposition()]
+
+
+@pytest.mark.slow
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, len(POOL) + 1)), min_size=1, max_size=20),
+    st.sampled_from(["", "components"]),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=20, deadline=None)
+def test_whole_calls_agree_with_a_second_implementation_in_any_order(
+    drawn: list[tuple[int, int]], normalise: str, rng: random.Random
+):
+    weights = Weights(format=0.5, action=1, subject=0.25, goal=0, picture=2, normalise=normalise)
+    with TemporaryDirectory() as folder:
+        images, stores = f"{folder}/images", (f"{folder}/{name}" for name in ("first", "second"))
+        Path(images).mkdir()
+        world = PictureSettings("small-world", "pixel", (images,), "")
+        known = [*truths(world, 3), *truths(world, 3, with_gold=False)]
+        batch, expected_rows = [], []
+        for case_number, number in drawn:
+            truth, gold = known[case_number]
+            plan = [*POOL, gold][min(number, len(POOL))]
+            response = UNREADABLE if number > len(POOL) else render_response(plan, "x")
+            batch.append(item(response, truth))
+            words, case = compute_words([item(response, gold.to_json())])[0], read_answer(truth)[1]
+            assert case is not None
+            row = {part: words[part] if case_number < 3 or part == "format" else 0.0 for part in PARTS[:-1]}
+            row |= {"picture": obvious_picture(world, response, case, gold), "has_gold": float(case_number < 3)}
+            expected_rows.append(row | {"unjudged": 0.0, "renders": 1.0, "cached": 0.0})
+        order = list(range(len(batch)))
+        rng.shuffle(order)
+        given_rows, mixed_rows = (
+            PictureReward(replace(world, store=store), weights)([batch[index] for index in positions])
+            for store, positions in zip(stores, (range(len(batch)), order), strict=True)
+        )
+    assert [without_seconds(given_rows[index]) for index in order] == [without_seconds(row) for row in mixed_rows]
+    wanted = expected(expected_rows, [case_number for case_number, _ in drawn], weights)
+    for row, obvious in zip(given_rows, wanted, strict=True):
+        for name in (*PARTS, "score", "overall", "spread", "keep"):
+            assert row[name] == pytest.approx(obvious[name], abs=1.01 * GRAIN), name
+
+
+def without_seconds(row: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if name != "seconds"}
+
+
+def advantages(rows: Sequence[dict[str, float]], size: int) -> list[float]:
+    """By EasyR1's own code, of samples that stand in groups of `size`."""
+    pytest.importorskip("verl", reason="EasyR1 from PyPI (lazyllm-verl) is not installed")
+    from verl.trainer.core_algos import compute_grpo_outcome_advantage
+
+    rewards = torch.tensor([[row["overall"]] for row in rows])
+    prompts: Any = np.array([str(index // size) for index in range(len(rows))], dtype=object)
+    return compute_grpo_outcome_advantage(rewards, torch.ones_like(rewards), prompts)[0].flatten().tolist()
+
+
+@given(st.lists(st.integers(0, 4096), max_size=8), st.integers(1, 8), st.lists(st.integers(0, 4096), max_size=3))
+@settings(max_examples=300, deadline=None)
+def test_a_sample_that_could_not_be_judged_has_no_advantage(values: list[int], failed: int, elsewhere: list[int]):
     row = dict.fromkeys((*PARTS, "cached", "unjudged"), 0.0) | {"has_gold": 0.0, "renders": 1.0}
-    group = [row | {"format": 0.0, "picture": value * GRAIN} for value in values]
-    group += [row | {"unjudged": 1.0} for _ in range(failed)]
-    combine([group], Weights(format=0, picture=1))
-    of_failed = advantages([row["overall"] for row in group])[len(values) :]
-    assert max(map(abs, of_failed)) < 1e-3
-    if len(set(values)) == 1:
-        assert set(of_failed) == {0.0}
+    judged = [row | {"picture": value * GRAIN} for value in values]
+    group = [*judged, *(row | {"unjudged": 1.0} for _ in range(failed))]
+    combine([group, [row | {"picture": value * GRAIN} for value in elsewhere]], Weights(format=0, picture=1))
+    if len(group) > 1:
+        of_failed = advantages(group, len(group))[len(values) :]
+        assert max(map(abs, of_failed)) < 1e-3
+        if len(set(values)) <= 1:
+            assert set(of_failed) == {0.0}
 
 
-def graded(asked: Asked) -> Answer:
-    """A judge whose scores differ with the edit."""
-    red = int(hashlib.sha256(picture(asked.body, 1).tobytes()).hexdigest(), 16)
-    return completion(verdict(Score(red % 5, red % 4, red % 3)), usable=True)
-
-
-FAULTS = [
-    lambda: error(500),
-    lambda: raw("<html>bad gateway</html>", "text/html", status=502),
-    lambda: error(429, "slow down", Retry_After="0"),
-    lambda: completion("I can't help with that."),
-    lambda: completion(None, refusal="no"),
-]
-
-
-def graded_with_faults(asked: Asked) -> Answer:
-    """Three in ten plans never get an answer, the same ones whenever they are asked."""
-    draw = int(hashlib.sha256(asked.key.encode() + picture(asked.body, 1).tobytes()).hexdigest(), 16)
-    return FAULTS[draw % len(FAULTS)]() if draw % 100 < 30 else graded(asked)
-
-
-def served(settings: PictureSettings, server: ChatServer) -> PictureSettings:
-    judge = {"backoff": 0.0, "timeout": 5.0}
-    return replace(settings, editor="small-world", judge=f"openai:{server.url}#vlm", judge_settings=judge)
+def served(settings: PictureSettings, editor: ChatServer, judge: ChatServer, **changes: Any) -> PictureSettings:
+    """Of servers on loopback, whose requests may take TIMEOUT seconds."""
+    specs = {"editor": f"images-api:{editor.url}#e", "judge": f"openai:{judge.url}#j"}
+    editing = {"timeout": TIMEOUT, "retries": 1, "canvas_pixels": 224 * 224}
+    judging = {"timeout": TIMEOUT, "backoff": 0.0}
+    return replace(settings, **specs, editor_settings=editing, judge_settings=judging, **changes)
 
 
 def batch_of(settings: PictureSettings, groups: int, size: int) -> list[dict[str, Any]]:
@@ -323,36 +390,78 @@ def batch_of(settings: PictureSettings, groups: int, size: int) -> list[dict[str
     return [item(render_response(plan, "x"), truth) for truth, _ in truths(settings, groups) for plan in plans]
 
 
+def plans_stored(settings: PictureSettings) -> Counter[str]:
+    """How often each plan and seed is in the store, by the editor's keys."""
+    found: Counter[str] = Counter()
+    for file in Path(settings.store).glob("*.sqlite"):
+        with Store(file, read_only=True) as store:
+            for _, record in store:
+                case = Case(*(record[name] for name in Case._fields))
+                found[f"{join(record['plan'])} {render_seed(settings.seed, case)}"] += 1
+    return found
+
+
 @pytest.mark.slow
-def test_training_goes_on_where_three_in_ten_judgements_fail(world: PictureSettings):
-    with serve(graded_with_faults) as server:
-        batch = batch_of(world, 8, 8)
-        rows = PictureReward(replace(served(world, server), max_unjudged=0.6), Weights())(batch)
-        failed = [row for row in rows if row["unjudged"]]
-        assert 4 < len(failed) < 40
-        for start in range(0, len(rows), 8):
-            group = rows[start : start + 8]
-            if any(row["unjudged"] for row in group) and not all(row["unjudged"] for row in group):
-                values = advantages([row["overall"] for row in group])
-                assert all(abs(value) < 1e-3 for value, row in zip(values, group, strict=True) if row["unjudged"])
-        before = server.total
-        again = PictureReward(replace(served(world, server), max_unjudged=0.6), Weights())(batch)
-        judged = [index for index, row in enumerate(rows) if not row["unjudged"]]
-        assert [again[index]["overall"] for index in judged] == [rows[index]["overall"] for index in judged]
-        # only what failed is asked again
-        assert server.total - before <= 3 * 5 * len(failed)
+@pytest.mark.timeout(120)
+def test_three_faults_in_ten_leave_no_advantage_and_are_all_that_is_asked_again(world: PictureSettings):
+    editing = with_faults(edited, EDITOR_FAULTS, seed=5)
+    judging = with_faults(judge_server.honest, JUDGE_FAULTS, seed=6)
+    with serve_editor(editing, slow=2 * TIMEOUT) as editor, serve(judging) as judge:
+        settings, batch = served(world, editor, judge, concurrency=8), batch_of(world, 12, 8)
+        rows = PictureReward(settings, Weights())(batch)
+        failed = [index for index, row in enumerate(rows) if row["unjudged"]]
+        assert 6 < len(failed) < 48
+        values = advantages(rows, 8)
+        assert max(abs(values[index]) for index in failed) < 1e-3
+        flat = [start for start in range(0, len(rows), 8) if rows[start]["spread"] == 0]
+        assert {rows[start]["keep"] for start in flat} == {0.0}
+        assert flat
+        assert {value for start in flat for value in values[start : start + 8]} == {0.0}
+        assert sum(plans_stored(settings).values()) == len(rows) - len(failed)
+        # what waits for another judgement need not be rendered for it
+        assert len(list(Path(settings.store, "renders").glob("*.png"))) < len(failed)
+        stored, before = plans_stored(settings), editor.total
+        again = PictureReward(settings, Weights())(batch)
+        assert not {asked.key for asked in editor.log[before:]} & set(stored)
+        judged = [index for index in range(len(rows)) if index not in failed]
+        assert all(again[index]["picture"] == rows[index]["picture"] for index in judged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dead", ["editor", "judge"])
 def test_a_dead_server_ends_the_run_with_one_line(world: PictureSettings, dead: str):
-    with serve(lambda asked: error(503, "the model is loading")) as server:
-        settings = served(world, server)
-        if dead == "editor":
-            editor = {"retries": 0, "timeout": 2.0}
-            settings = replace(settings, editor=f"images-api:{server.url}#x", editor_settings=editor)
-        with pytest.raises(EvaluationError, match=f"65 of the last 65 plans .* the {dead}: ") as caught:
-            PictureReward(settings, Weights())(batch_of(world, 12, 8))
+    def loading(asked: Asked) -> Answer:
+        return error(503, "the model is loading")
+
+    with (
+        serve_editor(loading if dead == "editor" else edited) as editor,
+        serve(loading if dead == "judge" else judge_server.honest) as judge,
+    ):
+        settings = served(world, editor, judge, max_unjudged=0.05)
+        with pytest.raises(EvaluationError, match=f"13 of the last 13 plans .* the {dead}: ") as caught:
+            PictureReward(settings, Weights())(batch_of(world, 3, 8))
         assert "\n" not in str(caught.value)
+
+
+def test_a_sequencer_is_asked_once_for_each_decomposition_and_its_failure_is_no_zero(world: PictureSettings):
+    def order(asked: Asked) -> Answer:
+        refused = '["b"]' in asked.request
+        return error(400, "no") if refused else completion('["Relighting photo to brighter"]')
+
+    known = truths(world, 2)
+    plans = [Decomposition.of(["Apply"], ["photo"], [goal]) for goal in "ab"]
+    batch = [item(render_response(plan, "x"), truth) for truth, _ in known for plan in plans]
+    of_rule = PictureReward(world, Weights())([item(render_response(BRIGHTER, "x"), truth) for truth, _ in known])
+    with serve(order) as sequencer:
+        settings = replace(world, sequencer=f"openai:{sequencer.url}#s", store=f"{world.store}-sequenced")
+        rows = PictureReward(settings, Weights(format=0, picture=1))(batch)
+        assert [row["unjudged"] for row in rows] == [0, 1, 0, 1]
+        assert [row["picture"] for row in rows] == [of_rule[index]["picture"] for index in (0, 0, 1, 1)]
+        again = PictureReward(settings, Weights(format=0, picture=1))(batch)
+        assert [row["picture"] for row in again] == [row["picture"] for row in rows]
+        assert ['["a"]' in asked.request for asked in sequencer.log].count(True) == 1
+    with pytest.raises(EvaluationError, match="address"):
+        PictureReward(replace(world, sequencer="local:model"), Weights())
 
 
 WORKER = """
@@ -363,37 +472,39 @@ print(len(compute_score(batch, **keys)), flush=True)
 """
 
 
-@pytest.mark.slow
-def test_kill_9_at_any_moment_loses_no_judgement_that_was_stored(world: PictureSettings, tmp_path: Path):
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_kill_9_at_twenty_moments_loses_no_more_renders_than_were_under_way(world: PictureSettings, tmp_path: Path):
     def slowly(asked: Asked) -> Answer:
-        time.sleep(0.02)
-        return graded(asked)
+        time.sleep(0.03)
+        return edited(asked)
 
-    with serve(slowly) as server:
-        settings = served(world, server)
-        batch, jobs = batch_of(world, 12, 8), 4
-        keys = {"editor": settings.editor, "judge": settings.judge, "store": settings.store, "concurrency": jobs}
-        (tmp_path / "batch.json").write_text(json.dumps([batch, keys | {"image_root": settings.image_root[0]}]))
+    rng, jobs = random.Random(0), 4
+    with serve_editor(slowly) as editor, serve(judge_server.honest) as judge:
+        settings, batch = served(world, editor, judge, concurrency=jobs), batch_of(world, 40, 8)
+        (tmp_path / "batch.json").write_text(json.dumps([batch, asdict(settings)]))
         command = [sys.executable, "-c", WORKER, str(tmp_path / "batch.json")]
         environment = os.environ | {"PYTHONPATH": os.getcwd()}
         kills = 0
-        for moment in range(20):
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-            # from the first request on, a little later each time
-            asked = server.total
-            while process.poll() is None and server.total == asked:
-                time.sleep(0.01)
-            time.sleep(0.02 * (moment % 5))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-            process.communicate()
-        assert kills >= 5
-        assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout == f"{len(batch)}\n"
-        with SharedStore(Path(settings.store)) as store:
-            assert len(store) == len(batch)
-        # every kill may lose what was under way and not yet stored
-        assert server.total <= len(batch) + kills * jobs
+        while True:
+            stored, before = plans_stored(settings), editor.total
+            moment = before + rng.randint(1, 12) if kills < 20 else sys.maxsize
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+            while process.poll() is None and editor.total < moment:
+                time.sleep(0.005)
+            # within a render, a judgement, or what lies between them
+            time.sleep(rng.uniform(0, 0.06))
+            process.kill()
+            printed, _ = process.communicate()
+            asked = editor.log[before:]
+            assert not {one.key for one in asked} & set(stored)
+            assert sum(one.nth > 0 for one in asked) <= jobs
+            if printed:
+                break
+            kills += 1
+        assert (kills, int(printed)) == (20, len(batch))
+        assert set(plans_stored(settings).values()) == {1}
+        assert sum(plans_stored(settings).values()) == len(batch)
 
 
 def test_processes_read_what_others_have_stored(tmp_path: Path):

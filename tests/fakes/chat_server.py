@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from itertools import count
 from typing import Any, TypeVar
 
@@ -214,6 +215,17 @@ class ChatServer:
             return {key: {"asked": count, "answered": self.answered[key]} for key, count in self.asked.items()}
 
 
+def fields_of(data: bytes, kind: str) -> dict[str, Any]:
+    """A JSON object, or the fields of a form, whose files are bytes."""
+    if not kind.startswith("multipart/"):
+        return json.loads(data)
+    from werkzeug.formparser import parse_form_data
+
+    request = {"wsgi.input": BytesIO(data), "CONTENT_TYPE": kind, "CONTENT_LENGTH": str(len(data))}
+    _, form, files = parse_form_data(request)
+    return form.to_dict() | {name: file.read() for name, file in files.items()}
+
+
 Server = TypeVar("Server", bound=ChatServer)
 
 
@@ -262,7 +274,7 @@ def _handler(server: ChatServer) -> type[BaseHTTPRequestHandler]:
             self._send(raw(json.dumps(shown)))
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = fields_of(self.rfile.read(int(self.headers["Content-Length"])), self.headers["Content-Type"])
             asked = server.take(body, {name.lower(): value for name, value in self.headers.items()})
             answer = server.respond(asked)
             if answer.trouble:

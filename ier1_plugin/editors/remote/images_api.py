@@ -78,7 +78,8 @@ def images_api_editor(
     # what the servers' pipelines work at when they are given it
     rule = kontext if "kontext" in options.model.lower() and canvas_pixels is None else None
     canvas = rule or settled(megapixel(32, canvas_pixels) if canvas_pixels else megapixel(32))
-    name, more = f"images-api:{without_password(url)}", {"steps": steps, "guidance": guidance}
+    name = f"images-api:{without_password(url)}"
+    more = {"steps": steps, "guidance": guidance, "canvas_pixels": canvas_pixels}
     return _server_editor(name, options, canvas, fields, on_warning, key_name=key_name, needs_key=False, **more)
 
 
