@@ -86,6 +86,11 @@ setup(
     package_dir={"ier1_plugin.reward_fns": "reward_fns"},
     package_data={"ier1_plugin": ["**/*.jinja", "**/*.css", "**/*.yaml", "training/cpu/site/**/*"]},
     install_requires=BASE,
-    entry_points={"console_scripts": ["ier1=ier1_plugin.cli.main:main"]},
+    entry_points={
+        "console_scripts": ["ier1=ier1_plugin.cli.main:main"],
+        # both do nothing unless `ier1 train --host verl --cpu` runs
+        "verl.plugins": ["imageedit_r1=ier1_plugin.training.verl"],
+        "vllm.general_plugins": ["imageedit_r1=ier1_plugin.training.cpu.verl_platform:keep_weights"],
+    },
     extras_require=EXTRAS | {"all": sorted({dep for deps in EXTRAS.values() for dep in deps})},
 )

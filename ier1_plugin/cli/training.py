@@ -25,6 +25,11 @@ from ier1_plugin.runs.errors import UserError
 SERVE_SETTINGS = {"allow_interspersed_args": False}
 
 
+class Host(str, Enum):
+    easyr1 = "easyr1"
+    verl = "verl"
+
+
 class Dtype(str, Enum):
     bfloat16 = "bfloat16"
     float16 = "float16"
@@ -35,14 +40,18 @@ def train(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="KEY=VALUE...", help="config=FILE.yaml and EasyR1's own keys; later ones win", show_default=False
+            metavar="KEY=VALUE...", help="config=FILE.yaml and the trainer's own keys; later ones win", show_default=False
         ),
     ] = None,
     check: Annotated[bool, option("only check the run; list every problem, one a line", "--check")] = False,
     cpu: Annotated[bool, option("train a tiny model without a GPU, with stand-ins for CUDA", "--cpu")] = False,
+    host: Annotated[Host, option("the trainer: EasyR1, or upstream verl in an environment of its own", "--host")] = Host.easyr1,
 ) -> None:
-    """Train the decomposition agent in EasyR1 (GRPO). The same command continues from the last checkpoint."""
-    from ier1_plugin.training.easyr1 import train as run
+    """Train the decomposition agent (GRPO) in EasyR1 or verl. The same command continues from the last checkpoint."""
+    if host is Host.verl:
+        from ier1_plugin.training.verl_train import train as run
+    else:
+        from ier1_plugin.training.easyr1 import train as run
 
     # no one_line_errors: what EasyR1 raises keeps its traceback
     raise typer.Exit(run(overrides or [], check, cpu))

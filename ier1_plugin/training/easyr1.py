@@ -52,7 +52,7 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
     from ier1_plugin.training.preflight.reward_file import fill_in
 
     if problems := list(host.versions(cpu)):
-        return _refuse(problems)
+        return refuse(problems)
     raw, problems = configuration.read(overrides, defaults())
     config, elsewhere = None, check and not cpu and not has_gpu()
     if raw is not None:
@@ -70,7 +70,7 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
         else:
             problems.append(line)
     if problems:
-        return _refuse(problems)
+        return refuse(problems)
     if check:
         print("preflight: no problems")
         return 0
@@ -100,7 +100,7 @@ def make_absolute(raw: Any) -> None:
     """
     for key in PATHS:
         # the shell leaves a ~ behind = alone
-        if (value := _text(raw, key)).startswith("~"):
+        if (value := text_of(raw, key)).startswith("~"):
             OmegaConf.update(raw, key, os.path.expanduser(value))
     here, project = (Path(),), (Path(), ROOT, PACKAGE)
     # what EasyR1 takes off a path: a split, the name of a function
@@ -110,7 +110,7 @@ def make_absolute(raw: Any) -> None:
         ("data.format_prompt", r"$", project),
         ("worker.reward.reward_function", r":[^:]*$", project),
     ):
-        value = _text(raw, key)
+        value = text_of(raw, key)
         path = re.sub(more, "", value)
         file = next((folder / path for folder in folders if path and (folder / path).exists()), None)
         # EasyR1 would take what follows an @ in a folder's name for a split
@@ -128,7 +128,7 @@ def launch(raw: Any, config: Any, cpu: bool) -> int:
     curves = os.environ.get("TENSORBOARD_DIR") or "tensorboard_log"
     os.environ["TENSORBOARD_DIR"] = os.path.abspath(os.path.expanduser(curves))
     if cpu and (problems := _start_ray(config)):
-        return _refuse(problems)
+        return refuse(problems)
     from verl import __version__
     from verl.trainer import main as easyr1
 
@@ -171,7 +171,7 @@ def as_yaml(config: Any) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def _text(raw: Any, key: str) -> str:
+def text_of(raw: Any, key: str) -> str:
     """The text of a key; "" where it is unset, no text, or can't be resolved."""
     try:
         value = OmegaConf.select(raw, key)
@@ -184,7 +184,7 @@ def _arm_stand_ins(raw: Any) -> list[str]:
     """Arms the CPU stand-ins, unless one of their conditions is not met; the problems if so."""
     from ier1_plugin.training.cpu import guard, install
 
-    model = _text(raw, "worker.actor.model.model_path")
+    model = text_of(raw, "worker.actor.model.model_path")
     problems = guard.refusals(os.path.abspath(model) if Path(model).exists() else model)
     if not problems:
         install()
@@ -205,7 +205,8 @@ def _start_ray(config: Any) -> list[str]:
     return problems
 
 
-def _refuse(problems: Sequence[str]) -> int:
+def refuse(problems: Sequence[str]) -> int:
+    """The exit code of a run that is not started, after its problems."""
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1

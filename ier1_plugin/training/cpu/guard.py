@@ -33,11 +33,13 @@ REQUIRED_CONFIG: dict[str, Any] = {
 }
 
 
-def refusals(model_path: str, gpu_nodes: list[str] | None = None) -> list[str]:
-    """Why the stand-ins must not be used, one line each.
+def refusals(
+    model_path: str, gpu_nodes: list[str] | None = None, model_key: str = "worker.actor.model.model_path"
+) -> list[str]:
+    """Why a run must not be one on the CPU, one line each.
 
     `gpu_nodes`: names of the nodes with a real GPU, by default those of `find_gpu_nodes()`; `model_path` as in
-    `worker.actor.model.model_path`, a folder or a hub id.
+    `model_key`, a folder or a hub id.
     """
     problems = []
     if nodes := find_gpu_nodes() if gpu_nodes is None else gpu_nodes:
@@ -45,13 +47,12 @@ def refusals(model_path: str, gpu_nodes: list[str] | None = None) -> list[str]:
             f"--cpu on a cluster with a GPU (on {', '.join(nodes)}): the stand-ins are for machines without one; "
             "run without --cpu"
         )
-    key = "worker.actor.model.model_path"
     if Path(model_path).is_absolute() and not Path(model_path).is_dir():
-        return [*problems, f"no model folder {model_path}; set {key} to a folder or a hub id"]
+        return [*problems, f"no model folder {model_path}; set {model_key} to a folder or a hub id"]
     try:
         parameters = count_parameters(model_path)
     except ValueError as error:
-        return [*problems, f"{error}; set {key} to a model under {MAX_PARAMETERS:,} parameters"]
+        return [*problems, f"{error}; set {model_key} to a model under {MAX_PARAMETERS:,} parameters"]
     if parameters >= MAX_PARAMETERS:
         problems.append(
             f"model {model_path} has {parameters:,} parameters; the CPU stand-ins take models under "

@@ -8,6 +8,9 @@ A check is a function from a `Run` to lines. To add one, write it and name it in
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
 from ier1_plugin.runs.errors import UserError, one_line
 from ier1_plugin.training.preflight import host, places, reward, rows, settings
 from ier1_plugin.training.preflight.run import Check, Note, Run, Unchecked
@@ -36,15 +39,20 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def lines(run: Run) -> list[str]:
-    """All that the checks have to say about a run, problems and `Note`s, without repetitions."""
+def lines(
+    run: Any, checks: Sequence[Callable[..., Iterable[str]]] = CHECKS, words: Callable[[str], str] = str
+) -> list[str]:
+    """All that the checks have to say about a run, problems and `Note`s, without repetitions.
+
+    `words`: changes the words of a line, for a host that has other names.
+    """
     found: dict[str, None] = {}
-    for check in CHECKS:
+    for check in checks:
         try:
             for line in check(run):
-                found[line] = None
+                found[type(line)(words(line))] = None
         except UserError as error:
-            found[str(error)] = None
+            found[words(str(error))] = None
         except Exception as error:  # what nobody foresaw must not hide what the other checks found
             name = f"{check.__module__.rpartition('.')[2]}.{check.__name__}"
             found[f"the check {name} failed: {type(error).__name__}: {one_line(error)}; please report it"] = None

@@ -73,9 +73,9 @@ def typed(raw: Any, elsewhere: bool = False) -> tuple[Any, list[str]]:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         return None, [f"EasyR1 can't be imported here: {type(cause).__name__}: {one_line(cause)}"]
-    known = [key for key, _ in _leaves(OmegaConf.to_container(schema))]
+    known = [key for key, _ in leaves(OmegaConf.to_container(schema))]
     problems = []
-    for key, value in _leaves(OmegaConf.to_container(raw)):
+    for key, value in leaves(OmegaConf.to_container(raw)):
         try:
             OmegaConf.update(schema, key, value, merge=True)
         except (OmegaConfBaseException, ValueError) as error:
@@ -110,11 +110,12 @@ def config_class(without_vllm: bool) -> type:
     return PPOConfig
 
 
-def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted keys of nested dicts, with their values."""
     for name, value in tree.items():
         key = f"{prefix}{name}"
         if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{key}.")
+            yield from leaves(value, f"{key}.")
         else:
             yield key, value
 

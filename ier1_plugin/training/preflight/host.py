@@ -12,7 +12,7 @@ import logging
 import netrc
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,10 @@ CONNECT_SECONDS = 5
 
 def versions(cpu: bool = False) -> Iterator[str]:
     """What has to be right before EasyR1's config can even be read."""
-    yield from _version("omegaconf", "<2.4", "2.4 refuses EasyR1's own defaults (`logger: Tuple[str]`)")
-    yield from _version("transformers", ">=4.54,<5", "EasyR1 is written for transformers 4")
+    yield from version("omegaconf", "<2.4", "2.4 refuses EasyR1's own defaults (`logger: Tuple[str]`)")
+    yield from version("transformers", ">=4.54,<5", "EasyR1 is written for transformers 4")
     for package, (wanted, _) in {}.items() if cpu else ENGINES.items():
-        yield from _version(package, wanted, "EasyR1 can't drive it", missing_too=False)
+        yield from version(package, wanted, "EasyR1 can't drive it", missing_too=False)
     if not cpu:
         yield from _torch_for_vllm()
     if importlib.util.find_spec("verl") is None:
@@ -53,7 +53,7 @@ def versions(cpu: bool = False) -> Iterator[str]:
         yield "the installed `verl` is not EasyR1 but another trainer of the same name; use an environment of its own"
 
 
-def _version(package: str, wanted: str, why: str, missing_too: bool = True) -> Iterator[str]:
+def version(package: str, wanted: str, why: str, missing_too: bool = True) -> Iterator[str]:
     from packaging.specifiers import SpecifierSet
 
     try:
@@ -76,7 +76,7 @@ def _torch_for_vllm() -> Iterator[str]:
         return
     for needs in requirements:
         if needs.name == "torch" and (needs.marker is None or needs.marker.evaluate({"extra": ""})):
-            yield from _version("torch", str(needs.specifier), f"vllm {metadata.version('vllm')} is built for another")
+            yield from version("torch", str(needs.specifier), f"vllm {metadata.version('vllm')} is built for another")
 
 
 def engines(run: Run) -> Iterator[str]:
@@ -99,7 +99,7 @@ def engines(run: Run) -> Iterator[str]:
 
 def lora(run: Run) -> Iterator[str]:
     if (get(run.config, "worker.actor.model.lora.rank") or 0) > 0:
-        lines = _version("peft", "<0.21", "from 0.21 on EasyR1 silently trains no LoRA weights")
+        lines = version("peft", "<0.21", "from 0.21 on EasyR1 silently trains no LoRA weights")
         yield from [Unchecked("peft's version")] if run.elsewhere else lines
 
 
@@ -111,12 +111,10 @@ def stand_ins(run: Run) -> Iterator[str]:
 
 
 def loggers(run: Run) -> Iterator[str]:
-    from verl.utils.logger.logger import LOGGERS
-
     for name in run.config.trainer.logger:
-        if name not in LOGGERS:
+        if name not in (known := known_loggers()):
             more = f"; `file` needs {SOURCE}" if name == "file" else ""
-            yield f"trainer.logger: this EasyR1 has no logger {name!r}, but {', '.join(LOGGERS)}{more}"
+            yield f"trainer.logger: this EasyR1 has no logger {name!r}, but {', '.join(known)}{more}"
         elif name in LOGGER_PACKAGES and run.elsewhere:
             yield Unchecked(f"the logger {name}")
         elif name in LOGGER_PACKAGES and importlib.util.find_spec(name) is None:
@@ -125,6 +123,16 @@ def loggers(run: Run) -> Iterator[str]:
         elif name in LOGINS and not run.in_job and run.address is None and not _logged_in(run, name):
             login = f"set {name.upper()}_API_KEY, run `{name} login`, or set {name.upper()}_MODE=offline"
             yield f"trainer.logger: {name} has no login and would fail once the models are loaded; {login}"
+
+
+def known_loggers() -> Sequence[str]:
+    try:
+        from verl.utils.logger.logger import LOGGERS
+    except ImportError:  # upstream verl
+        from verl.utils.tracking import Tracking
+
+        return Tracking.supported_backend
+    return list(LOGGERS)
 
 
 def _logged_in(run: Run, name: str) -> bool:
@@ -151,7 +159,7 @@ def gpus(run: Run) -> Iterator[str]:
         yield from [Unchecked("GPUs and CPUs")] if run.elsewhere else ()
         return
     try:
-        gpu_count, cpu_count, where = _resources(run.address)
+        gpu_count, cpu_count, where = resources(run.address)
     except (OSError, ValueError) as error:
         yield (
             f"no Ray cluster answers at {run.address} ({one_line(error)}); start it, or unset RAY_ADDRESS and end "
@@ -169,7 +177,7 @@ def gpus(run: Run) -> Iterator[str]:
         yield f"EasyR1 needs {cpus} logical CPUs and would wait for ever: {there}; `ray start --num-cpus={cpus}`"
 
 
-def _resources(address: str | None) -> tuple[float, float, str]:
+def resources(address: str | None) -> tuple[float, float, str]:
     """GPUs, CPUs and where they are: of a Ray cluster, or of this machine. OSError, ValueError: no cluster answers."""
     if address is None:
         import torch
@@ -185,7 +193,7 @@ def _resources(address: str | None) -> tuple[float, float, str]:
             socket.create_connection((name, int(port)), timeout=CONNECT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        resources = ray.cluster_resources()
+        resources = ray.clusterresources()
     finally:
         if joined:
             ray.shutdown()
@@ -222,9 +230,9 @@ def model(run: Run) -> Iterator[str]:
         more = f"; it needs {SOURCE}" if kind in ("qwen3_vl", "qwen3_vl_moe") else ""
         yield f"{key}: this EasyR1 can't train a {kind}, only {', '.join(SUPPORTED_MODEL_TYPE)}{more}"
     elif kind.startswith("qwen3_vl"):
-        yield from _version("transformers", ">=4.57,<5", "older ones know no Qwen3-VL")
+        yield from version("transformers", ">=4.57,<5", "older ones know no Qwen3-VL")
         if not run.cpu:
-            yield from _version("vllm", ">=0.11,<0.13", "older ones know no Qwen3-VL", missing_too=False)
+            yield from version("vllm", ">=0.11,<0.13", "older ones know no Qwen3-VL", missing_too=False)
 
 
 @functools.cache

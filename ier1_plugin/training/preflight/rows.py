@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -347,6 +347,19 @@ def decode(image: Any, folder: str | None, typed: bool = False) -> Size:
         return size
 
 
+def processor_loader() -> Callable[..., Any]:
+    """What loads a processor from a model's path and a chat template: EasyR1's own, else transformers'."""
+    try:
+        from verl.utils.tokenizer import get_processor
+    except ImportError:  # upstream verl
+        from transformers import AutoProcessor
+
+        def get_processor(path: str, chat_template: str | None, **options: Any) -> Any:
+            return AutoProcessor.from_pretrained(path, **({"chat_template": chat_template} if chat_template else {}), **options)
+
+    return get_processor
+
+
 def prompt_length(run: Run) -> PromptLength:
     """The measure of a run's prompts. UserError: why they can't be measured."""
     data, model = run.config.data, run.config.worker.actor.model
@@ -356,7 +369,7 @@ def prompt_length(run: Run) -> PromptLength:
         raise UserError(unreadable)
     try:
         # as EasyR1 loads it (verl/trainer/main.py), with its chat template if there is one
-        from verl.utils.tokenizer import get_processor
+        get_processor = processor_loader()
 
         options = {"trust_remote_code": model.trust_remote_code, "use_fast": True}
         try:

@@ -175,10 +175,14 @@ def ranges(run: Run) -> Iterator[str]:
     for key in ("worker.actor.optim.lr", "worker.actor.max_grad_norm"):
         if not get(run.config, key) > 0:
             yield f"{key}={get(run.config, key)}: wanted more than 0"
-    least, most = run.config.data.min_pixels, run.config.data.max_pixels
-    if (least is not None and least < 1) or (most is not None and most < max(least or 1, 1)):
-        yield f"data.min_pixels={least} data.max_pixels={most}: wanted 1 <= min_pixels <= max_pixels"
+    yield from pixels(run)
     algorithm = run.config.algorithm
     low, high = algorithm.filter_low, algorithm.filter_high
     if algorithm.online_filtering and low >= high:
         yield f"algorithm.filter_low={low} algorithm.filter_high={high}: no group lies between them; wanted low < high"
+
+
+def pixels(run: Run) -> Iterator[str]:
+    least, most = run.config.data.min_pixels, run.config.data.max_pixels
+    if (least is not None and least < 1) or (most is not None and most < max(least or 1, 1)):
+        yield f"data.min_pixels={least} data.max_pixels={most}: wanted 1 <= min_pixels <= max_pixels"

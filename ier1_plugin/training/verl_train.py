@@ -1,0 +1,170 @@
+"""The seam to upstream verl: our rows, prompt and reward in verl's own config, checked, and over to verl's own main.
+
+    train(["config=examples/verl_qwen25vl.yaml", "data.train_files=rl/train.parquet",
+           "data.val_files=rl/val.parquet", "trainer.total_training_steps=2"], check=True)
+    -> 0, or 1 after one line on stderr for each problem
+
+Keys are verl's own, and under `data` those of EasyR1 that verl lacks: answer_key, format_prompt, min_pixels, max_pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ier1_plugin import prompts
+from ier1_plugin.runs.errors import UserError, one_line
+from ier1_plugin.runs.folder import write
+from ier1_plugin.runs.hardware import has_gpu
+from ier1_plugin.runs.secrets import without_secrets
+from ier1_plugin.training.easyr1 import PACKAGE, ROOT, as_yaml, refuse, text_of
+from ier1_plugin.training.run_config import RUN_CONFIG
+
+DATASET = {"path": "pkg://ier1_plugin.training.verl_dataset", "name": "EditDataset"}
+# a path that begins with this names a module
+PACKAGE_PATH = "pkg://"
+PATHS = (
+    "data.format_prompt",
+    "actor_rollout_ref.model.path",
+    "actor_rollout_ref.model.tokenizer_path",
+    "reward.custom_reward_function.path",
+    "trainer.default_local_dir",
+    "trainer.resume_from_path",
+    "trainer.rollout_data_dir",
+    "trainer.validation_data_dir",
+)
+MODEL = "actor_rollout_ref.model.path"
+
+
+def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> int:
+    """Trains, or with `check` only looks for problems. Returns the exit code.
+
+    `overrides`: `config=FILE` and verl's own `key=value` (Hydra's `+` before a key is allowed), later ones win. `cpu`:
+    a tiny model, without a GPU.
+    """
+    from ier1_plugin.training import preflight
+    from ier1_plugin.training.preflight import configuration
+    from ier1_plugin.training.preflight import verl as checks
+
+    if problems := list(checks.versions(cpu)):
+        return refuse(problems)
+    raw, problems = configuration.read([override.lstrip("+") for override in overrides], defaults())
+    if raw is None:
+        return refuse(problems)
+    make_absolute(raw)
+    if cpu:
+        problems += arm(text_of(raw, MODEL))
+    config, more = checks.compose(raw)
+    problems += more
+    if config is not None:
+        run = checks.run_of(config, cpu, elsewhere=check and not cpu and not has_gpu())
+        for line in preflight.lines(run, checks.CHECKS, checks.in_verl_words):
+            if isinstance(line, preflight.Note):
+                print(f"note: {line}")
+            else:
+                problems.append(line)
+    if problems:
+        return refuse(problems)
+    if check:
+        print("preflight: no problems")
+        return 0
+    return launch(config, cpu)
+
+
+def defaults() -> dict[str, Any]:
+    """Prompt, columns, rows and reward, each unless the run says otherwise."""
+    reward = Path("reward_fns", "decomposition.py")
+    folder = ROOT if (ROOT / reward).is_file() else PACKAGE
+    return {
+        "data": {
+            "prompt_key": "problem",
+            "answer_key": "answer",
+            "image_key": "images",
+            "format_prompt": str(prompts.path("decompose")),
+            "custom_cls": DATASET,
+        },
+        "reward": {"custom_reward_function": {"path": str(folder / reward), "name": "score_one"}},
+    }
+
+
+def make_absolute(raw: Any) -> None:
+    """Makes paths absolute, which verl would take relative to the folder of a Ray worker."""
+    files = [key for key in ("data.train_files", "data.val_files") if text_of(raw, key)]
+    for key in (*files, *PATHS):
+        path = os.path.expanduser(text_of(raw, key))
+        folders = (Path(), ROOT, PACKAGE) if key in PATHS else (Path(),)
+        found = next((folder / path for folder in folders if path and (folder / path).exists()), None)
+        made = key in ("trainer.default_local_dir", "trainer.rollout_data_dir", "trainer.validation_data_dir")
+        if path and not path.startswith(PACKAGE_PATH) and (found or made):
+            OmegaConf.update(raw, key, os.path.abspath(found or path))
+
+
+def arm(model: str) -> list[str]:
+    """Lets verl run on the CPU in this process, unless one of the conditions is not met; the problems if so."""
+    from ier1_plugin.training.cpu import guard
+    from ier1_plugin.training.cpu.verl_platform import ENV_VARS
+
+    problems = guard.refusals(os.path.abspath(model) if Path(model).exists() else model, model_key=MODEL)
+    if not problems:
+        os.environ.update(ENV_VARS)
+    return problems
+
+
+def launch(config: Any, cpu: bool) -> int:
+    """Starts verl's main on the whole config. The exit code."""
+    from ier1_plugin.training.preflight import places
+
+    curves = os.environ.get("TENSORBOARD_DIR") or str(
+        Path("tensorboard_log", config.trainer.project_name, config.trainer.experiment_name)
+    )
+    os.environ["TENSORBOARD_DIR"] = os.path.abspath(os.path.expanduser(curves))
+    if cpu and (problems := start_ray(config)):
+        return refuse(problems)
+    from verl import __version__
+    from verl.trainer import main_ppo
+
+    folder = Path(config.trainer.default_local_dir)
+    places.keep_step_config(folder)
+    left = without_secrets(OmegaConf.to_container(config, resolve=True)) | {"verl_version": __version__}
+    write(folder / RUN_CONFIG, as_yaml(left))
+    print(f"checkpoints go to {folder}", flush=True)
+    try:
+        main_ppo.main(config)
+    except Exception as error:
+        # what a worker raised, under the wrappers that Ray puts around it
+        while isinstance(cause := getattr(error, "cause", None), BaseException):
+            error = cause
+        if not isinstance(error, UserError):
+            raise
+        print(one_line(error), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue from the last checkpoint", file=sys.stderr)
+        return 130
+    finally:
+        places.keep_step_config(folder)
+    return 0
+
+
+def start_ray(config: Any) -> list[str]:
+    """Starts or joins Ray for a run on CPUs; a cluster with a GPU in it is refused."""
+    import ray
+    from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
+
+    from ier1_plugin.training.cpu import guard, ray_init_kwargs
+    from ier1_plugin.training.cpu.verl_platform import ENV_VARS
+
+    settings = ray_init_kwargs(config.trainer.n_gpus_per_node)
+    runtime_env = settings["runtime_env"]
+    # EasyR1's stand-ins are not for this host
+    runtime_env.pop("worker_process_setup_hook", None)
+    runtime_env["env_vars"] = get_ppo_ray_runtime_env(config)["env_vars"] | runtime_env["env_vars"] | ENV_VARS
+    ray.init(**{"address": "local", **settings})
+    if problems := guard.refusals(OmegaConf.select(config, MODEL), model_key=MODEL):
+        ray.shutdown()
+    return problems
