@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What quickstart.sh and small_world_study.sh share: stages that are done once. Source it with `name` set to the
-# script's own name and `out` to its folder.
+# script's own name, `out` to its folder and `host`, if it is not EasyR1, to verl.
 set -euo pipefail
 
 if "${PYTHON:-python3}" -c 'import sys; from ier1_plugin.training.cpu.guard import has_gpu; sys.exit(not has_gpu())' 2>/dev/null; then
@@ -14,8 +14,13 @@ if command -v flock >/dev/null && ! flock -n 9; then
     echo "$name: another $name is at work in $out" >&2
     exit 1
 fi
-bash examples/make_venv.sh 9>&-
-python=${IER1_VENV:-.venv}/bin/python
+host=${host:-easyr1} config=examples/grpo_small_world.yaml python=${IER1_VENV:-.venv}/bin/python
+if [ "$host" = verl ]; then
+    bash examples/make_venv_verl.sh 9>&-
+    config=examples/verl_small_world.yaml python=${IER1_VENV_VERL:-.venv-verl}/bin/python
+else
+    bash examples/make_venv.sh 9>&-
+fi
 # this checkout, whatever copy of the package the environment has
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
 # threads that wait for each other must sleep: by default they spin, and a busy machine gets four times slower
@@ -66,14 +71,17 @@ warm_up() {
     "$python" -m ier1_plugin.small_world.warm_up --out "$1" --steps "$2" "${@:3}"
 }
 
-# grpo ROWS WARM FOLDER STEPS key=value...: EasyR1, unmodified, with its console condensed; continues where a killed run
-# stopped
+# grpo ROWS WARM FOLDER STEPS key=value...: EasyR1 or verl, unmodified, with its console condensed; continues where a
+# killed run stopped
 grpo() {
+    local keys=("worker.actor.model.model_path=$2" "trainer.save_checkpoint_path=$3" "trainer.max_steps=$4")
+    if [ "$host" = verl ]; then
+        keys=("actor_rollout_ref.model.path=$2" "trainer.default_local_dir=$3" "trainer.total_training_steps=$4")
+    fi
     fresh "$3"
     # EasyR1 never closes its bars, and Ray draws them all anew with every line that a worker prints: off with them
-    TQDM_DISABLE=1 TENSORBOARD_DIR=$3/tensorboard "$python" -m ier1_plugin.cli train --cpu \
-        config=examples/grpo_small_world.yaml "data.train_files=$1/train.parquet" "data.val_files=$1/val.parquet" \
-        "worker.actor.model.model_path=$2" "trainer.save_checkpoint_path=$3" "trainer.max_steps=$4" \
+    TQDM_DISABLE=1 TENSORBOARD_DIR=$3/tensorboard "$python" -m ier1_plugin.cli train --host "$host" --cpu \
+        "config=$config" "data.train_files=$1/train.parquet" "data.val_files=$1/val.parquet" "${keys[@]}" \
         "${@:5}" 2>&1 | "$python" -m ier1_plugin.small_world.progress --log "$3/log.txt" && return
     tail -n 12 "$3/log.txt" >&2
     echo "$name: the full output is in $3/log.txt" >&2
@@ -83,5 +91,5 @@ grpo() {
 # merge CHECKPOINT FOLDER
 merge() {
     rm -rf "$2"
-    "$python" -m ier1_plugin.cli merge "$1" --out "$2" --config examples/grpo_small_world.yaml
+    "$python" -m ier1_plugin.cli merge "$1" --out "$2" --config "$config"
 }

@@ -40,12 +40,16 @@ def train(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="KEY=VALUE...", help="config=FILE.yaml and the trainer's own keys; later ones win", show_default=False
+            metavar="KEY=VALUE...",
+            help="config=FILE.yaml and the trainer's own keys; later ones win",
+            show_default=False,
         ),
     ] = None,
     check: Annotated[bool, option("only check the run; list every problem, one a line", "--check")] = False,
     cpu: Annotated[bool, option("train a tiny model without a GPU, with stand-ins for CUDA", "--cpu")] = False,
-    host: Annotated[Host, option("the trainer: EasyR1, or upstream verl in an environment of its own", "--host")] = Host.easyr1,
+    host: Annotated[
+        Host, option("the trainer: EasyR1, or upstream verl in an environment of its own", "--host")
+    ] = Host.easyr1,
 ) -> None:
     """Train the decomposition agent (GRPO) in EasyR1 or verl. The same command continues from the last checkpoint."""
     if host is Host.verl:

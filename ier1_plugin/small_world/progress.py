@@ -1,11 +1,12 @@
-"""Turns EasyR1's console output into one bar and a line for each validation; the full text goes to a file.
+"""Turns EasyR1's or verl's console output into one bar and a line for each validation; the full text goes to a file.
 
     ier1 train ... --cpu 2>&1 | python -m ier1_plugin.small_world.progress --log grpo/log.txt
     (Runner pid=4711) Step 20                     GRPO:  25%|##   | 20/80 [00:58<02:55, reward=0.74]
     (Runner pid=4711) val:                  ->    step 20, validation at temperature 1: overall 0.758 (format 0.92 ...)
     (Runner pid=4711)   overall_reward: 0.758
 
-EasyR1 prints every metric of every step as YAML, through Ray, which puts the process before each line.
+EasyR1 prints every metric of every step as YAML, verl in one line "step:20 - critic/score/mean:0.74 - ...", both
+through Ray, which puts the process before each line.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from ier1_plugin.runs.workers import progress
 PARTS = ("overall", "format", "action", "subject", "goal")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # greedy: bars of other processes may stand before it in the same line
-_FROM_RUNNER = re.compile(r"^.*\(Runner pid=\d+[^)]*\) ?(.*)$")
+_FROM_RUNNER = re.compile(r"^.*\((?:Runner|TaskRunnerV1) pid=\d+[^)]*\) ?(.*)$")
 _STEP = re.compile(r"^Step (\d+)$")
-_TOTAL = re.compile(r"^Total training steps: (\d+)$")
+_TOTAL = re.compile(r"^(?:INFO:.*:)?Total training steps: (\d+)$")
 _SECTION = re.compile(r"^(\w+):$")
+_VERL_STEP = re.compile(r"^step:(\d+) - (.*)$")
+_VERL_METRIC = re.compile(
+    r"(critic/score/mean|val-\w+/imageedit_r1/(\w+)/mean@\d+):(?:np\.\w+\()?(-?[\d.]+(?:e-?\d+)?)"
+)
 _METRIC = re.compile(r"^  (\w+): (-?[\d.]+(?:e-?\d+)?)$")
 
 
@@ -61,6 +66,8 @@ def steps(lines: Iterable[str]) -> Iterator[int | Step]:
     for line in lines:
         if match := _TOTAL.match(line):
             yield int(match[1])
+        elif match := _VERL_STEP.match(line):
+            yield verl_step(int(match[1]), match[2])
         elif match := _STEP.match(line):
             if step is not None:
                 yield step
@@ -74,6 +81,14 @@ def steps(lines: Iterable[str]) -> Iterator[int | Step]:
             step = None
     if step is not None:
         yield step
+
+
+def verl_step(number: int, metrics: str) -> Step:
+    step = Step(number)
+    for _, part, value in _VERL_METRIC.findall(metrics):
+        section, name = ("val", f"{PARTS[0] if part == 'reward' else part}_reward") if part else ("reward", PARTS[0])
+        step.metrics.setdefault(section, {})[name] = float(value)
+    return step
 
 
 def follow(stream: Iterable[str], log: Path) -> None:

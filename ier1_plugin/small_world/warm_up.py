@@ -14,6 +14,7 @@ a reward on pictures can tell it, and an annotator with words of their own can't
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 from collections.abc import Iterator
@@ -21,12 +22,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ier1_plugin.runs.folder import write
 from ier1_plugin.runs.workers import progress
 from ier1_plugin.small_world.tiny_model import PIXELS, build, encode, load, use_cores
 from ier1_plugin.small_world.wordings import OTHER_GOALS
 from ier1_plugin.small_world.world import Sample, samples
 from ier1_plugin.task.images import prepare
 from ier1_plugin.task.parsing import render_response
+from ier1_plugin.training.export import with_head
 
 ROWS, STEPS = 4000, 600
 PICTURE_SHARE = 0.35
@@ -143,6 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
     model, processor = load(build(unfinished, options.seed))
     warm_up(model, processor, options.seed, options.rows, options.steps, options.other_words)
     model.save_pretrained(unfinished)
+    file = unfinished / "config.json"
+    write(file, json.dumps(with_head(json.loads(file.read_text(encoding="utf-8"))), indent=2) + "\n")
     shutil.rmtree(options.out, ignore_errors=True)
     unfinished.rename(options.out)
     return 0

@@ -52,6 +52,8 @@ class Decomposer:
     base_model: str | None = None
     """A hub id; a folder, as a path from this one, starts with a dot."""
     easyr1_version: str | None = None
+    verl_version: str | None = None
+    """Of upstream verl, where that was the trainer."""
 
     @classmethod
     def read(cls, folder: Path) -> Decomposer:

@@ -21,7 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.folder import write, writing
-from ier1_plugin.training.logs import PICTURES, REWARDS, TRAIN, VALIDATION, Points, RunLog, read_runs
+from ier1_plugin.training.logs import (
+    AGREEMENT,
+    DIFFERENCE,
+    PICTURES,
+    REWARDS,
+    TRAIN,
+    VALIDATION,
+    Points,
+    RunLog,
+    read_runs,
+)
 from ier1_plugin.training.run_config import VLLM
 
 if TYPE_CHECKING:
@@ -76,6 +86,12 @@ def write_curves(runs: Sequence[str], out: Path, window: int | None = None) -> l
                 parts.append(f"{name} {points[first]:.3f} at step {first}, {points[last]:.3f} at step {last}")
         origin = "" if run.rollout == VLLM else f" (rollout={run.rollout})"
         lines.append(f"{run.name}{origin}: overall reward, {'; '.join(parts) or 'not logged'}")
+        if agreement := run.points(TRAIN, AGREEMENT):
+            largest = max(run.points(TRAIN, DIFFERENCE).values(), default=math.nan)
+            lines.append(
+                f"{run.name}: probabilities of the sampled tokens, rollout against trainer: Pearson's correlation "
+                f"{min(agreement.values()):.6f} or more, largest difference {largest:.1e}, over {len(agreement)} steps"
+            )
         lines += [f"note: {note}" for note in run.notes]
     return [*lines, f"wrote {out / FILE_NAME}.png and .csv"]
 

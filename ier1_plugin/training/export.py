@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_FILE_SIZE = "4GB"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 # transformers >= 4.52 holds these models under new names and saves them under the old ones, which every tool reads
 OLD_NAMES = {
@@ -73,7 +74,7 @@ def merge(
     config = read_run_config(checkpoint.actor.parent, config_file)
     prompt = find_prompt(config, prompt)
     low, high = find_budget(config, min_pixels, max_pixels)
-    side, own_limits = _processor_facts(checkpoint.huggingface / "preprocessor_config.json")
+    side, own_limits = _processor_facts(checkpoint.huggingface)
     server_low, server_high = processor_limits(low, high, side, own_limits)
     base_model = base_model or look_up(config, "worker.actor.model.model_path")
     if base_model and Path(base_model).is_dir():
@@ -96,6 +97,7 @@ def merge(
         experiment=look_up(config, "trainer.experiment_name"),
         base_model=base_model,
         easyr1_version=look_up(config, "easyr1_version"),
+        verl_version=look_up(config, "verl_version"),
     )
     weights = merge_lora(read_weights(checkpoint), checkpoint.actor / "lora_adapter" / "adapter_config.json")
     with _appearing(out) as folder:
@@ -134,14 +136,22 @@ def describe_step(checkpoint: Checkpoint) -> str:
     return f"step {step} ({'; '.join(notes)})" if notes else f"step {step}"
 
 
-def _processor_facts(file: Path) -> tuple[int, tuple[int, int]]:
+def _image_processor(folder: Path) -> dict[str, Any]:
+    """The image processor's settings: transformers 5 keeps them in the whole processor's file."""
+    if not (folder / PREPROCESSOR).is_file() and (folder / PROCESSOR).is_file():
+        return read_json(folder / PROCESSOR).get("image_processor") or {}
+    return read_json(folder / PREPROCESSOR)
+
+
+def _processor_facts(folder: Path) -> tuple[int, tuple[int, int]]:
     """Pixels along an image token, and the limits that the processor had in training."""
-    processor: Mapping[str, Any] = read_json(file)
+    processor: Mapping[str, Any] = _image_processor(folder)
     size = processor.get("size") or {}
     low = processor.get("min_pixels") or size.get("shortest_edge")
     high = processor.get("max_pixels") or size.get("longest_edge")
     side = processor.get("patch_size", 0) * processor.get("merge_size", 0)
     if not (side and low and high):
+        file = folder / PREPROCESSOR
         raise CheckpointError(f"{file} is not that of a Qwen-VL model: no patch size, merge size or pixel limits")
     return side, (low, high)
 
@@ -166,6 +176,15 @@ def _appearing(out: Path) -> Iterator[Path]:
             raise
 
 
+def with_head(config: dict[str, Any]) -> dict[str, Any]:
+    """A model's config.json with its class, and whether its head is tied, on top, where readers want them.
+
+    transformers 4.57 moves both into the text model's config when it saves a Qwen2.5-VL.
+    """
+    text = config.get("text_config") or {}
+    return {key: text[key] for key in ("architectures", "tie_word_embeddings") if text.get(key) is not None} | config
+
+
 def _copy_files(source: Path, folder: Path, decomposer: Decomposer, chat_template: str | None) -> None:
     """Config, tokenizer and processor of the policy, with the dtype and the processor's limits of `decomposer`.
 
@@ -175,20 +194,19 @@ def _copy_files(source: Path, folder: Path, decomposer: Decomposer, chat_templat
         if file.is_file() and not file.name.endswith(_WEIGHT_FILES) and file.name != "README.md":
             shutil.copyfile(file, folder / file.name)
 
-    config = read_json(folder / "config.json")
-    text = config.get("text_config") or {}
-    # transformers 4.57 moves these into the text model's config when it saves a Qwen2.5-VL; readers want them on top
-    lifted = {name: text[name] for name in ("architectures", "tie_word_embeddings") if text.get(name) is not None}
+    config = with_head(read_json(folder / "config.json"))
     for part in (part for part in config.values() if isinstance(part, dict)):
         part.update({name: decomposer.dtype for name in ("dtype", "torch_dtype") if name in part})
     dtype_key = "dtype" if "dtype" in config else "torch_dtype"
-    _write_json(folder / "config.json", lifted | config | {dtype_key: decomposer.dtype})
+    _write_json(folder / "config.json", config | {dtype_key: decomposer.dtype})
 
     low, high = decomposer.server_min_pixels, decomposer.server_max_pixels
     # both spellings: transformers' slow processor ignores `size`, newer versions and vLLM read nothing else
     limits = {"min_pixels": low, "max_pixels": high, "size": {"shortest_edge": low, "longest_edge": high}}
-    file = folder / "preprocessor_config.json"
-    _write_json(file, read_json(file) | limits)
+    images = _image_processor(folder) | limits
+    _write_json(folder / PREPROCESSOR, images)
+    if (folder / PROCESSOR).is_file() and "image_processor" in (whole := read_json(folder / PROCESSOR)):
+        _write_json(folder / PROCESSOR, whole | {"image_processor": images})
 
     file = folder / "generation_config.json"
     if file.is_file():

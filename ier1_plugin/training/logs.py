@@ -1,11 +1,13 @@
-"""Reads the rewards of a run from EasyR1's logs: TensorBoard event files, or experiment_log.jsonl.
+"""Reads the rewards of a run from EasyR1's or verl's logs: TensorBoard event files, or EasyR1's experiment_log.jsonl.
 
     read_runs(Path("tensorboard_log/easy_r1/qwen25vl_7b"))
     -> [RunLog("qwen25vl_7b", {"train": {"overall": {1: 0.61, 2: 0.63, ...}, "format": ...}, "val": ...}, "vllm", ())]
 
 EasyR1 logs `reward/<key>` at every training step and `val/<key>_reward` at every validation (0.3.2 and 0.3.3,
-verl/trainer/ray_trainer.py). A resumed run continues in a further event file, or, where the launcher keeps the earlier
-logs, in experiment_log.jsonl after experiment_log.part1.jsonl, experiment_log.part2.jsonl ...
+verl/trainer/ray_trainer.py). Upstream verl logs a training step's score without its parts, a validation's with them,
+and how well the probabilities of the sampled tokens agree between vLLM and the trainer. A resumed run continues in a
+further event file, or, where the launcher keeps the earlier logs, in experiment_log.jsonl after
+experiment_log.part1.jsonl, experiment_log.part2.jsonl ...
 """
 
 from __future__ import annotations
@@ -26,6 +28,19 @@ PICTURES = ("picture", "cached", "renders", "unjudged")
 TRAIN, VALIDATION = "train", "val"
 TAGS = {f"reward/{reward}": (TRAIN, reward) for reward in REWARDS + PICTURES} | {
     f"val/{reward}_reward": (VALIDATION, reward) for reward in REWARDS + PICTURES
+}
+AGREEMENT, DIFFERENCE = "agreement", "difference"
+"""Of each sampled token's probability in the rollout and in the trainer: Pearson's correlation, the largest difference
+of a step (verl/utils/debug/metrics.py)."""
+_VERL_SOURCE = "imageedit_r1"
+# mean@N: of N responses a row
+for _samples in (1, 2, 4, 8, 16):
+    TAGS |= {f"val-aux/{_VERL_SOURCE}/{reward}/mean@{_samples}": (VALIDATION, reward) for reward in REWARDS + PICTURES}
+    TAGS[f"val-core/{_VERL_SOURCE}/reward/mean@{_samples}"] = (VALIDATION, REWARDS[0])
+TAGS |= {
+    "critic/score/mean": (TRAIN, REWARDS[0]),
+    "training/rollout_actor_probs_pearson_corr": (TRAIN, AGREEMENT),
+    "training/rollout_probs_diff_max": (TRAIN, DIFFERENCE),
 }
 EVENT_FILES = "events.out.tfevents.*"
 _JSONL = re.compile(r"experiment_log(?:\.(?:part)?(\d+))?\.jsonl")

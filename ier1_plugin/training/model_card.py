@@ -113,14 +113,17 @@ def render_card(decomposer: Decomposer, config: Mapping[str, Any]) -> str:
     hub_id = decomposer.base_hub_id
     licence = LICENCES.get(hub_id or "", {})
     known: dict[str, Any] = {"base_model": hub_id, **licence} if hub_id else {}
-    tags = ["imageedit-r1", "image-editing", "grpo", "easyr1"]
+    tags = ["imageedit-r1", "image-editing", "grpo", "verl" if decomposer.verl_version else "easyr1"]
     front_matter = ModelCardData(
         library_name="transformers", pipeline_tag="image-text-to-text", tags=tags, **known
     ).to_yaml()
+    trainer = f"EasyR1 ({decomposer.easyr1_version or 'version not recorded'})"
+    if decomposer.verl_version:
+        trainer = f"verl ({decomposer.verl_version})"
     facts = {
         # a path on the trainer's machine says nothing to a reader but its name
         "Base model": hub_id or Path(decomposer.base_model or "not recorded").name,
-        "Trainer": f"EasyR1 ({decomposer.easyr1_version or 'version not recorded'})",
+        "Trainer": trainer,
         "Rollouts by": decomposer.rollout,
         "Step": "not recorded" if decomposer.global_step is None else decomposer.global_step,
         "Weights": decomposer.dtype,

@@ -1,6 +1,6 @@
 """What is recorded of a training run, beside and inside its checkpoints.
 
-    config = read_run_config(run / "global_step_80")      EasyR1's config as nested dicts
+    config = read_run_config(run / "global_step_80")      EasyR1's config, or verl's, as nested dicts
     find_budget(config, None, None)            -> (3136, 1003520)
     find_prompt(config, None)                  -> Path(".../ier1_plugin/prompts/decompose.jinja")
     read_rollout(actor / "huggingface")        -> "vllm", or "cpu-standin"
@@ -25,6 +25,41 @@ VLLM, CPU_STANDIN = "vllm", "cpu-standin"
 ROLLOUT_MARK = "rollout.json"
 # EasyR1's names for the precision of a rollout (verl/utils/torch_dtypes.py)
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+# EasyR1's name of what is read here and looked at before a run -> that of upstream verl
+VERL_NAMES = {
+    "data.train_files": "data.train_files",
+    "data.val_files": "data.val_files",
+    "data.prompt_key": "data.prompt_key",
+    "data.answer_key": "data.answer_key",
+    "data.image_key": "data.image_key",
+    "data.format_prompt": "data.format_prompt",
+    "data.min_pixels": "data.min_pixels",
+    "data.max_pixels": "data.max_pixels",
+    "data.max_prompt_length": "data.max_prompt_length",
+    "data.max_response_length": "data.max_response_length",
+    "data.filter_overlong_prompts": "data.filter_overlong_prompts",
+    "data.rollout_batch_size": "data.train_batch_size",
+    "worker.actor.model.model_path": "actor_rollout_ref.model.path",
+    "worker.actor.model.trust_remote_code": "actor_rollout_ref.model.trust_remote_code",
+    "worker.rollout.n": "actor_rollout_ref.rollout.n",
+    "worker.rollout.dtype": "actor_rollout_ref.rollout.dtype",
+    "worker.rollout.temperature": "actor_rollout_ref.rollout.temperature",
+    "worker.actor.global_batch_size": "actor_rollout_ref.actor.ppo_mini_batch_size",
+    "worker.actor.optim.lr": "actor_rollout_ref.actor.optim.lr",
+    "worker.actor.model.lora.rank": "actor_rollout_ref.model.lora_rank",
+    "algorithm.adv_estimator": "algorithm.adv_estimator",
+    "algorithm.kl_coef": "actor_rollout_ref.actor.kl_loss_coef",
+    "worker.reward.reward_function_kwargs": "reward.custom_reward_function.reward_kwargs",
+    "trainer.save_checkpoint_path": "trainer.default_local_dir",
+    "trainer.max_steps": "trainer.total_training_steps",
+    "trainer.total_epochs": "trainer.total_epochs",
+    "trainer.nnodes": "trainer.nnodes",
+    "trainer.n_gpus_per_node": "trainer.n_gpus_per_node",
+    "trainer.project_name": "trainer.project_name",
+    "trainer.experiment_name": "trainer.experiment_name",
+    "trainer.logger": "trainer.logger",
+}
 
 
 def read_run_config(step: Path, file: Path | None = None) -> dict[str, Any]:
@@ -52,11 +87,12 @@ def read_run_config(step: Path, file: Path | None = None) -> dict[str, Any]:
 
 
 def look_up(config: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted `key` in nested dicts; None if it is not there."""
+    """The value of a dotted `key` in nested dicts, under EasyR1's name or verl's; None if it is not there."""
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+    other = VERL_NAMES.get(key, key)
+    return look_up(config, other) if value is None and other != key else value
 
 
 def find_budget(config: Mapping[str, Any], min_pixels: int | None, max_pixels: int | None) -> tuple[int, int]:

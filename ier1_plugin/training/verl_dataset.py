@@ -53,4 +53,8 @@ class EditDataset(RLHFDataset):
     @classmethod
     def _process_multi_modal_info(cls, messages: list[dict[str, Any]], image_patch_size: int, config: Any) -> Any:
         """(images, videos, audios) of the messages, which are ready for the processor; verl's own would resize them."""
-        return [part["image"] for message in messages for part in message["content"] if part["type"] == "image"], None, None
+        return (
+            [part["image"] for message in messages for part in message["content"] if part["type"] == "image"],
+            None,
+            None,
+        )

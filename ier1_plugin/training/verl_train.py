@@ -4,7 +4,8 @@
            "data.val_files=rl/val.parquet", "trainer.total_training_steps=2"], check=True)
     -> 0, or 1 after one line on stderr for each problem
 
-Keys are verl's own, and under `data` those of EasyR1 that verl lacks: answer_key, format_prompt, min_pixels, max_pixels.
+Keys are verl's own, and under `data` those of EasyR1 that verl lacks: answer_key, format_prompt, min_pixels,
+max_pixels.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
     from ier1_plugin.training import preflight
     from ier1_plugin.training.preflight import configuration
     from ier1_plugin.training.preflight import verl as checks
+    from ier1_plugin.training.preflight.reward_file import fill_in
 
     if problems := list(checks.versions(cpu)):
         return refuse(problems)
@@ -63,6 +65,8 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
     problems += more
     if config is not None:
         run = checks.run_of(config, cpu, elsewhere=check and not cpu and not has_gpu())
+        # the folders of a reward on pictures
+        fill_in(config, run.config, checks.REWARD_KWARGS)
         for line in preflight.lines(run, checks.CHECKS, checks.in_verl_words):
             if isinstance(line, preflight.Note):
                 print(f"note: {line}")
@@ -126,7 +130,7 @@ def launch(config: Any, cpu: bool) -> int:
     if cpu and (problems := start_ray(config)):
         return refuse(problems)
     from verl import __version__
-    from verl.trainer import main_ppo
+    from verl.trainer import main_ppo  # pyright: ignore[reportAttributeAccessIssue]  # upstream's, not EasyR1's
 
     folder = Path(config.trainer.default_local_dir)
     places.keep_step_config(folder)

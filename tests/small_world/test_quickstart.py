@@ -30,7 +30,8 @@ def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProce
 @pytest.mark.parametrize(
     ("arguments", "environment", "status", "wanted"),
     [
-        (["--control"], {}, 2, "neither --controls, --reward nor key=value"),
+        (["--control"], {}, 2, "neither --controls, --host, --reward nor key=value"),
+        (["--host", "trl"], {}, 2, "--host trl; wanted easyr1 or verl"),
         (["--reward", "money"], {}, 2, "--reward money; wanted words or picture"),
         (["--reward"], {}, 2, "wanted words or picture"),
         ([], {"STEPS": "two"}, 2, "STEPS=two; wanted a number"),

@@ -3,8 +3,8 @@
     VERL_PLATFORM=cpu, then in every process that imports verl:  install()
     verl.utils.device.get_device_name()     -> "cpu"
 
-Rollouts are vLLM's own, from its build for the CPU (`keep_weights`). What verl offers no extension point for is replaced
-when its module is imported, as in `replacements.py`:
+Rollouts are vLLM's own, from its build for the CPU (`keep_weights`). What verl offers no extension point for is
+replaced when its module is imported, as in `replacements.py`:
 
 - its process group would be "cpu:gloo,cpu:gloo", which torch refuses (verl/utils/distributed.py);
 - the reference model under fsdp2 is offloaded to pinned memory, which needs an accelerator (engine/fsdp);
@@ -49,7 +49,9 @@ def install() -> None:
         raise RuntimeError("this machine has a GPU; run without --cpu")
     from verl.plugin.platform import PlatformBase, PlatformRegistry
 
-    PlatformRegistry.register(PLATFORM)(type("PlatformCPU", (_Answers, PlatformBase), {"device_module": device_module()}))
+    PlatformRegistry.register(PLATFORM)(
+        type("PlatformCPU", (_Answers, PlatformBase), {"device_module": device_module()})
+    )
     for target, patch in HOOKS.items():
         wrapt.register_post_import_hook(patch, target)
 
@@ -62,7 +64,8 @@ def device_module() -> ModuleType:
     vars(module).update({name: value for name, value in vars(torch.cpu).items() if not name.startswith("__")})
     nothing = ("set_device", "synchronize", "empty_cache", "ipc_collect", "reset_peak_memory_stats")
     sizes = ("max_memory_allocated", "max_memory_reserved", "memory_allocated", "memory_reserved")
-    vars(module).update(dict.fromkeys(nothing, lambda *_, **__: None) | dict.fromkeys(sizes, lambda *_, **__: 0))
+    for name in nothing + sizes:
+        setattr(module, name, lambda *_, **__: 0)
     vars(module).update(
         is_available=lambda: True,
         current_device=lambda: PLATFORM,

@@ -8,8 +8,7 @@ A check is a function from a `Run` to lines. To add one, write it and name it in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from ier1_plugin.runs.errors import UserError, one_line
 from ier1_plugin.training.preflight import host, places, reward, rows, settings
@@ -39,9 +38,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def lines(
-    run: Any, checks: Sequence[Callable[..., Iterable[str]]] = CHECKS, words: Callable[[str], str] = str
-) -> list[str]:
+def lines(run: Run, checks: Sequence[Check] = CHECKS, words: Callable[[str], str] = str) -> list[str]:
     """All that the checks have to say about a run, problems and `Note`s, without repetitions.
 
     `words`: changes the words of a line, for a host that has other names.

@@ -193,7 +193,7 @@ def resources(address: str | None) -> tuple[float, float, str]:
             socket.create_connection((name, int(port)), timeout=CONNECT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        resources = ray.clusterresources()
+        resources = ray.cluster_resources()
     finally:
         if joined:
             ray.shutdown()

@@ -62,11 +62,11 @@ def load(value: str | None) -> RewardFile:
     return RewardFile(function, getattr(module, "REWARD_TYPE", "batch"), needs, check)
 
 
-def fill_in(raw: Any, config: Any) -> None:
+def fill_in(raw: Any, config: Any, key: str = KWARGS) -> None:
     """Gives a reward that takes them the folders of the photos and of the judgements, as absolute paths.
 
     `image_root`: images/ beside the rows; `store`: pictures/ below the checkpoints. In a Ray job relative paths are
-    left for the preflight to name. `raw` goes to EasyR1, `config` to the preflight.
+    left for the preflight to name. `raw` goes to the host, which calls them `key`, `config` to the preflight.
     """
     reward = config.worker.reward
     try:
@@ -85,5 +85,5 @@ def fill_in(raw: Any, config: Any) -> None:
         if JOB_CONFIG not in os.environ:
             value = os.path.abspath(value) if isinstance(value, str) else [os.path.abspath(path) for path in value]
         kwargs[name] = value
-        OmegaConf.update(raw, f"{KWARGS}.{name}", value, force_add=True)
+        OmegaConf.update(raw, f"{key}.{name}", value, force_add=True)
     reward.reward_function_kwargs = kwargs

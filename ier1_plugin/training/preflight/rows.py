@@ -351,13 +351,16 @@ def processor_loader() -> Callable[..., Any]:
     """What loads a processor from a model's path and a chat template: EasyR1's own, else transformers'."""
     try:
         from verl.utils.tokenizer import get_processor
+
+        return get_processor
     except ImportError:  # upstream verl
         from transformers import AutoProcessor
 
-        def get_processor(path: str, chat_template: str | None, **options: Any) -> Any:
-            return AutoProcessor.from_pretrained(path, **({"chat_template": chat_template} if chat_template else {}), **options)
+        def load(path: str, chat_template: str | None, **options: Any) -> Any:
+            options |= {"chat_template": chat_template} if chat_template else {}
+            return AutoProcessor.from_pretrained(path, **options)
 
-    return get_processor
+        return load
 
 
 def prompt_length(run: Run) -> PromptLength:

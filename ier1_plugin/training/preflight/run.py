@@ -40,6 +40,8 @@ class Run:
     env: Mapping[str, str] = field(default_factory=lambda: os.environ)
     elsewhere: bool = False
     """True on a machine without a GPU, where a run for GPUs is only checked."""
+    verl: Any = None
+    """The whole config of upstream verl, where that is the host; `config` then says it in EasyR1's names."""
 
     @property
     def ranks(self) -> int:

@@ -1,9 +1,9 @@
 """The checks of a run in upstream verl: its own silent traps, and the shared ones, which know EasyR1's names.
 
-    config, problems = compose(OmegaConf.create({"data": {"rolout": 1}}))
-    -> (None, ["data.rolout: verl has no such key; nearest: ..."])
-    lines(run_of(config, cpu=False), CHECKS, in_verl_words)
-    -> ["custom_reward_function.path: verl 0.9 ignores this key; it is reward.custom_reward_function.path now"]
+config, problems = compose(OmegaConf.create({"data": {"rolout": 1}}))
+-> (None, ["data.rolout: verl has no such key; nearest: ..."])
+lines(run_of(config, cpu=False), CHECKS, in_verl_words)
+-> ["custom_reward_function.path: verl 0.9 ignores this key; it is reward.custom_reward_function.path now"]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import inspect
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,40 +31,14 @@ from ier1_plugin.training.preflight import host, places, reward, rows, settings
 from ier1_plugin.training.preflight.configuration import MEANING, leaves
 from ier1_plugin.training.preflight.reward_file import CASE, KEY, KWARGS, load
 from ier1_plugin.training.preflight.run import Check, Note, Run, Unchecked
+from ier1_plugin.training.run_config import VERL_NAMES
 
-# EasyR1's name of what the shared checks look at -> verl's
-NAMES = {
-    "data.train_files": "data.train_files",
-    "data.val_files": "data.val_files",
-    "data.prompt_key": "data.prompt_key",
-    "data.answer_key": "data.answer_key",
-    "data.image_key": "data.image_key",
-    "data.format_prompt": "data.format_prompt",
-    "data.min_pixels": "data.min_pixels",
-    "data.max_pixels": "data.max_pixels",
-    "data.max_prompt_length": "data.max_prompt_length",
-    "data.max_response_length": "data.max_response_length",
-    "data.filter_overlong_prompts": "data.filter_overlong_prompts",
-    "data.rollout_batch_size": "data.train_batch_size",
-    "data.override_chat_template": "actor_rollout_ref.model.custom_chat_template",
-    "worker.actor.model.model_path": "actor_rollout_ref.model.path",
-    "worker.actor.model.trust_remote_code": "actor_rollout_ref.model.trust_remote_code",
-    "worker.rollout.n": "actor_rollout_ref.rollout.n",
-    "worker.reward.reward_function_kwargs": "reward.custom_reward_function.reward_kwargs",
-    "trainer.save_checkpoint_path": "trainer.default_local_dir",
-    "trainer.max_steps": "trainer.total_training_steps",
-    "trainer.total_epochs": "trainer.total_epochs",
-    "trainer.nnodes": "trainer.nnodes",
-    "trainer.n_gpus_per_node": "trainer.n_gpus_per_node",
-    "trainer.project_name": "trainer.project_name",
-    "trainer.experiment_name": "trainer.experiment_name",
-    "trainer.logger": "trainer.logger",
-}
 REWARD = "reward.custom_reward_function"
+REWARD_KWARGS = f"{REWARD}.reward_kwargs"
 # what our dataset reads beside verl's own keys, and what verl reads without naming it in its YAML
-MORE_KEYS = ("data.answer_key", "data.format_prompt", "data.min_pixels", "data.max_pixels", f"{REWARD}.reward_kwargs")
+MORE_KEYS = ("data.answer_key", "data.format_prompt", "data.min_pixels", "data.max_pixels", REWARD_KWARGS)
 # sections whose keys are those of another program
-OPEN = ("ray_kwargs.ray_init", "actor_rollout_ref.model.override_config", f"{REWARD}.reward_kwargs")
+OPEN = ("ray_kwargs.ray_init", "actor_rollout_ref.model.override_config", REWARD_KWARGS)
 # of verl before 0.7; main_ppo moves nothing of them to `reward` any more (utils/config.py does for fully_async_main)
 LEGACY = ("custom_reward_function", "reward_model", "sandbox_fusion")
 # logical CPUs of a rank (single_controller/ray: max_colocate_count), and TransferQueue's controller
@@ -88,20 +62,12 @@ REQUIRED_ON_CPU: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class VerlRun(Run):
-    """`config` is what EasyR1 would call it, for the shared checks."""
-
-    verl: Any = None
-    """verl's whole config."""
-
-
 def versions(cpu: bool) -> Iterator[str]:
     """What has to be right before verl's config can even be read."""
     if (folder := package_folder()) is None:
         yield "verl is not installed: bash examples/make_venv_verl.sh on a CPU, or pip install 'verl[vllm]==0.9.1'"
     elif not (folder / "trainer" / "main_ppo.py").is_file():
-        yield "the installed `verl` is EasyR1's package of the same name; use an environment of its own for upstream verl"
+        yield "the installed `verl` is EasyR1's package; use an environment of its own for upstream verl"
     else:
         yield from host.version("verl", ">=0.9,<0.10", "written for 0.9")
         yield from host.version("TransferQueue", ">=0.1.10", "verl's v1 trainer moves its batches with it")
@@ -158,30 +124,31 @@ def is_known(config: DictConfig, key: str) -> bool:
     return True
 
 
-def run_of(config: Any, cpu: bool, elsewhere: bool = False) -> VerlRun:
+def run_of(config: Any, cpu: bool, elsewhere: bool = False) -> Run:
     view = OmegaConf.create({})
-    for name, key in NAMES.items():
+    for name, key in VERL_NAMES.items():
         OmegaConf.update(view, name, OmegaConf.select(config, key), force_add=True)
     function = OmegaConf.select(config, REWARD)
     more = {
         KEY: f"{function.path}:{function.name}",
-        KWARGS: OmegaConf.select(config, f"{REWARD}.reward_kwargs") or {},
+        KWARGS: OmegaConf.select(config, REWARD_KWARGS) or {},
+        "data.override_chat_template": OmegaConf.select(config, "actor_rollout_ref.model.custom_chat_template"),
         "data.image_dir": None,
         "data.mini_rollout_batch_size": None,
     }
     for name, value in more.items():
         OmegaConf.update(view, name, value, force_add=True)
-    return VerlRun(view, cpu, elsewhere=elsewhere, verl=config)
+    return Run(view, cpu, elsewhere=elsewhere, verl=config)
 
 
 def in_verl_words(line: str) -> str:
     """A line of a shared check with verl's names for EasyR1's."""
-    for name, key in (*NAMES.items(), (KEY, f"{REWARD}.path")):
+    for name, key in (*VERL_NAMES.items(), (KEY, f"{REWARD}.path")):
         line = line.replace(name, key)
     return line.replace("EasyR1", "verl")
 
 
-def silent_traps(run: VerlRun) -> Iterator[str]:
+def silent_traps(run: Run) -> Iterator[str]:
     """What verl accepts and then ignores, waits for, or drops."""
     config = run.verl
     for section in LEGACY:
@@ -211,13 +178,13 @@ def silent_traps(run: VerlRun) -> Iterator[str]:
         yield Note(f"trainer.save_freq={trainer.save_freq}: no checkpoint is written, not even after the last step")
 
 
-def cpu_settings(run: VerlRun) -> Iterator[str]:
+def cpu_settings(run: Run) -> Iterator[str]:
     for key, wanted in REQUIRED_ON_CPU.items() if run.cpu else ():
         if (value := OmegaConf.select(run.verl, key)) != wanted:
             yield f"{key}={str(value).lower()} does not run on a CPU; set {key}={str(wanted).lower()}"
 
 
-def logical_cpus(run: VerlRun) -> Iterator[str]:
+def logical_cpus(run: Run) -> Iterator[str]:
     """Ray would wait for ever for a bundle of CPUs that there are not."""
     config = run.verl
     units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
@@ -242,7 +209,7 @@ def logical_cpus(run: VerlRun) -> Iterator[str]:
         )
 
 
-def model(run: VerlRun) -> Iterator[str]:
+def model(run: Run) -> Iterator[str]:
     path = run.config.worker.actor.model.model_path
     if run.cpu and not Path(path).is_dir():
         return  # the guard has looked for it already
@@ -253,9 +220,12 @@ def model(run: VerlRun) -> Iterator[str]:
     elif "vision_config" not in config:
         kind = config.get("model_type")
         yield f"actor_rollout_ref.model.path={path}: a {kind} sees no images; take a vision-language model"
+    elif len(config.get("architectures") or ()) != 1:
+        # some releases of transformers 4 write them, and whether embeddings are tied, into text_config
+        yield f"actor_rollout_ref.model.path={path}: config.json names no `architectures`, and verl wants one; add it"
 
 
-def reward_function(run: VerlRun) -> Iterator[str]:
+def reward_function(run: Run) -> Iterator[str]:
     """Two calls as verl's reward loop makes them: a gold response and a broken one."""
     loaded = load(run.config.worker.reward.reward_function)
     kwargs = dict(run.config.worker.reward.reward_function_kwargs)
@@ -281,10 +251,11 @@ def reward_function(run: VerlRun) -> Iterator[str]:
     if not all(isinstance(score.get("score"), int | float) and math.isfinite(score["score"]) for score in scores):
         yield f"{REWARD}: wanted a number, or a dict with the number `score`, got {scores!r:.200}"
     elif (groups := run.verl.algorithm.filter_groups).enable and groups.metric not in {"reward", *scores[0]}:
-        yield f"algorithm.filter_groups.metric={groups.metric}: the reward gives no such score, but {', '.join(scores[0])}"
+        names = ", ".join(scores[0])
+        yield f"algorithm.filter_groups.metric={groups.metric}: the reward gives no such score, but {names}"
 
 
-def own_checks(run: VerlRun) -> Iterator[str]:
+def verl_itself(run: Run) -> Iterator[str]:
     """What verl's main looks at first."""
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
@@ -303,7 +274,7 @@ CHECKS: tuple[Check, ...] = (
     model,
     host.loggers,
     settings.pixels,
-    own_checks,
+    verl_itself,
     places.saving,
     places.tensorboard,
     reward.prompt,
