@@ -38,13 +38,13 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def lines(run: Run, checks: Sequence[Check] = CHECKS, words: Callable[[str], str] = str) -> list[str]:
-    """All that the checks have to say about a run, problems and `Note`s, without repetitions.
+def lines(run: Run, checks: Sequence[Check] | None = None, words: Callable[[str], str] = str) -> list[str]:
+    """All that the checks, by default those for EasyR1, have to say about a run: problems and `Note`s, each once.
 
     `words`: changes the words of a line, for a host that has other names.
     """
     found: dict[str, None] = {}
-    for check in checks:
+    for check in checks or CHECKS:
         try:
             for line in check(run):
                 found[type(line)(words(line))] = None
