@@ -3,7 +3,7 @@
     with SharedStore(Path("checkpoints/run/pictures")) as store:
         with store.claim("5f0c..."):                    # one at a time of all threads and processes of this node
             if store.get("5f0c...") is None:            # nor has another one written it by now
-                store.keep("5f0c...", {"fulfilment": 4})    # on disk when this returns
+                store.keep("5f0c...", {"fulfilment": 4})    # kill -9 can't lose it when this returns
         store.refresh()                                 # what other processes have written since
 
 No file has two writers, so that a network file system, whose locks can't be relied on, will do. Claims are locks in the
@@ -70,15 +70,13 @@ class SharedStore:
             for file in sorted(self.folder.glob(f"*{SUFFIX}")):
                 if file == self._own_file:
                     continue
-                try:
+                # its process is just creating it, or a power failure has damaged it
+                with suppress(RunError):
                     if file not in self._others:
                         self._others[file] = Store(file, read_only=True)
-                except RunError:
-                    # its process is just creating it
-                    continue
-                for key, record in self._others[file].after(self._read.get(file, 0)):
-                    self._records.setdefault(key, record)
-                    self._read[file] = self._read.get(file, 0) + 1
+                    for key, record in self._others[file].after(self._read.get(file, 0)):
+                        self._records.setdefault(key, record)
+                        self._read[file] = self._read.get(file, 0) + 1
 
     @contextmanager
     def claim(self, key: str) -> Iterator[None]:

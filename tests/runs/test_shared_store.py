@@ -100,3 +100,15 @@ def test_where_nothing_can_be_locked_work_goes_on(tmp_path: Path):
     (tmp_path / f"ier1-claims-{os.getuid()}").write_text("a file in the way of the folder")
     with SharedStore(tmp_path / "store") as store, store.claim("a"):
         store.keep("a", {})
+
+
+def test_a_damaged_file_of_another_process_is_left_out(tmp_path: Path):
+    with SharedStore(tmp_path) as one:
+        for number in range(200):
+            one.keep(str(number), {"padding": "x" * 100})
+    (file,) = tmp_path.glob("*.sqlite")
+    data = file.read_bytes()
+    file.write_bytes(data[:8192] + b"\0" * (len(data) - 8192))
+    with SharedStore(tmp_path) as other:
+        other.keep("new", {})
+        assert other.get("new") == {}

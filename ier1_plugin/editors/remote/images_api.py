@@ -34,7 +34,7 @@ from ier1_plugin.editors.canvas import Canvas, kontext, megapixel, nearest, sett
 from ier1_plugin.editors.remote.http import RemoteOptions, image_of
 from ier1_plugin.runs.errors import one_line
 from ier1_plugin.runs.secrets import without_password
-from ier1_plugin.task.images import data_url, encode
+from ier1_plugin.task.images import data_url, encode, png_bytes
 
 GPT_IMAGE_MODEL = "gpt-image-2"
 SEEDEDIT_MODEL = "doubao-seededit-3-0-i2i-250628"
@@ -152,7 +152,7 @@ def _server_editor(
         values = {**fields(image, seed), **options.call_kwargs}
         sent = {field: value for field, value in values.items() if value is not None}
         asked: dict[str, Any] = {"model": options.model, "prompt": instruction, "extra_body": sent}
-        file = ("image.png", encode(image, lossless=True), "image/png")
+        file = ("image.png", png_bytes(image), "image/png")
 
         def attempt() -> str:
             try:
