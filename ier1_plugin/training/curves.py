@@ -89,8 +89,8 @@ def write_curves(runs: Sequence[str], out: Path, window: int | None = None) -> l
         if agreement := run.points(TRAIN, AGREEMENT):
             largest = max(run.points(TRAIN, DIFFERENCE).values(), default=math.nan)
             lines.append(
-                f"{run.name}: probabilities of the sampled tokens, rollout against trainer: Pearson's correlation "
-                f"{min(agreement.values()):.6f} or more, largest difference {largest:.1e}, over {len(agreement)} steps"
+                f"{run.name}: probabilities of the sampled tokens in rollout and trainer: 1 - correlation at most "
+                f"{1 - min(agreement.values()):.1e}, largest difference {largest:.1e}, over {len(agreement)} steps"
             )
         lines += [f"note: {note}" for note in run.notes]
     return [*lines, f"wrote {out / FILE_NAME}.png and .csv"]

@@ -34,7 +34,6 @@ PATHS = (
     "actor_rollout_ref.model.path",
     "actor_rollout_ref.model.tokenizer_path",
     "reward.custom_reward_function.path",
-    "trainer.default_local_dir",
     "trainer.resume_from_path",
     "trainer.rollout_data_dir",
     "trainer.validation_data_dir",
@@ -64,6 +63,7 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
     config, more = checks.compose(raw)
     problems += more
     if config is not None:
+        config.trainer.default_local_dir = os.path.abspath(os.path.expanduser(config.trainer.default_local_dir))
         run = checks.run_of(config, cpu, elsewhere=check and not cpu and not has_gpu())
         # the folders of a reward on pictures
         fill_in(config, run.config, checks.REWARD_KWARGS)
@@ -103,7 +103,7 @@ def make_absolute(raw: Any) -> None:
         path = os.path.expanduser(text_of(raw, key))
         folders = (Path(), ROOT, PACKAGE) if key in PATHS else (Path(),)
         found = next((folder / path for folder in folders if path and (folder / path).exists()), None)
-        made = key in ("trainer.default_local_dir", "trainer.rollout_data_dir", "trainer.validation_data_dir")
+        made = key in ("trainer.rollout_data_dir", "trainer.validation_data_dir")
         if path and not path.startswith(PACKAGE_PATH) and (found or made):
             OmegaConf.update(raw, key, os.path.abspath(found or path))
 

@@ -48,6 +48,21 @@ def test_easyr1s_output_becomes_steps_with_their_validation(before: str):
     assert found[1].metrics == {"actor": {"kl_loss": 1.5e-05}, "reward": {"overall": 0.6}}
 
 
+VERL_LOG = """\
+RUNNER INFO:2026-11-28 14:46:41,819:Total training steps: 2
+RUNNER step:0 - val-core/imageedit_r1/reward/mean@1:np.float64(0.5) - val-aux/imageedit_r1/goal/mean@1:np.float64(0.25)
+RUNNER step:1 - actor/entropy:6.9 - critic/score/mean:0.625 - critic/score/max:1.0 - timing_s/step:2.0
+""".replace("RUNNER", "\x1b[36m(TaskRunnerV1 pid=4711)\x1b[0m")
+
+
+def test_verls_output_becomes_steps_too():
+    total, before, first = progress.steps(progress.plain_lines(io.StringIO(VERL_LOG)))
+    assert total == 2
+    assert isinstance(before, progress.Step)
+    assert before.validation() == "step 0, validation at temperature 1: overall 0.500 (goal 0.25)"
+    assert first == progress.Step(1, {"reward": {"overall": 0.625}})
+
+
 def test_the_full_output_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     progress.follow(LOG.splitlines(keepends=True), tmp_path / "log.txt")
     assert (tmp_path / "log.txt").read_text() == LOG

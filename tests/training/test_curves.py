@@ -62,6 +62,25 @@ def write_lines(file: Path, steps: Iterable[int], shift: float = 0.0) -> None:
                 stream.write(json.dumps(entry) + "\n")
 
 
+def test_verls_logs_hold_rewards_too_and_how_well_vllm_and_the_trainer_agree(tmp_path: Path):
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(tmp_path / "run"))
+    for step in (1, 2):
+        writer.add_scalar("critic/score/mean", step / 4, step)
+        writer.add_scalar("training/rollout_actor_probs_pearson_corr", 0.999 + step / 10_000, step)
+        writer.add_scalar("training/rollout_probs_diff_max", step / 1000, step)
+    writer.add_scalar("val-core/imageedit_r1/reward/mean@4", 0.75, 2)
+    writer.add_scalar("val-aux/imageedit_r1/format/mean@4", 0.5, 2)
+    writer.close()
+    said = ier1("curves", tmp_path / "run", "--out", tmp_path).stdout
+    assert "training 0.250 at step 1, 0.500 at step 2; validation 0.750 at step 2, 0.750 at step 2" in said
+    assert "1 - correlation at most 9.0e-04, largest difference 2.0e-03, over 2 steps" in said
+    with (tmp_path / "reward_curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["split"], row["overall"], row["format"]) for row in rows][-1] == ("val", "0.75", "0.5")
+
+
 def draw(out: Path, *runs: Any) -> list[dict[str, str]]:
     """Draws the runs; returns the rows of the CSV after a look at the picture."""
     from PIL import Image

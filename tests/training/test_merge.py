@@ -82,6 +82,21 @@ def test_a_base_model_in_a_folder_is_named_as_seen_from_the_merged_one(run_folde
     assert "base_model:" not in (out / "README.md").read_text()
 
 
+def test_a_processor_that_transformers_5_saved_is_merged_too(run_folder: Path, actor: Path):
+    # upstream verl leaves such a checkpoint: one file for the whole processor
+    own = actor / "huggingface" / "preprocessor_config.json"
+    images = json.loads(own.read_text())
+    write_json(
+        own.with_name("processor_config.json"), {"processor_class": "Qwen2_5_VLProcessor", "image_processor": images}
+    )
+    own.unlink()
+    out = merge(run_folder, "verl_version: 0.9.1")
+    limits = json.loads((out / "preprocessor_config.json").read_text())
+    assert limits["size"] == {"shortest_edge": limits["min_pixels"], "longest_edge": limits["max_pixels"]}
+    assert json.loads((out / "processor_config.json").read_text())["image_processor"] == limits
+    assert "| Trainer | verl (0.9.1) |" in (out / "README.md").read_text()
+
+
 @pytest.mark.parametrize(("world_size", "copies"), [(1, 1), (2, 1), (4, 1), (4, 2), (6, 2)])
 def test_pieces_of_every_layout_make_the_weights(tmp_path: Path, actor: Path, world_size: int, copies: int):
     for file in actor.glob("*.pt"):
