@@ -240,9 +240,11 @@ def prepare_step_masks(model: Any) -> None:
     """Spares a padded batch the cost of its masks while tokens are generated one at a time.
 
     transformers 4.57 builds the mask of each step with torch.vmap (masking_utils.sdpa_mask_recent_torch), which takes
-    several times as long as a step of a small model. A single new token sees all that is not padding; a mask with four
-    dimensions that says so is taken as it is. Models with other than full attention stay as they are.
+    longer than the step of a small model. A single new token sees all that is not padding; a mask with four dimensions
+    that says so is taken as it is. Models with other than full attention stay as they are.
     """
+    import torch
+
     text_model: Any = getattr(getattr(model, "model", None), "language_model", None)
     config: Any = getattr(text_model, "config", None)
     if set(getattr(config, "layer_types", None) or ()) != {"full_attention"} or config._attn_implementation != "sdpa":
@@ -250,7 +252,10 @@ def prepare_step_masks(model: Any) -> None:
 
     def prepare(module: Any, arguments: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         mask: Any = options.get("attention_mask")
-        if getattr(mask, "ndim", 0) == 2 and options["inputs_embeds"].shape[1] == 1:
+        new: Any = options.get("inputs_embeds")
+        # a row alone has no padding, and needs no mask
+        padded = isinstance(mask, torch.Tensor) and mask.ndim == 2 and len(mask) > 1
+        if padded and new is not None and new.shape[1] == 1:
             options["attention_mask"] = mask[:, None, None, :].bool()
         return arguments, options
 

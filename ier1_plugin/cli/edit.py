@@ -113,7 +113,9 @@ def batch(
     *,
     out: Annotated[Path, option("folder for images, traces and results.jsonl", "--out")],
     request: Annotated[str, option("for images without one", "--request")] = "",
-    jobs: Annotated[int, typer.Option("-j", "--jobs", help="images at a time", min=1, max=1024)] = 8,
+    jobs: Annotated[
+        int, typer.Option("-j", "--jobs", help="images at a time; local models plan more", min=1, max=1024)
+    ] = 8,
     overlap: Annotated[
         bool | None, option("plan and edit at once, not in phases (default: where both run elsewhere)")
     ] = None,

@@ -5,7 +5,12 @@ render("decompose", content="<image>make it brighter")
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 FOLDER = Path(__file__).parent
 
@@ -21,8 +26,12 @@ def path(name: str) -> Path:
 
 def render(name: str, **variables: object) -> str:
     """The text of prompt `name`; jinja2.UndefinedError names a variable that was not given."""
+    # strip() first, as EasyR1's dataset does (verl/utils/dataset.py, _build_messages)
+    return _compiled(path(name).read_text(encoding="utf-8").strip()).render(**variables)
+
+
+@cache
+def _compiled(template: str) -> Template:
     from jinja2 import Environment, StrictUndefined
 
-    # strip() first, as EasyR1's dataset does (verl/utils/dataset.py, _build_messages)
-    template = path(name).read_text(encoding="utf-8").strip()
-    return Environment(undefined=StrictUndefined).from_string(template).render(**variables)
+    return Environment(undefined=StrictUndefined).from_string(template)

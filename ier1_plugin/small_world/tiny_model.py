@@ -26,6 +26,7 @@ from typing import Any
 
 from PIL import Image
 
+from ier1_plugin.chat.local import prepare_step_masks
 from ier1_plugin.prompts import render
 from ier1_plugin.small_world.wordings import OTHER_GOALS
 from ier1_plugin.small_world.world import samples
@@ -82,6 +83,7 @@ def load(folder: Path) -> tuple[Any, Any]:
     model = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="sdpa"
     )
+    prepare_step_masks(model)
     return model, transformers.AutoProcessor.from_pretrained(folder, use_fast=True)
 
 

@@ -79,7 +79,9 @@ def _step(model: Any, rows: _Rows, tokens: torch.Tensor) -> None:
     rows.positions = rows.positions + 1
     output = model(
         input_ids=tokens[:, None],
-        attention_mask=rows.mask,
+        # a new token sees all but padding; from a mask of two dimensions transformers would make this one with vmap,
+        # which takes longer than the step of a small model
+        attention_mask=rows.mask[:, None, None, :].bool(),
         position_ids=rows.positions,
         past_key_values=rows.cache,
         use_cache=True,
