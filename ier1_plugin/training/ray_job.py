@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,16 @@ import yaml
 
 from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.secrets import without_password
-from ier1_plugin.training.run_config import look_up
+from ier1_plugin.training.run_config import VERL_NAMES, look_up
 
 RUNTIME_ENV = Path("examples", "runtime_env.yaml")
 # keys whose values are files that travel, where they lie in this repository
-FILES = ("data.format_prompt", "data.override_chat_template", "worker.reward.reward_function")
+FILES = (
+    "data.format_prompt",
+    "data.override_chat_template",
+    "worker.reward.reward_function",
+    "reward.custom_reward_function.path",
+)
 # keys that the environment may set too
 NAMES = {"trainer.project_name": "PROJECT", "trainer.experiment_name": "EXPERIMENT"}
 # what a job takes over from this shell: caches and mirrors, loggers, the way out of the network
@@ -60,13 +66,17 @@ def submit(arguments: Sequence[str], env: Mapping[str, str]) -> int:
     passed, left = variables(env)
     runtime_env = yaml.safe_load(RUNTIME_ENV.read_text(encoding="utf-8"))
     runtime_env["excludes"] += [f"!/{path}" for path in travelling(run)]
-    runtime_env["env_vars"] = {"TENSORBOARD_DIR": f"{shared}/tensorboard_log"} | passed
+    checkpoints, curves = "trainer.save_checkpoint_path", f"{shared}/tensorboard_log"
+    if "--host=verl" in arguments or ("--host", "verl") in pairwise(arguments):
+        # verl adds no names to the folder of the curves
+        checkpoints, curves = VERL_NAMES[checkpoints], f"{curves}/{project}/{experiment}"
+    runtime_env["env_vars"] = {"TENSORBOARD_DIR": curves} | passed
     settings = {
         "data.train_files": f"{shared}/data/train.parquet",
         "data.val_files": f"{shared}/data/val.parquet",
         "trainer.project_name": project,
         "trainer.experiment_name": experiment,
-        "trainer.save_checkpoint_path": f"{shared}/checkpoints/{project}/{experiment}",
+        checkpoints: f"{shared}/checkpoints/{project}/{experiment}",
     }
     if left:
         where = "set what the job needs where `ray start` runs"

@@ -24,6 +24,7 @@ from ier1_plugin.runs.folder import write
 from ier1_plugin.runs.hardware import has_gpu
 from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.training.easyr1 import PACKAGE, ROOT, as_yaml, refuse, text_of
+from ier1_plugin.training.preflight.run import JOB_CONFIG
 from ier1_plugin.training.run_config import RUN_CONFIG
 
 DATASET = {"path": "pkg://ier1_plugin.training.verl_dataset", "name": "EditDataset"}
@@ -123,10 +124,11 @@ def launch(config: Any, cpu: bool) -> int:
     """Starts verl's main on the whole config. The exit code."""
     from ier1_plugin.training.preflight import places
 
-    curves = os.environ.get("TENSORBOARD_DIR") or str(
-        Path("tensorboard_log", config.trainer.project_name, config.trainer.experiment_name)
-    )
-    os.environ["TENSORBOARD_DIR"] = os.path.abspath(os.path.expanduser(curves))
+    if JOB_CONFIG not in os.environ:
+        # as EasyR1 does itself; in a job, workers have the variable from its runtime environment
+        curves = os.path.abspath(os.path.expanduser(os.environ.get("TENSORBOARD_DIR") or "tensorboard_log"))
+        names = config.trainer.project_name, config.trainer.experiment_name
+        os.environ["TENSORBOARD_DIR"] = os.path.join(curves, *names)
     if cpu and (problems := start_ray(config)):
         return refuse(problems)
     from verl import __version__

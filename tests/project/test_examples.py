@@ -203,6 +203,15 @@ def test_a_ray_job_leaves_data_and_checkpoints_on_shared_storage_and_gets_what_i
     assert named == list(left)
 
 
+def test_a_ray_job_in_verl_gets_verls_keys(recorder: Path):
+    settings, runtime_env = job(recorder, "--host", "verl", "config=examples/verl_qwen25vl.yaml")
+    name = "imageedit_r1/qwen25vl_7b_grpo_verl"
+    assert settings["trainer.default_local_dir"] == f"/mnt/s/checkpoints/{name}"
+    assert "trainer.save_checkpoint_path" not in settings
+    assert runtime_env["env_vars"] == {"TENSORBOARD_DIR": f"/mnt/s/tensorboard_log/{name}"}
+    assert "!/reward_fns/*.py" in runtime_env["excludes"]
+
+
 @pytest.mark.parametrize(
     ("line", "arguments", "environment", "folder"),
     [
