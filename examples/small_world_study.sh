@@ -30,8 +30,8 @@ fi
 : "${SEEDS:=1 2 3}" "${STEPS:=100}" "${ITEMS:=400}" "${WARM_UP_STEPS:=1500}" "${WARM_UP_ROWS:=16000}" "${ROWS:=2000}"
 # prompts a step, as examples/grpo_small_world.yaml has them: a step more is 16 rows more
 BATCH=16
-# nobody has looked at the benchmark's items from here on: the ones before are the rows that trainings validate on
-FIRST=400
+# no number above was chosen by the benchmark's items from here on
+FIRST=1000
 for number in $SEEDS $STEPS $ITEMS $ROWS $WARM_UP_STEPS $WARM_UP_ROWS; do
     if ! [[ $number =~ ^[1-9][0-9]*$ ]]; then
         echo "$name: $number is not a number; SEEDS, STEPS, ITEMS, ROWS, WARM_UP_STEPS and WARM_UP_ROWS are" >&2
@@ -41,8 +41,8 @@ done
 # the data sizes: a quarter, a half and all of the rows that a full training sees in its one epoch
 all=$((STEPS * BATCH)) half=$(((STEPS + 1) / 2 * BATCH)) quarter=$(((STEPS + 3) / 4 * BATCH))
 last=$((FIRST + ITEMS))
-if [ $last -gt 1000 ] || [ $all -gt $((ROWS * 9 / 10)) ]; then
-    echo "$name: too much: the benchmark has 1000 items, of which $last are wanted, and $all rows of $ROWS x 0.9" >&2
+if [ $last -gt 1400 ] || [ $all -gt $((ROWS * 9 / 10)) ]; then
+    echo "$name: too much: the benchmark ends at item 1400, $last is wanted, and $all rows of $ROWS x 0.9" >&2
     exit 2
 fi
 

@@ -215,7 +215,7 @@ def test_a_broken_line_is_told_and_the_rest_is_read(tmp_path: Path):
         ("jsonl:nowhere.jsonl", {}, "jsonl:nowhere.jsonl is not a file"),
         ("imgedit", {}, "unpack it"),
         ("small-world:600-400", {}, "is not a range"),
-        ("small-world:0-2000", {}, "at most to 1000"),
+        ("small-world:0-2000", {}, "at most to 1400"),
         ("psr", {"data": "no/such/set/here"}, "there is no file or folder"),
     ],
 )

@@ -33,7 +33,7 @@ def test_it_has_items_in_numbered_stretches_and_by_default_none_that_trainings_v
     assert opened("small-world:400-403").origin == "validation split, items 400 to 402"
     assert VALIDATED == 400
     assert ids() == everything[VALIDATED:]
-    assert opened("small-world").origin == "validation split, items 400 to 999"
+    assert opened("small-world").origin == "validation split, items 400 to 1399"
 
 
 def test_it_needs_no_package_of_the_builder(monkeypatch: pytest.MonkeyPatch):

@@ -31,7 +31,7 @@ from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.small_world.world import Sample, edits_of, gold_image, samples
 
 NAME = "small-world"
-VALIDATED, ITEMS = 400, 1000
+VALIDATED, ITEMS = 400, 1400
 WORLD_SEED = 0
 """The builder's default: another seed has other crops, and a model may have been trained on them."""
 
