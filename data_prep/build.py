@@ -15,35 +15,31 @@ import os
 import shutil
 import sqlite3
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from data_prep.annotator import Item, annotate
-from data_prep.checks import clean_request, gold_problem, picture, request_key, request_problem
+from data_prep.checks import check, gold_problem
 from data_prep.duplicates import assign, choose, marks
-from data_prep.output import FILES, IMAGES, REPORT, keep_case_image, write
-from data_prep.settings import SPLITS, RawRow, Settings
-from data_prep.sources import SOURCES, files_read
+from data_prep.output import FILES, IMAGES, REPORT, write
+from data_prep.settings import Settings
+from data_prep.sources import Shard, files_read, shards
 from data_prep.staging import Entry, Staging, stamp_of
-from ier1_plugin.data.tables import Rejected
-from ier1_plugin.runs.errors import UserError, one_line
+from ier1_plugin.runs.errors import UserError
 from ier1_plugin.runs.folder import changes, locked
 from ier1_plugin.runs.workers import progress
-from ier1_plugin.task.images import ImageError, read_file
-from ier1_plugin.task.rows import order_key, without_surrogates
 
 IDENTITY = "identity"
 # raised when the same options would give other rows than before
 FORMAT = 1
 # these change how fast rows come, not which
-NO_INFLUENCE = ("output", "base_url", "concurrency", "timeout", "max_tokens", "retry_failed")
+NO_INFLUENCE = ("output", "base_url", "concurrency", "timeout", "max_tokens", "retry_failed", "ray")
 OF_CASES = ("case_images", "case_max_pixels", "without_gold")
-NO_GOLD = "no gold: give actions, subjects and goals, or name an annotator with --annotator MODEL"
 # Pillow's decoders let other threads run, so threads do as well here as processes and leave nothing behind when killed
 WORKERS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 IN_FLIGHT = 4 * WORKERS
@@ -88,8 +84,7 @@ def build(settings: Settings, overwrite: bool = False) -> tuple[dict[str, Any], 
                     staging.exclude(marks(file, settings))
                 staging.set_note("excluded", "yes")
             if not staging.note("collected"):
-                source, inputs = SOURCES[settings.source], settings.inputs or ("",)
-                collect(settings, chain.from_iterable(source(settings, name) for name in inputs), staging)
+                collect(settings, staging)
                 staging.set_note("collected", "yes")
             staging.forget_verdicts()
             choose(staging)
@@ -131,81 +126,55 @@ def identity(settings: Settings) -> dict[str, Any]:
     return {"format": FORMAT, **options, "image_roots": list(map(str, settings.image_roots)) or None}
 
 
-def collect(settings: Settings, rows: Iterable[RawRow | Rejected], staging: Staging) -> None:
-    """Reads `rows` to their end and checks each by itself; rows that an earlier, killed run staged are skipped."""
-    done = staging.count()
+def collect(settings: Settings, staging: Staging) -> None:
+    """Reads the source to its end and checks each row by itself; rows that an earlier, killed run staged are skipped,
+    and what was read to its end is not opened again.
+    """
+    done, pieces = staging.count(), shards(settings)
+    # the shard that was being read, and the position of its first row
+    first, begun = json.loads(staging.note("shard") or "[0, 0]")
+    number, left = first, None if settings.limit is None else settings.limit - done
+    if settings.ray:
+        # Ray takes seconds to import
+        from data_prep.on_ray import checked
+    else:
+        checked = in_threads
+    with closing(checked(pieces[first:], done - begun, left, settings)) as results:
+        rows = progress(islice(results, left), "reading", total=settings.limit, initial=done)
+        try:
+            for position, (shard, entry, image) in enumerate(rows, done):
+                if first + shard != number:
+                    number = first + shard
+                    # its rows must not be committed before their images are
+                    staging.commit()
+                    staging.set_note("shard", json.dumps([number, position]))
+                if not entry.reason and staging.knows(entry.id):
+                    entry = entry._replace(reason=f"id is repeated: {entry.id}", image_hash=0)
+                staging.add(entry._replace(position=position), image)
+        finally:
+            staging.commit()
 
-    def checked() -> Iterator[tuple[Entry, bytes]]:
-        """The rows in their order, checked by threads; a bounded number of them is pulled ahead."""
-        with ThreadPoolExecutor(WORKERS) as pool:
-            running: deque = deque()
-            try:
-                for position, row in enumerate(islice(rows, done, settings.limit), done):
-                    running.append(pool.submit(check, position, row, settings))
-                    if len(running) >= IN_FLIGHT:
-                        yield running.popleft().result()
-                while running:
-                    yield running.popleft().result()
-            finally:
-                # left early: what has not begun need not begin
-                pool.shutdown(wait=False, cancel_futures=True)
 
-    try:
-        for entry, image in progress(checked(), "reading", total=settings.limit, initial=done):
-            if not entry.reason and staging.knows(entry.id):
-                entry = entry._replace(reason=f"id is repeated: {entry.id}", image_hash=0)
-            staging.add(entry, image)
-    finally:
-        staging.commit()
-
-
-def check(position: int, row: RawRow | Rejected, settings: Settings) -> tuple[Entry, bytes]:
-    """The entry of a row and its image; a row that fails a check gets a reason and no image."""
-    if isinstance(row, Rejected):
-        unread = without_surrogates(json.dumps(row.row, ensure_ascii=False, default=str))
-        entry = Entry(position, without_surrogates(row.id), settings.source, "", "", b"", unread=unread)
-        if row.missing:
-            # a name that is not UTF-8 could not be found again
-            places = "\0".join(path for path in row.missing if path == without_surrogates(path))
-            entry = entry._replace(image=places, stamp="")
-        return entry._replace(reason=one_line(row.reason)), b""
-    if row.split not in (None, *SPLITS):
-        raise UserError(f"source {settings.source} puts row {row.id} into split {row.split!r}; known: {SPLITS}")
-    id, request = without_surrogates(row.id), clean_request(row.request)
-    file = str(row.image) if isinstance(row.image, Path) else ""
-    entry = Entry(
-        position,
-        id,
-        without_surrogates(row.source),
-        request,
-        without_surrogates(row.group),
-        order_key(settings.seed, id),
-        split=row.split,
-        image=without_surrogates(file) or f"{len(bytes(row.image))} bytes",
-        # a name that is not UTF-8 could not be found again
-        stamp=stamp_of(file) if file and file == without_surrogates(file) else None,
-        # a gold that UTF-8 can't carry is rejected right after
-        gold=without_surrogates(row.gold.to_json()) if row.gold else None,
-        request_key=request_key(request),
-    )
-    reason = request_problem(request)
-    if not reason and row.gold:
-        reason = gold_problem(row.gold)
-    elif not reason and not (settings.annotator or settings.case_images or row.case_image):
-        reason = NO_GOLD
-    if reason:
-        return entry._replace(reason=reason), b""
-    try:
-        image = picture(row.image, settings.min_pixels, settings.max_pixels)
-        if row.case_image:
-            entry = entry._replace(case_image=keep_case_image(settings.output, read_file(row.case_image)))
-        elif settings.case_images:
-            photo = picture(row.image, 1, settings.case_max_pixels)
-            entry = entry._replace(case_image=keep_case_image(settings.output, photo.data))
-    except ImageError as error:
-        return entry._replace(reason=one_line(error)), b""
-    signed = int.from_bytes(image.hash.to_bytes(8, "big"), "big", signed=True)
-    return entry._replace(image_hash=signed, pixels=image.pixels), image.data
+def in_threads(
+    shards: Sequence[Shard], skip: int, limit: int | None, settings: Settings
+) -> Generator[tuple[int, Entry, bytes], None, None]:
+    """(number of the shard, entry, image) of `limit` rows after the first `skip`, in their order, checked by threads; a
+    bounded number of them is pulled ahead.
+    """
+    rows = ((number, row) for number, shard in enumerate(shards) for row in shard())
+    with ThreadPoolExecutor(WORKERS) as pool:
+        running: deque = deque()
+        try:
+            for number, row in islice(rows, skip, None if limit is None else skip + limit):
+                running.append((number, pool.submit(check, row, settings)))
+                if len(running) >= IN_FLIGHT:
+                    number, result = running.popleft()
+                    yield number, *result.result()
+            for number, result in running:
+                yield number, *result.result()
+        finally:
+            # left early: what has not begun need not begin
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def ask_annotator(settings: Settings, staging: Staging) -> None:

@@ -144,6 +144,7 @@ def _parser() -> Parser:
     reduced = f"larger photos are reduced there (default {CASE_MAX_PIXELS})"
     add("--case-max-pixels", type=_positive, default=CASE_MAX_PIXELS, help=reduced)
     add("--without-gold", action="store_true", help="leave the gold out, to train on pictures alone (--case-images)")
+    add("--ray", action="store_true", help="read and check the rows on the Ray cluster of RAY_ADDRESS, or a local one")
     add("--tokenizer", help="folder with a tokenizer.json, to report prompt lengths in tokens")
     return parser
 

@@ -8,6 +8,7 @@ gold_problem(Decomposition(("Brighten",))) == "gold holds an unknown action: 'Br
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 from functools import lru_cache
@@ -18,11 +19,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from data_prep.settings import SPLITS, RawRow, Settings
+from data_prep.staging import Entry, stamp_of
+from ier1_plugin.data.tables import Rejected
+from ier1_plugin.runs.errors import UserError, one_line
+from ier1_plugin.runs.folder import write as write_file
 from ier1_plugin.task.actions import ACTIONS
-from ier1_plugin.task.images import MAX_ASPECT_RATIO, ImageError, encode, open_image, prepare
+from ier1_plugin.task.images import MAX_ASPECT_RATIO, ImageError, encode, media_type, open_image, prepare, read_file
 from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.pixels import shows_as_stored
-from ier1_plugin.task.rows import neutralise, read_gold
+from ier1_plugin.task.rows import CASE_IMAGES, neutralise, order_key, read_gold, without_surrogates
 from ier1_plugin.task.schema import Decomposition
 from ier1_plugin.task.scoring import normalise, score_response
 
@@ -48,6 +54,7 @@ BLANK_LETTERS = "\u115f\u1160\u3164\uffa0\u2800"
 HASHED_SIDE = 32
 # steps of 255 between the lightest and the darkest part of a picture that shows nothing
 FLAT = 4
+NO_GOLD = "no gold: give actions, subjects and goals, or name an annotator with --annotator MODEL"
 
 
 class Picture(NamedTuple):
@@ -57,6 +64,64 @@ class Picture(NamedTuple):
     """Encoded, within the pixel budget."""
     hash: int
     pixels: int
+
+
+def check(row: RawRow | Rejected, settings: Settings) -> tuple[Entry, bytes]:
+    """The entry of a row, without its position, and its image; a row that fails a check gets a reason and no image."""
+    if isinstance(row, Rejected):
+        unread = without_surrogates(json.dumps(row.row, ensure_ascii=False, default=str))
+        entry = Entry(0, without_surrogates(row.id), settings.source, "", "", b"", unread=unread)
+        if row.missing:
+            # a name that is not UTF-8 could not be found again
+            places = "\0".join(path for path in row.missing if path == without_surrogates(path))
+            entry = entry._replace(image=places, stamp="")
+        return entry._replace(reason=one_line(row.reason)), b""
+    if row.split not in (None, *SPLITS):
+        raise UserError(f"source {settings.source} puts row {row.id} into split {row.split!r}; known: {SPLITS}")
+    id, request = without_surrogates(row.id), clean_request(row.request)
+    file = str(row.image) if isinstance(row.image, Path) else ""
+    entry = Entry(
+        0,
+        id,
+        without_surrogates(row.source),
+        request,
+        without_surrogates(row.group),
+        order_key(settings.seed, id),
+        split=row.split,
+        image=without_surrogates(file) or f"{len(bytes(row.image))} bytes",
+        # a name that is not UTF-8 could not be found again
+        stamp=stamp_of(file) if file and file == without_surrogates(file) else None,
+        # a gold that UTF-8 can't carry is rejected right after
+        gold=without_surrogates(row.gold.to_json()) if row.gold else None,
+        request_key=request_key(request),
+    )
+    reason = request_problem(request)
+    if not reason and row.gold:
+        reason = gold_problem(row.gold)
+    elif not reason and not (settings.annotator or settings.case_images or row.case_image):
+        reason = NO_GOLD
+    if reason:
+        return entry._replace(reason=reason), b""
+    try:
+        image = picture(row.image, settings.min_pixels, settings.max_pixels)
+        if row.case_image:
+            entry = entry._replace(case_image=keep_case_image(settings.output, read_file(row.case_image)))
+        elif settings.case_images:
+            photo = picture(row.image, 1, settings.case_max_pixels)
+            entry = entry._replace(case_image=keep_case_image(settings.output, photo.data))
+    except ImageError as error:
+        return entry._replace(reason=one_line(error)), b""
+    signed = int.from_bytes(image.hash.to_bytes(8, "big"), "big", signed=True)
+    return entry._replace(image_hash=signed, pixels=image.pixels), image.data
+
+
+def keep_case_image(output: Path, data: bytes) -> str:
+    """Writes an encoded photo into OUTPUT/images under the hash of its bytes; returns the file's name."""
+    name = f"{hashlib.sha256(data).hexdigest()}.{'png' if media_type(data) == 'image/png' else 'jpg'}"
+    file = output / CASE_IMAGES / name
+    if not file.is_file():
+        write_file(file, data)
+    return name
 
 
 def clean_request(request: str) -> str:

@@ -10,7 +10,6 @@ data/psr/.images.json                 {"photos/cat.jpg": "81920 bytes, 176432746
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -26,11 +25,9 @@ from data_prep.duplicates import BITS, THRESHOLD
 from data_prep.settings import SPLITS, Settings
 from data_prep.staging import Staging
 from ier1_plugin.runs.errors import UserError
-from ier1_plugin.runs.folder import write as write_file
 from ier1_plugin.runs.secrets import without_secrets
 from ier1_plugin.runs.workers import progress
-from ier1_plugin.task.images import media_type
-from ier1_plugin.task.rows import CASE_IMAGES, COLUMNS, Case, format_row, messages
+from ier1_plugin.task.rows import COLUMNS, Case, format_row, messages
 from ier1_plugin.task.schema import COMPONENTS, Decomposition
 
 REPORT = "report.json"
@@ -109,15 +106,6 @@ def write(settings: Settings, identity: dict[str, Any], staging: Staging, folder
     for name in (IMAGES, *FILES):
         os.replace(folder / name, settings.output / name)
     return report
-
-
-def keep_case_image(output: Path, data: bytes) -> str:
-    """Writes an encoded photo into OUTPUT/images under the hash of its bytes; returns the file's name."""
-    name = f"{hashlib.sha256(data).hexdigest()}.{'png' if media_type(data) == 'image/png' else 'jpg'}"
-    file = output / CASE_IMAGES / name
-    if not file.is_file():
-        write_file(file, data)
-    return name
 
 
 def write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> None:

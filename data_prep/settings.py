@@ -84,6 +84,8 @@ class Settings:
     """True: the gold is left out of the answers, to train on pictures alone."""
     retry_failed: bool = False
     """Ask the annotator again about the rows that it gave no usable reply for."""
+    ray: bool = False
+    """Read and check the rows on a Ray cluster."""
 
     def prefix(self, input: str) -> str:
         """What ids and groups made from names of files begin with: nothing, or "2/" for the second input."""

@@ -28,10 +28,11 @@ OPTIONS = ("image", "request", "id", "group", *COMPONENTS)
 """What `--columns` may name."""
 
 
-def table_rows(name: str, settings: Settings, input: str) -> Iterator[RawRow | Rejected]:
+def table_rows(name: str, settings: Settings, input: str, only: Path | None = None) -> Iterator[RawRow | Rejected]:
     """The rows of set `name` in `input`: a JSONL, CSV, parquet or Arrow file, a folder of them, or a hub id.
 
-    TableError: the input can't be read, or a column is missing from all rows.
+    `only`: the one file of a folder that is read. TableError: the input can't be read, or a column is missing from all
+    rows.
     """
     edit_set = SETS[name]
     if unknown := set(settings.columns) - set(OPTIONS):
@@ -50,7 +51,7 @@ def table_rows(name: str, settings: Settings, input: str) -> Iterator[RawRow | R
     prefix = settings.prefix(input)
     top = Path(input) if Path(input).is_dir() else Path(input).parent
     seen: set[bytes] = set()
-    for line in read(input, split, wanted, settings.image_roots):
+    for line in read(input, split, wanted, settings.image_roots, only):
         if isinstance(line, Rejected):
             row: RawRow | Rejected = replace(line, id=prefix + line.id)
         else:

@@ -85,19 +85,24 @@ class Line(NamedTuple):
 
 
 def read(
-    source: str, split: str | None, columns: Sequence[str] = (), roots: Sequence[Path] = ()
+    source: str,
+    split: str | None,
+    columns: Sequence[str] = (),
+    roots: Sequence[Path] = (),
+    only: Path | None = None,
 ) -> Iterator[Line | Rejected]:
     """The rows of a file, a folder or a hub set, in an order that is the same on every run.
 
     `columns`: the only ones wanted (those that exist), where reading fewer saves memory; empty for all. `roots`: other
-    folders that images may lie in. TableError: it does not exist, or can't be read at all.
+    folders that images may lie in. `only`: the one of `split_files` that is read. TableError: it does not exist, or
+    can't be read at all.
     """
     path = Path(source)
     if not path.exists():
         yield from _hub(source, split, columns)
         return
     top = path if path.is_dir() else path.parent
-    for file in _files(path, split):
+    for file in [only] if only else split_files(path, split):
         folders = (*dict.fromkeys((file.parent, top)), *roots)
         name, kind, number = file.relative_to(top).with_suffix("").as_posix(), file.suffix.lower(), 0
         try:
@@ -265,7 +270,7 @@ def _is_unread_table(file: Path) -> bool:
     return False
 
 
-def _files(path: Path, split: str | None) -> list[Path]:
+def split_files(path: Path, split: str | None) -> list[Path]:
     """The files that `path` stands for, narrowed to a split. TableError: there are none, or of several kinds."""
     wanted = f"a file that ends with {', '.join(ENDINGS)}"
     if path.is_file():

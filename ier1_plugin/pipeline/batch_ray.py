@@ -9,7 +9,6 @@ or restarts, an item is done when its image exists, so nothing is done twice.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from ier1_plugin.data.items import Item
 from ier1_plugin.editors.base import Editor
 from ier1_plugin.pipeline.batch import PLAN, Batch, Outcome, RunPhase, Worker
 from ier1_plugin.pipeline.chain import as_editor
+from ier1_plugin.runs.cluster import connected
 from ier1_plugin.runs.errors import one_line, with_class
 from ier1_plugin.runs.folder import PART, RunError
 
@@ -40,26 +40,12 @@ class OnRay:
     @contextmanager
     def start(self, batch: Batch) -> Iterator[RunPhase]:
         """Connects to the cluster, or starts one that ends with the batch. RunError: there is none."""
-        try:
-            import ray
-        except ImportError as error:
-            raise RunError(f"--ray needs Ray ({error}): pip install 'ray[data]'") from None
-        own = not ray.is_initialized()
-        try:
-            if own:
-                ray.init(
-                    address=self.address, log_to_driver=True, configure_logging=True, logging_level=logging.WARNING
-                )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise RunError(f"no Ray cluster at {self.address or 'this machine'}: {reason}") from None
         todo = batch.folder.out / f".todo.jsonl{PART}"
-        try:
-            yield partial(self._run_phase, batch, todo)
-        finally:
-            todo.unlink(missing_ok=True)
-            if own:
-                ray.shutdown()
+        with connected(self.address):
+            try:
+                yield partial(self._run_phase, batch, todo)
+            finally:
+                todo.unlink(missing_ok=True)
 
     def _run_phase(self, batch: Batch, todo: Path, phase: str, items: Iterator[Item]) -> Generator[Outcome, None, None]:
         import ray
@@ -77,9 +63,6 @@ class OnRay:
         if gpus > available:
             raise RunError(f"an editor wants {gpus:g} GPU and the cluster has {available:g}; see --ray-gpus")
         actors = int(available // gpus) if gpus else batch.jobs
-        # there is a bar already
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
-        ray.data.DataContext.get_current().enable_progress_bars = False
         # as text: a JSON reader would take a request that looks like a date for one
         rows = ray.data.read_text(str(todo)).repartition(min(count, BLOCKS_PER_ACTOR * actors, MAX_BLOCKS))
         outcomes = rows.map_batches(

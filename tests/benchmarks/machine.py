@@ -53,8 +53,12 @@ def in_turns(work: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list
     return {name: [turn[name] for turn in turns] for name in work}
 
 
-def costs(*command: object) -> tuple[float, float, float]:
-    """Seconds, seconds of CPU (other work on the machine hardly matters to them) and peak MiB of a Python program."""
+def costs(
+    *command: object, look: Callable[[psutil.Process], None] = lambda process: None
+) -> tuple[float, float, float]:
+    """Seconds, seconds of CPU (other work on the machine hardly matters to them) and peak MiB of a Python program.
+    `look` is called with it again and again.
+    """
     start, peak = time.perf_counter(), 0
     before = os.times()
     process = psutil.Popen([sys.executable, *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -62,6 +66,7 @@ def costs(*command: object) -> tuple[float, float, float]:
     while process.poll() is None:
         with suppress(psutil.NoSuchProcess):
             peak = max(peak, process.memory_info().rss)
+            look(process)
         time.sleep(0.02)
     if process.returncode:
         raise SystemExit(f"status {process.returncode} of {command}")

@@ -30,6 +30,7 @@ from fakes.chat_server import Answer, Asked, ChatServer, completion, gold_of, ho
 
 from data_prep import build as module
 from data_prep.build_rl_dataset import main, parse
+from data_prep.settings import RawRow, Settings
 from ier1_plugin.runs.folder import locked
 
 FILES = ("train.parquet", "val.parquet", "rejected.jsonl", "report.json")
@@ -67,11 +68,11 @@ def test_rows_that_were_read_are_not_read_again_and_half_written_images_are_cut_
     source, seen = requests(tmp_path / "in", 40), []
     check = module.check
 
-    def watched(position: int, *rest: Any) -> Any:
-        seen.append(position)
-        if position == 25 and seen.count(25) == 1:
+    def watched(row: RawRow, settings: Settings) -> Any:
+        seen.append(int(row.id[1:]))
+        if row.id == "r25" and seen.count(25) == 1:
             raise KeyboardInterrupt
-        return check(position, *rest)
+        return check(row, settings)
 
     monkeypatch.setattr(module, "check", watched)
     assert build("jsonl", source, tmp_path / "out") == 130
