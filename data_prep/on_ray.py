@@ -23,7 +23,7 @@ from data_prep.settings import Settings
 from data_prep.sources import Shard
 from data_prep.staging import Entry
 from ier1_plugin.runs.cluster import connected
-from ier1_plugin.runs.errors import UserError, one_line
+from ier1_plugin.runs.errors import UserError, with_class
 from ier1_plugin.task.rows import CASE_IMAGES
 
 # of rows between tasks: a table of a million image paths makes some hundred tasks, and no node holds many at a time
@@ -65,7 +65,9 @@ def checked(
                 _rule_out_another_disk(settings, entry)
                 yield number, entry, image
         except RayError as error:
-            raise UserError(f"Ray gave up: {one_line(error)}; run the same command again to continue") from error
+            # what a worker raised, without the way that it took
+            cause = with_class(getattr(error, "cause", error))
+            raise UserError(f"Ray gave up: {cause}; run the same command again to continue") from error
 
 
 def _rule_out_another_disk(settings: Settings, entry: Entry) -> None:

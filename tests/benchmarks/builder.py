@@ -1,6 +1,6 @@
-"""The builder: rows per second where no image has to change, and memory from 1,000 to 100,000 rows.
+"""The builder: rows per second where no image has to change.
 
-    python tests/benchmarks/builder.py                  # --rows 100000 --photos 2000 --repeats 3
+    python tests/benchmarks/builder.py                  # --photos 2000 --repeats 3
     2,000 rows, 512 x 512 JPEG of 112 kB, best of 3
     copy into parquet                   2,839 rows/s; builder 0.24 x
     copy, and decode every image          570 rows/s; builder 1.18 x
@@ -26,24 +26,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from machine import costs, in_turns, machine, photo
+from machine import in_turns, machine, photo
 from PIL import Image
 
 from data_prep.build import IN_FLIGHT, WORKERS, build
 from data_prep.output import write_parquet
 from data_prep.settings import Settings
 
-BUILDER = Path(__file__).resolve().parents[2] / "data_prep" / "build_rl_dataset.py"
-PHOTO, TINY = 512, 64
-"""Sides in pixels."""
+PHOTO = 512
+"""Side in pixels."""
 PICTURES = 500
 
 
-def make_input(folder: Path, rows: int, pictures: int, side: int) -> Path:
+def make_input(folder: Path, rows: int, pictures: int) -> Path:
     """A JSONL file with `rows` different requests, and `pictures` different images beside it."""
     (folder / "images").mkdir(parents=True)
     for number in range(pictures):
-        photo(side, number).save(folder / "images" / f"{number}.jpg", quality=85)
+        photo(PHOTO, number).save(folder / "images" / f"{number}.jpg", quality=85)
     gold = {"actions": ["Delete"], "subjects": ["lamp"], "goals": []}
     with (folder / "requests.jsonl").open("w") as file:
         for number in range(rows):
@@ -77,19 +76,16 @@ def ours(source: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000, help="rows of the memory run (default 100,000)")
-    parser.add_argument("--photos", type=int, default=2_000, help="rows of the speed run (default 2,000)")
+    parser.add_argument("--photos", type=int, default=2_000, help="rows (default 2,000)")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
         print(machine())
-        speed(folder, options.photos, options.repeats)
-        memory(folder, options.rows)
+        speed(Path(name), options.photos, options.repeats)
 
 
 def speed(folder: Path, rows: int, repeats: int) -> None:
-    source = make_input(folder / "photos", rows, min(rows, PICTURES), PHOTO)
+    source = make_input(folder / "photos", rows, min(rows, PICTURES))
     size = sum(path.stat().st_size for path in (folder / "photos" / "images").iterdir()) / min(rows, PICTURES)
     print(f"{rows:,} rows, {PHOTO} x {PHOTO} JPEG of {size / 1000:.0f} kB, best of {repeats}")
     work = {
@@ -101,14 +97,6 @@ def speed(folder: Path, rows: int, repeats: int) -> None:
     best = {name: min(turns).wall for name, turns in in_turns(work, repeats).items()}
     for text, seconds in best.items():
         print(f"{text:<32}{rows / seconds:>9,.0f} rows/s; builder {seconds / best['builder']:.2f} x")
-
-
-def memory(folder: Path, rows: int) -> None:
-    for count in (1_000, rows):
-        source = make_input(folder / str(count), count, count, TINY)
-        options = ("--source", "jsonl", "--input", source, "--output", folder / f"{count} built")
-        seconds, _, peak = costs(BUILDER, *options)
-        print(f"{count:>9,} rows, {TINY} x {TINY}: peak {peak:,.0f} MiB, {seconds:,.1f} s")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@
        10,000  ray         25.0     400       210    190
     threads: 2.1 s + 1.02 ms a row, 170 MiB + 0.4 KiB a row; a million: 17 minutes, 560 MiB
 
-Shards of 1,000 rows, JPEGs of 2 kB; one row of ten is the near-duplicate of another. Both builds of a size must have the
-same bytes. The line is a least-squares fit through what was run. With RAY_ADDRESS set, workers on other machines are
-not seen.
+Shards of 1,000 rows, JPEGs of 2 kB; one row of ten is the near-duplicate of another. Both builds of a size must give
+the same bytes. The line is a least-squares fit through what was run. With RAY_ADDRESS set, workers on other machines
+are not seen.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def main() -> None:
         if len(rows) < 2:
             continue
         slope, start = np.polyfit(rows, seconds, 1)
-        line = f"{way}: {start:.1f} s + {1000 * slope:.2f} ms a row, a million in {(start + slope * MILLION) / 60:.0f} min"
+        line = (
+            f"{way}: {start:.1f} s + {1000 * slope:.2f} ms a row, a million in {(start + slope * MILLION) / 60:.0f} min"
+        )
         for who, peak in zip(("driver", "worker"), peaks, strict=True):
             if peak.any():
                 more, base = np.polyfit(rows, peak, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -65,7 +66,10 @@ def test_a_build_that_dies_between_two_stages_goes_on(stage: str, tmp_path: Path
 
 
 def test_rows_that_were_read_are_not_read_again_and_half_written_images_are_cut_off(tmp_path: Path, monkeypatch):
-    source, seen = requests(tmp_path / "in", 40), []
+    first_file, seen = requests(tmp_path / "in", 40), []
+    lines, source = first_file.read_text().splitlines(), first_file.parent
+    write_jsonl(source, lines[:20])
+    write_jsonl(source, lines[20:], "more.jsonl")
     check = module.check
 
     def watched(row: RawRow, settings: Settings) -> Any:
@@ -76,7 +80,10 @@ def test_rows_that_were_read_are_not_read_again_and_half_written_images_are_cut_
 
     monkeypatch.setattr(module, "check", watched)
     assert build("jsonl", source, tmp_path / "out") == 130
-    first = len(seen)
+    first, status = len(seen), first_file.stat()
+    # a file that was read to its end is not opened again
+    first_file.write_text(" " * status.st_size)
+    os.utime(first_file, ns=(status.st_atime_ns, status.st_mtime_ns))
     with (tmp_path / "out" / ".build" / "images.bin").open("ab") as file:
         file.write(b"torn")
     assert build("jsonl", source, tmp_path / "out") == 0
