@@ -114,7 +114,8 @@ def test_kill_9_of_workers_and_of_the_driver_changes_no_row(tmp_path: Path):
         process.kill()
         process.wait()
         # its cluster ends with it
-        assert psutil.wait_procs(started, timeout=60)[1] == []
+        while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in started):
+            time.sleep(0.1)
         process = subprocess.Popen(arguments, env=os.environ | {"RAY_TMPDIR": folder})
         grown(process, staged.stat().st_size)
         kill_a_worker(process)
