@@ -63,6 +63,7 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
         problems += arm(text_of(raw, MODEL))
     config, more = checks.compose(raw)
     problems += more
+    run = None
     if config is not None:
         config.trainer.default_local_dir = os.path.abspath(os.path.expanduser(config.trainer.default_local_dir))
         run = checks.run_of(config, cpu, elsewhere=check and not cpu and not has_gpu())
@@ -73,12 +74,12 @@ def train(overrides: Sequence[str], check: bool = False, cpu: bool = False) -> i
                 print(f"note: {line}")
             else:
                 problems.append(line)
-    if problems:
+    if problems or run is None:
         return refuse(problems)
     if check:
         print("preflight: no problems")
         return 0
-    return launch(config, cpu)
+    return launch(config, run.config, cpu)
 
 
 def defaults() -> dict[str, Any]:
@@ -120,8 +121,8 @@ def arm(model: str) -> list[str]:
     return problems
 
 
-def launch(config: Any, cpu: bool) -> int:
-    """Starts verl's main on the whole config. The exit code."""
+def launch(config: Any, view: Any, cpu: bool) -> int:
+    """Starts verl's main on its whole config, which `view` says in EasyR1's names. The exit code."""
     from ier1_plugin.training.preflight import places
 
     if JOB_CONFIG not in os.environ:
@@ -137,6 +138,9 @@ def launch(config: Any, cpu: bool) -> int:
     folder = Path(config.trainer.default_local_dir)
     places.keep_step_config(folder)
     left = without_secrets(OmegaConf.to_container(config, resolve=True)) | {"verl_version": __version__}
+    # one key of EasyR1's for two of verl's, and what the files hold: see places.same_run
+    left |= {"worker": {"reward": {"reward_function": view.worker.reward.reward_function}}}
+    left |= {places.CONTENTS: places.contents(view)}
     write(folder / RUN_CONFIG, as_yaml(left))
     print(f"checkpoints go to {folder}", flush=True)
     try:

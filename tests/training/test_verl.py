@@ -14,6 +14,7 @@ from fakes.commands import ier1
 from omegaconf import OmegaConf
 
 from ier1_plugin.training.cpu.verl_platform import ARMED
+from ier1_plugin.training.easyr1 import as_yaml
 from ier1_plugin.training.preflight import lines, verl
 from ier1_plugin.training.preflight.reward_file import load
 from ier1_plugin.training.preflight.run import Note, Run
@@ -78,7 +79,15 @@ def run(cpu: bool = False, **keys: Any) -> Run:
             "transfer_queue": {"backend": {"SimpleStorage": {"num_data_storage_units": 8}}},
             "ray_kwargs": {"ray_init": {"num_cpus": 64}},
             "reward": {"custom_reward_function": {"path": None, "name": "score_one"}},
-            "trainer": {"use_v1": True, "save_freq": 10, "nnodes": 1, "n_gpus_per_node": 8},
+            "trainer": {
+                "use_v1": True,
+                "save_freq": 10,
+                "nnodes": 1,
+                "n_gpus_per_node": 8,
+                "project_name": "project",
+                "experiment_name": "run",
+                "resume_from_path": None,
+            },
         }
     )
     for key, value in keys.items():
@@ -120,6 +129,29 @@ def test_what_verl_ignores_waits_for_or_drops_is_one_line(
         (line,) = found
         assert wanted in line
         assert isinstance(line, Note) == isinstance(wanted, Note)
+
+
+def test_a_folder_of_another_run_is_neither_continued_nor_mixed_up(tmp_path: Path):
+    def resumed(model: str, mode: str = "auto") -> list[str]:
+        more: dict[str, Any] = {"trainer__default_local_dir": str(tmp_path), "trainer__resume_mode": mode}
+        one = run(**more, actor_rollout_ref__model__path=model)
+        return lines(one, (verl.resuming,), verl.in_verl_words)
+
+    assert resumed("a") == []
+    step = tmp_path / "global_step_2"
+    step.mkdir()
+    assert "the run would start at step 0 among them" in resumed("a")[0]
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("2")
+    config = {
+        "actor_rollout_ref": {"model": {"path": "a"}},
+        "worker": {"reward": {"reward_function": "None:score_one"}},
+    }
+    (step / "ier1_config.yaml").write_text(as_yaml(config))
+    assert resumed("a") == [f"continues from {step}"]
+    (line,) = (line for line in resumed("b") if not isinstance(line, Note))
+    assert "actor_rollout_ref.model.path is b, and was a" in line
+    assert f"trainer.resume_from_path={step}" in line
+    assert "the run would start at step 0" in resumed("a", "disable")[0]
 
 
 def test_what_cannot_run_on_a_cpu_is_refused_key_by_key():

@@ -111,7 +111,7 @@ def test_prompts_are_token_for_token_those_of_easyr1s_dataset(
     ("more", "wanted"),
     [
         (
-            ["data.rolout=1", "trainer.total_step=2", "actor_rollout_ref.rollout.limit_image=1"],
+            ["data.rolout=1", "trainer.total_training_step=2", "actor_rollout_ref.rollout.limit_image=1"],
             ["data.rolout: ", "nearest: trainer.total_training_steps", "actor_rollout_ref.rollout.limit_image: "],
         ),
         (

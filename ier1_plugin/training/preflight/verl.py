@@ -41,6 +41,8 @@ MORE_KEYS = ("data.answer_key", "data.format_prompt", "data.min_pixels", "data.m
 OPEN = ("ray_kwargs.ray_init", "actor_rollout_ref.model.override_config", REWARD_KWARGS)
 # of verl before 0.7; main_ppo moves nothing of them to `reward` any more (utils/config.py does for fully_async_main)
 LEGACY = ("custom_reward_function", "reward_model", "sandbox_fusion")
+# verl's note of the last step that it saved
+TRACKER = "latest_checkpointed_iteration.txt"
 # logical CPUs of a rank (single_controller/ray: max_colocate_count), and TransferQueue's controller
 RANK_CPUS, CONTROLLER_CPUS = 3, 1
 # without an accelerator verl's FSDP1 can't start, flash attention and torch.compile neither; vLLM for the CPU can't
@@ -142,7 +144,8 @@ def run_of(config: Any, cpu: bool, elsewhere: bool = False) -> Run:
 
 def in_verl_words(line: str) -> str:
     """A line of a shared check with verl's names for EasyR1's."""
-    for name, key in (*VERL_NAMES.items(), (KEY, f"{REWARD}.path")):
+    more = {KEY: f"{REWARD}.path", "trainer.load_checkpoint_path": "trainer.resume_from_path"}
+    for name, key in (VERL_NAMES | more).items():
         line = line.replace(name, key)
     return line.replace("EasyR1", "verl")
 
@@ -254,6 +257,26 @@ def reward_function(run: Run) -> Iterator[str]:
         yield f"algorithm.filter_groups.metric={groups.metric}: the reward gives no such score, but {names}"
 
 
+def resuming(run: Run) -> Iterator[str]:
+    """A run that continues must be the one that lies there; one that starts must find its folder empty."""
+    trainer = run.verl.trainer
+    place = places.checkpoint_folder(run.config)
+    folder = Path(trainer.resume_from_path or "") if trainer.resume_mode == "resume_path" else None
+    if trainer.resume_mode == "auto" and (place / TRACKER).is_file():
+        folder = place / f"global_step_{(place / TRACKER).read_text(encoding='utf-8').strip()}"
+    if folder is not None and folder.is_dir():
+        yield Note(f"continues from {folder}")
+        yield from places.same_run(run, folder)
+    elif trainer.resume_mode == "resume_path":
+        yield f"trainer.resume_from_path={trainer.resume_from_path} does not exist; name a global_step_* folder"
+    elif steps := sorted(place.glob("global_step_*/"), key=lambda step: (len(step.name), step.name)):
+        yield (
+            f"{place} holds {', '.join(step.name for step in steps)}, and the run would start at step 0 among them; "
+            f"set trainer.resume_mode=resume_path trainer.resume_from_path={steps[-1]} to go on, or another "
+            "trainer.default_local_dir for a fresh start"
+        )
+
+
 def verl_itself(run: Run) -> Iterator[str]:
     """What verl's main looks at first."""
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
@@ -275,6 +298,7 @@ CHECKS: tuple[Check, ...] = (
     settings.pixels,
     verl_itself,
     places.saving,
+    resuming,
     places.tensorboard,
     reward.prompt,
     reward_function,
