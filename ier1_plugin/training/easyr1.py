@@ -115,7 +115,21 @@ def make_absolute(raw: Any) -> None:
         file = next((folder / path for folder in folders if path and (folder / path).exists()), None)
         # EasyR1 would take what follows an @ in a folder's name for a split
         if file is not None and not (more == r"@.*" and "@" in str(file.absolute())):
-            OmegaConf.update(raw, key, f"{file.absolute()}{value.removeprefix(path)}")
+            OmegaConf.update(raw, key, f"{on_every_node(file)}{value.removeprefix(path)}")
+
+
+def on_every_node(file: Path) -> Path:
+    """The absolute path of a file; in a Ray job, that of each worker's own copy where the file came with the job.
+
+    Ray unpacks a job's working directory on every node, below that node's `ray start --temp-dir`, and starts the
+    workers in it: the path that the driver sees need not be there on another node.
+    """
+    from ier1_plugin.training.preflight.run import JOB_CONFIG, PACKAGE_CACHE
+
+    file, here = file.absolute(), Path.cwd()
+    if JOB_CONFIG in os.environ and PACKAGE_CACHE in str(here) and file.is_relative_to(here):
+        return Path("/proc/self/cwd", file.relative_to(here))
+    return file
 
 
 def launch(raw: Any, config: Any, cpu: bool) -> int:

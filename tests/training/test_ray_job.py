@@ -19,18 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes import tiny_models
 from fakes.chat_fakes import free_port
-from fakes.easyr1 import ROOT, needs_no_gpu
+from fakes.easyr1 import needs_no_gpu
+from fakes.ray_jobs import RAY, TINY, copy_repository, submit_training, write_shared
 
-RAY = Path(sys.executable).with_name("ray")
 pytestmark = [pytest.mark.slow, needs_no_gpu]
-TINY = """
-data.max_prompt_length=640 data.max_response_length=16 data.rollout_batch_size=4 data.val_batch_size=4
-data.min_pixels=784 data.max_pixels=50176 worker.actor.global_batch_size=4 worker.rollout.n=2
-worker.actor.micro_batch_size_per_device_for_update=8 worker.actor.micro_batch_size_per_device_for_experience=8
-trainer.val_before_train=false trainer.val_freq=-1 trainer.save_freq=2 trainer.save_limit=-1
-"""
 
 
 @pytest.fixture(scope="module", params=["installed", pytest.param("source", marks=pytest.mark.full)])
@@ -76,33 +69,18 @@ def wait_for_jobs(address: str, head: subprocess.Popen[bytes], log: Path) -> Non
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What lies on storage that every node sees: rows and model."""
-    folder = tmp_path_factory.mktemp("shared")
-    (folder / "data").mkdir()
-    tiny_models.write_rows(folder / "data" / "train.parquet", 8)
-    tiny_models.write_rows(folder / "data" / "val.parquet", 4)
-    tiny_models.build(folder / "model", "qwen2_5_vl")
-    return folder
+    return write_shared(tmp_path_factory.mktemp("shared"))
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy that nobody edits meanwhile: Ray reads the working directory twice and wants it unchanged."""
-    copy = tmp_path_factory.mktemp("repository")
-    for folder in ("ier1_plugin", "reward_fns", "examples"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / ".gitignore", copy)
-    return copy
+    return copy_repository(tmp_path_factory.mktemp("repository"))
 
 
 def submit(cluster: dict[str, str], repository: Path, shared: Path, *arguments: str) -> str:
     """What a job printed that must succeed."""
-    command = ["bash", f"{repository}/examples/ray_job_submit.sh", "--cpu", "config=examples/grpo_small_world.yaml"]
-    command += [f"worker.actor.model.model_path={shared}/model", *TINY.split(), *arguments]
-    environment = cluster | {"SHARED": str(shared), "EXPERIMENT": f"job_{cluster['IER1_TEST_EASYR1']}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    return done.stdout
+    environment = cluster | {"EXPERIMENT": f"job_{cluster['IER1_TEST_EASYR1']}"}
+    return submit_training(repository, shared, environment, *arguments)
 
 
 @pytest.mark.timeout(600)
@@ -116,10 +94,9 @@ def test_two_steps_train_in_a_job_and_the_same_command_goes_on_from_the_checkpoi
     assert (actor / "model_world_size_1_rank_0.pt").is_file()
     assert json.loads((actor / "huggingface" / "rollout.json").read_text()) == {"rollout": "cpu-standin"}
     assert list((shared / "tensorboard_log" / experiment).glob("events.out.tfevents.*"))
-    # the code that ran is Ray's copy of the working directory
+    # the code that ran is Ray's copy of the working directory, in which Ray starts the workers
     reward = next(line for line in trained.splitlines() if "Using reward function" in line)
-    assert "/working_dir_files/_ray_pkg_" in reward
-    assert reward.rstrip("`.").endswith("/reward_fns/decomposition.py")
+    assert reward.rstrip("`.").endswith("/proc/self/cwd/reward_fns/decomposition.py")
     printed = submit(cluster, repository, shared, "trainer.max_steps=3")
     assert f"continues from {saved}/global_step_2" in printed
     assert f"Load from checkpoint: {saved}/global_step_2" in printed

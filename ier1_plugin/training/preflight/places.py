@@ -60,7 +60,7 @@ CHANGES = (
 # arguments of a reward that say where and how it works, not what it rewards
 WORKING = ("image_root", "store", "seed", "concurrency", "keep_renders", "max_unjudged", "render_price", "token_price")
 # the same at another place: this project's files, those in Ray's copy of a job's working directory, a server's name
-MOVED = re.compile(r"^/.*/(?=(?:ier1_plugin|reward_fns)/)|^/.*/_ray_pkg_[^/]+/|(?<=://)[^/?#\s'\"]+")
+MOVED = re.compile(r"^/.*/(?=(?:ier1_plugin|reward_fns)/)|^/.*/_ray_pkg_[^/]+/|^/proc/self/cwd/|(?<=://)[^/?#\s'\"]+")
 # files whose content the run's config keeps, under CONTENTS, since they may change in their place
 HASHED = ("data.format_prompt", "data.train_files")
 CONTENTS = "sha256"
