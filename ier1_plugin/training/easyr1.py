@@ -126,7 +126,7 @@ def on_every_node(file: Path) -> Path:
     """
     from ier1_plugin.training.preflight.run import JOB_CONFIG, PACKAGE_CACHE
 
-    file, here = file.absolute(), Path.cwd()
+    file, here = Path(os.path.abspath(file)), Path.cwd()
     if JOB_CONFIG in os.environ and PACKAGE_CACHE in str(here) and file.is_relative_to(here):
         return Path("/proc/self/cwd", file.relative_to(here))
     return file

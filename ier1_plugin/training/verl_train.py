@@ -23,7 +23,7 @@ from ier1_plugin.runs.errors import UserError, one_line
 from ier1_plugin.runs.folder import write
 from ier1_plugin.runs.hardware import has_gpu
 from ier1_plugin.runs.secrets import without_secrets
-from ier1_plugin.training.easyr1 import PACKAGE, ROOT, as_yaml, refuse, text_of
+from ier1_plugin.training.easyr1 import PACKAGE, ROOT, as_yaml, on_every_node, refuse, text_of
 from ier1_plugin.training.preflight.run import JOB_CONFIG
 from ier1_plugin.training.run_config import RUN_CONFIG
 
@@ -107,7 +107,8 @@ def make_absolute(raw: Any) -> None:
         found = next((folder / path for folder in folders if path and (folder / path).exists()), None)
         made = key in ("trainer.rollout_data_dir", "trainer.validation_data_dir")
         if path and not path.startswith(PACKAGE_PATH) and (found or made):
-            OmegaConf.update(raw, key, os.path.abspath(found or path))
+            file = found if found and found.is_file() else None
+            OmegaConf.update(raw, key, str(on_every_node(file)) if file else os.path.abspath(found or path))
 
 
 def arm(model: str) -> list[str]:
