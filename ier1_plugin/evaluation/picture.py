@@ -379,11 +379,11 @@ class PictureReward:
             else:
                 with self._editing:
                     edited = render(self._editor, photo, question, self._settings.seed)
-                if is_flat(edited) and not (exact or is_flat(photo)):
-                    # what safety filters put in the place of an edit
-                    return Verdict(None, FAILED, "the editor: it sent an image of one colour")
-                if kept:
-                    write(kept, png_bytes(edited))
+                    if is_flat(edited) and not (exact or is_flat(photo)):
+                        # what safety filters put in the place of an edit
+                        return Verdict(None, FAILED, "the editor: it sent an image of one colour")
+                    if kept:
+                        write(kept, png_bytes(edited))
         except EditError as error:
             # an exact editor that can't do what the plan asks for: that is the plan's fault
             return Verdict(0.0) if exact else Verdict(None, FAILED, f"the editor: {one_line(error)}")

@@ -4,7 +4,7 @@
     python tests/benchmarks/picture_reward.py --log FOLDER       # and its share of the steps in TensorBoard's logs
     python tests/benchmarks/picture_reward.py --side 512         # photos and edits of the second part, in pixels
 
-An editor of 200 ms and a judge of 100 ms, 32 requests at a time each: 160 edits a second, and no more. The servers run
+An editor of 200 ms and a judge of 100 ms, for 32 requests at a time each: 160 edits a second, and no more. They run
 in a process of their own; every sample is a real one: its response read, its photo sent, its edit decoded, kept, sent
 to the judge, and the judgement written to disk.
 """
@@ -30,8 +30,10 @@ from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.rows import Case, write_answer
 from ier1_plugin.task.schema import Decomposition
 
-EDITOR_SECONDS, JUDGE_SECONDS, JOBS = 0.2, 0.1, 32
-MOST = JOBS / EDITOR_SECONDS
+EDITOR_SECONDS, JUDGE_SECONDS, SLOTS = 0.2, 0.1, 32
+MOST = SLOTS / EDITOR_SECONDS
+# servers queue, so that none of their slots is empty while this process encodes and decodes
+CONCURRENCY = SLOTS + SLOTS // 2
 PHOTOS, PLANS = 96, 8
 GOALS = ("brighter", "darker", "warmer", "cooler", "sharper", "softer", "higher contrast", "lower contrast")
 VERDICT = json.dumps({"images_seen": 2, "reasoning": "It is.", "fulfilment": 4, "quality": 2, "preservation": 3})
@@ -86,25 +88,25 @@ def served(side: int) -> None:
             f"openai:{judge}#j",
             (name,),
             f"{name}/store",
-            concurrency=JOBS,
+            concurrency=CONCURRENCY,
             editor_settings={"canvas_pixels": side**2},
         )
         inputs = batch(Case(f"case-{number}", "do it", f"{number}.jpg") for number in range(PHOTOS))
         # the first requests pay for imports and connections
         reward = PictureReward(settings, Weights())
-        reward(inputs[: 2 * JOBS])
-        rest = inputs[2 * JOBS :]
+        reward(inputs[: 2 * SLOTS])
+        rest = inputs[2 * SLOTS :]
         seconds, cpu = timed(partial(reward, rest))
     rate, worth = len(rest) / seconds, 1000 * cpu / len(rest)
-    print(f"{len(rest)} samples, photos of {side} x {side}, editor 200 ms, judge 100 ms, {JOBS} at a time each")
+    print(f"{len(rest)} samples, photos of {side} x {side}, editor 200 ms, judge 100 ms, {SLOTS} at a time each")
     print(f"{seconds:.2f} s, {rate:.1f} a second, {rate / MOST:.1%} of {MOST:.0f}; CPU {worth:.1f} ms each")
 
 
 def serve(side: int) -> None:
     """Prints the addresses of editor and judge."""
     data = base64.b64encode(png_bytes(photo(side, 200))).decode()
-    editor = Listener(EDITOR_SECONDS, JOBS, json.dumps({"data": [{"b64_json": data}]}).encode())
-    judge = Listener(JUDGE_SECONDS, JOBS, JUDGED)
+    editor = Listener(EDITOR_SECONDS, SLOTS, json.dumps({"data": [{"b64_json": data}]}).encode())
+    judge = Listener(JUDGE_SECONDS, SLOTS, JUDGED)
     print(json.dumps([editor.address, judge.address]), flush=True)
     threading.Event().wait()
 

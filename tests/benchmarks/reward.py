@@ -3,6 +3,7 @@
     python tests/benchmarks/reward.py
     floor (regex + JSON + sets)   0.066 s
     ours                          0.080 s   1.21 x floor
+    ours, rows with a case        0.082 s   1.24 x floor
 
 The floor is what any such reward must do at least: find four tags, parse three arrays, intersect sets. The peer is the
 `r1v` example reward of EasyR1, where its source is at hand (EASYR1_SOURCE).
@@ -24,6 +25,7 @@ from machine import in_turns, machine
 
 from ier1_plugin.task.actions import ACTIONS
 from ier1_plugin.task.parsing import render_response
+from ier1_plugin.task.rows import Case, write_answer
 from ier1_plugin.task.schema import Decomposition
 from reward_fns.decomposition import compute_score
 
@@ -35,14 +37,15 @@ PATTERN = re.compile(
 )
 
 
-def batch() -> list[dict]:
+def batch(with_case: bool = False) -> list[dict]:
     """Eight rollouts a prompt, which draw their phrases from a dozen of that prompt's own, as a sampled group does."""
     rng = random.Random(0)
     inputs = []
     for index in range(RESPONSES):
         if index % ROLLOUTS == 0:
             pool = [f"the {rng.choice(WORDS)} {rng.choice(WORDS)} {rng.randrange(10**6)}" for _ in range(12)]
-            gold = Decomposition.of(rng.sample(list(ACTIONS), 2), pool[:2], pool[6:8]).to_json()
+            case = Case(f"item-{index}", "make the coat red", f"{index:064}.jpg") if with_case else None
+            gold = write_answer(Decomposition.of(rng.sample(list(ACTIONS), 2), pool[:2], pool[6:8]), case)
         said = Decomposition.of(rng.sample(list(ACTIONS), 2), rng.sample(pool[:6], 3), rng.sample(pool[6:], 2))
         bare = len(render_response(said, ""))
         think = " ".join(rng.choice(WORDS) for _ in range(BYTES))[: BYTES - bare]
@@ -78,6 +81,7 @@ def cold(inputs: list[dict]) -> list[dict]:
     """Ours with empty caches: every batch of a training run is new to it."""
     from ier1_plugin.task import rows, scoring
 
+    rows.read_answer.cache_clear()
     rows.read_gold.cache_clear()
     scoring._cached_normalise.cache_clear()
     return compute_score(inputs)
@@ -88,12 +92,17 @@ def main() -> None:
     size = sum(len(item["response"]) for item in inputs) / len(inputs)
     print(f"{len(inputs)} responses of {size:.0f} bytes, {ROLLOUTS} rollouts a prompt")
     print(machine())
-    work = {"floor": partial(floor, inputs), "ours": partial(cold, inputs)}
+    work = {
+        "floor": partial(floor, inputs),
+        "ours": partial(cold, inputs),
+        "case": partial(cold, batch(with_case=True)),
+    }
     if peer := r1v():
         work["peer"] = partial(peer, inputs)
     best = {name: min(turns).wall for name, turns in in_turns(work, REPEATS).items()}
     print(f"floor (regex + JSON + sets)   {best['floor']:.3f} s")
-    print(f"ours                          {best['ours']:.3f} s   {best['ours'] / best['floor']:.2f} x floor")
+    for name, what in (("ours", "ours"), ("case", "ours, rows with a case")):
+        print(f"{what:<30}{best[name]:.3f} s   {best[name] / best['floor']:.2f} x floor")
     if peer:
         print(
             f"EasyR1's r1v example          {best['peer']:.3f} s   ours takes {best['ours'] / best['peer']:.2f} of it"
