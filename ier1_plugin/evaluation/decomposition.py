@@ -59,7 +59,7 @@ NAMES = (*ACTIONS, OTHER)
 _CANONICAL = {normalise(action): action for action in ACTIONS}
 MOST_CONFUSED = 10
 ABOUT = """\
-What this is: a test bench. The whole loop runs (rows, rollouts, rewards, GRPO in EasyR1's Ray trainer, merging) with a
+What this is: a test bench. The whole loop runs (rows, rollouts, rewards, GRPO in the trainer on Ray, merging) with a
 model of a million parameters on requests that a program wrote. At this size GRPO mostly sharpens what the warm-up
 taught: the sampled reward comes close to the greedy one. These are not the figures of the paper."""
 
