@@ -169,8 +169,11 @@ def start_ray(config: Any) -> list[str]:
 
     from ier1_plugin.training.cpu import guard, ray_init_kwargs
     from ier1_plugin.training.cpu.verl_platform import ENV_VARS
+    from ier1_plugin.training.preflight.verl import needed_cpus
 
     settings = ray_init_kwargs(config.trainer.n_gpus_per_node)
+    if "num_cpus" in settings:
+        settings["num_cpus"] = max(settings["num_cpus"], needed_cpus(config))
     runtime_env = settings["runtime_env"]
     # EasyR1's stand-ins are not for this host
     runtime_env.pop("worker_process_setup_hook", None)

@@ -131,6 +131,21 @@ def test_what_verl_ignores_waits_for_or_drops_is_one_line(
         assert isinstance(line, Note) == isinstance(wanted, Note)
 
 
+def test_samples_that_are_no_whole_micro_batches_are_refused():
+    section = "actor_rollout_ref__"
+    keys: dict[str, Any] = {
+        "data__train_batch_size": 16,
+        f"{section}actor": {"use_dynamic_bsz": False, "ppo_mini_batch_size": 8, "ppo_micro_batch_size_per_gpu": 4},
+        f"{section}rollout": {"n": 8, "log_prob_micro_batch_size_per_gpu": 16},
+    }
+    assert list(verl.micro_batches(run(**keys))) == []
+    keys[f"{section}rollout"]["log_prob_micro_batch_size_per_gpu"] = 32
+    (line,) = verl.micro_batches(run(**keys))
+    assert line.startswith("data.train_batch_size=16 makes 16 samples a GPU")
+    keys[f"{section}actor"]["use_dynamic_bsz"] = True
+    assert list(verl.micro_batches(run(**keys))) == []
+
+
 def test_a_folder_of_another_run_is_neither_continued_nor_mixed_up(tmp_path: Path):
     def resumed(model: str, mode: str = "auto") -> list[str]:
         more: dict[str, Any] = {"trainer__default_local_dir": str(tmp_path), "trainer__resume_mode": mode}

@@ -180,17 +180,39 @@ def silent_traps(run: Run) -> Iterator[str]:
         yield Note(f"trainer.save_freq={trainer.save_freq}: no checkpoint is written, not even after the last step")
 
 
+def micro_batches(run: Run) -> Iterator[str]:
+    """verl asserts that every rank's samples are whole micro batches once the models are loaded (engine/utils.py)."""
+    actor, rollout = run.verl.actor_rollout_ref.actor, run.verl.actor_rollout_ref.rollout
+    if actor.use_dynamic_bsz:
+        return
+    section = "actor_rollout_ref"
+    for name, key in (
+        ("data.train_batch_size", f"{section}.rollout.log_prob_micro_batch_size_per_gpu"),
+        (f"{section}.actor.ppo_mini_batch_size", f"{section}.actor.ppo_micro_batch_size_per_gpu"),
+    ):
+        count, size = (OmegaConf.select(run.verl, name) for name in (name, key))
+        samples = count * rollout.n // run.ranks
+        if size and samples % size:
+            yield (
+                f"{name}={count} makes {samples} samples a GPU, which are no whole micro batches of {key}={size}; "
+                "change one of them, or set actor_rollout_ref.actor.use_dynamic_bsz=true"
+            )
+
+
 def cpu_settings(run: Run) -> Iterator[str]:
     for key, wanted in REQUIRED_ON_CPU.items() if run.cpu else ():
         if (value := OmegaConf.select(run.verl, key)) != wanted:
             yield f"{key}={str(value).lower()} does not run on a CPU; set {key}={str(wanted).lower()}"
 
 
+def needed_cpus(config: Any) -> int:
+    """Logical CPUs that verl asks Ray for, and would wait for for ever."""
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    return RANK_CPUS * ranks + CONTROLLER_CPUS + config.transfer_queue.backend.SimpleStorage.num_data_storage_units
+
+
 def logical_cpus(run: Run) -> Iterator[str]:
-    """Ray would wait for ever for a bundle of CPUs that there are not."""
-    config = run.verl
-    units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
-    needed = RANK_CPUS * run.ranks + CONTROLLER_CPUS + units
+    config, needed = run.verl, needed_cpus(run.verl)
     if run.address is None and run.elsewhere:
         yield Unchecked("CPUs")
         return
@@ -292,6 +314,7 @@ def verl_itself(run: Run) -> Iterator[str]:
 CHECKS: tuple[Check, ...] = (
     silent_traps,
     cpu_settings,
+    micro_batches,
     logical_cpus,
     model,
     host.loggers,
