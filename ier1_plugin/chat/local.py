@@ -22,10 +22,9 @@ from ier1_plugin.chat.request import BUDGET, Chat, ChatError, ChatRequest, Compl
 from ier1_plugin.prompts import path as prompt_path
 from ier1_plugin.task.decomposer import FILE_NAME, HUB_ID, Decomposer, DecomposerError
 
-BATCH, BATCH_TOKENS = 32, 16_384
-"""Most requests answered together, and most tokens of their padded prompts: a dozen images of the full BUDGET."""
-THREADS = 2 * BATCH
-"""Callers that keep batches full: while one is answered, the next one gathers."""
+MAX_BATCH, BATCH_TOKENS = 64, 16_384
+"""Most requests answered together, and most tokens of their padded prompts: a dozen images of the full BUDGET. As many
+callers fill batches; of large images a second one gathers while the first is answered."""
 
 
 @dataclass(eq=False)
@@ -69,7 +68,7 @@ class LocalChat(Chat):
         self._turn = threading.Condition()
         self._waiting: list[_Waiting] = []
         self._busy = self._closed = False
-        self._batch = BATCH
+        self._batch = MAX_BATCH
 
     def __call__(self, request: ChatRequest, /) -> Completion:
         if request.schema:

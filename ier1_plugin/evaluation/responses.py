@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ier1_plugin.chat import BUDGET, RequestRejected, TransientError, make_chat
-from ier1_plugin.chat.local import THREADS, check_weights, decomposer_facts
+from ier1_plugin.chat.local import MAX_BATCH, check_weights, decomposer_facts
 from ier1_plugin.data.tables import Rejected, read, read_jsonl
 from ier1_plugin.evaluation.records import EvaluationError
 from ier1_plugin.pipeline.agents import decomposition_request
@@ -85,7 +85,7 @@ def ask_models(
 
             lines = read(str(rows_file), None, ("id", "problem", "images"))
             rows = (line.row for line in lines if line.row["id"] in missing)
-            threads = max(jobs, THREADS) if chat.local else jobs
+            threads = max(jobs, MAX_BATCH) if chat.local else jobs
             with closing(as_completed(rows, ask, threads, chat.close, on_warning)) as results:
                 for id, answer in progress(results, chat.name, len(missing)):
                     found[id] = answer

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ier1_plugin.chat import ChatError, RequestRejected, TransientError
-from ier1_plugin.chat.local import THREADS
+from ier1_plugin.chat.local import MAX_BATCH
 from ier1_plugin.data.items import Item
 from ier1_plugin.editors.base import Edit, Editor
 from ier1_plugin.pipeline.batch_folder import BatchFolder, Status
@@ -122,7 +122,7 @@ def batch_of(
         method=system.method,
         seed=system.seed,
         jobs=jobs,
-        plan_jobs=max(jobs, THREADS) if local else jobs,
+        plan_jobs=max(jobs, MAX_BATCH) if local else jobs,
         overlap=overlap,
         retry_failed=retry_failed,
         settings=run_settings(system) if settings is None else settings,

@@ -31,7 +31,7 @@ from ier1_plugin.prompts import path as prompt_path
 from ier1_plugin.small_world.tiny_model import MAX_NEW_TOKENS, PIXELS, build
 from ier1_plugin.task.decomposer import Decomposer
 
-BATCH, ITEMS = local.BATCH, 400
+MANY, ITEMS = local.MAX_BATCH, 400
 
 
 def make_model(folder: Path) -> Path:
@@ -78,12 +78,12 @@ def compare(name: str, measure: Callable[[Path, int], Seconds], folder: Path, it
     # the first call pays for imports
     measure(folder / name / "first", 2)
     taken = {}
-    for most in (1, BATCH):
-        local.BATCH = most
+    for most in (1, MANY):
+        local.MAX_BATCH = most
         taken[most] = measure(folder / name / str(most), items)
         wall, cpu = (1000 * seconds / items for seconds in taken[most])
         print(f"{name}, {items} requests, at most {most} in a batch: {wall:.1f} ms each, CPU {cpu:.1f} ms", flush=True)
-    wall, cpu = (one / batched for one, batched in zip(taken[1], taken[BATCH], strict=True))
+    wall, cpu = (one / batched for one, batched in zip(taken[1], taken[MANY], strict=True))
     print(f"{name}: one at a time takes {wall:.1f} x as long, {cpu:.1f} x the CPU")
 
 
