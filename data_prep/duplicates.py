@@ -4,7 +4,7 @@
     choose(staging)              # leaves out rows that a benchmark holds, and all but one of each set of duplicates
     assign(staging, 0.05)        # puts every row that is left into train or val; no photo is in both
 
-`choose` and `assign` look at hashes only and need about 300 bytes a row. The same rows give the same choice.
+`choose` and `assign` look at hashes only and need about 700 bytes a row. The same rows give the same choice.
 
 IER, GIER, PSR, RealEdit and PhotoshopRequests are all drawn from one forum, and their file names and columns carry its
 post ids (base 36). So a row of a benchmark is recognised by its post even where the photo was cropped and the request
