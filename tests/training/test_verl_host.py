@@ -192,12 +192,13 @@ def test_a_sample_that_cant_be_judged_leaves_its_group_and_none_at_all_ends_the_
 ):
     some, every = tmp_path / "some.py", tmp_path / "every.py"
     some.write_text(RAISING.format(dead="sum(solution_str.encode()) % 2"))
-    every.write_text(RAISING.format(dead="'o' in data_source or True"))
+    every.write_text(RAISING.format(dead="True"))
     # in validation too
     more = ["trainer.val_before_train=true", "trainer.save_freq=-1"]
     run = tmp_path / "some"
     train(environment, *keys(rows, warm, run, 1), *more, f"reward.custom_reward_function.path={some}")
-    kept = samples(run, 1)
+    # in the place of what is gone verl puts samples that count for nothing
+    kept = [sample for sample in samples(run, 1) if not sample["uid"].startswith("pad")]
     assert 0 < len(kept) < 16
     assert all(sum(sample["output"].encode()) % 2 == 0 for sample in kept)
     arguments = [*keys(rows, warm, tmp_path / "every", 1), f"reward.custom_reward_function.path={every}"]
