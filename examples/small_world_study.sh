@@ -25,11 +25,11 @@ for argument in "$@"; do
     esac
 done
 if [ $out = study/quick ]; then
-    : "${SEEDS:=1}" "${STEPS:=50}" "${ITEMS:=200}" "${WARM_UP_STEPS:=750}" "${WARM_UP_ROWS:=8000}"
+    : "${SEEDS:=1}" "${STEPS:=60}" "${ITEMS:=200}" "${WARM_UP_STEPS:=750}" "${WARM_UP_ROWS:=8000}"
 fi
-: "${SEEDS:=1 2 3}" "${STEPS:=100}" "${ITEMS:=400}" "${WARM_UP_STEPS:=1500}" "${WARM_UP_ROWS:=16000}" "${ROWS:=2000}"
-# prompts a step, as examples/grpo_small_world.yaml has them: a step more is 16 rows more
-BATCH=16
+: "${SEEDS:=1 2 3}" "${STEPS:=120}" "${ITEMS:=400}" "${WARM_UP_STEPS:=1250}" "${WARM_UP_ROWS:=16000}" "${ROWS:=1200}"
+# prompts a step, as examples/grpo_small_world.yaml has them: a step more is 8 rows more
+BATCH=8
 # no number above was chosen by the benchmark's items from here on
 FIRST=1000
 for number in $SEEDS $STEPS $ITEMS $ROWS $WARM_UP_STEPS $WARM_UP_ROWS; do
