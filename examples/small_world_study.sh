@@ -155,7 +155,7 @@ report() {
 }
 
 page() {
-    "$python" -m ier1_plugin.small_world.study "$study" --without-rl "$(called warm)"
+    "$python" -m ier1_plugin.evaluation.report.study "$study" --without-rl "$(called warm)"
 }
 
 study=$out all_trained=''

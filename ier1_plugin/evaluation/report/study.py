@@ -1,6 +1,6 @@
 """The page of `examples/small_world_study.sh`: every way of training beside the request as it is and the gold plans.
 
-    python -m ier1_plugin.small_world.study study --without-rl "agents without RL"
+    python -m ier1_plugin.evaluation.report.study study --without-rl "agents without RL"
     -> study/index.html, study/table.md
 
     study/evaluation/          what `ier1 evaluate` made of the systems "WAY, seed N"
@@ -211,7 +211,9 @@ def markdown(table: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m ier1_plugin.small_world.study", description="The page of the study.")
+    parser = argparse.ArgumentParser(
+        "python -m ier1_plugin.evaluation.report.study", description="The page of the study."
+    )
     parser.add_argument("study", type=Path, help="folder of the study")
     parser.add_argument("--without-rl", required=True, help="name of the agents that were not trained")
     options = parser.parse_args(arguments)

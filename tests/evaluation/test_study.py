@@ -10,8 +10,8 @@ import pytest
 from fakes.chat_server import Answer, Asked, completion, serve
 from fakes.commands import ier1
 
+from ier1_plugin.evaluation.report.study import main, rows
 from ier1_plugin.runs.shared_store import SharedStore
-from ier1_plugin.small_world.study import main, rows
 from ier1_plugin.small_world.world import samples
 from ier1_plugin.task.parsing import render_response
 from ier1_plugin.task.schema import Decomposition
