@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fakes import tiny_models
 from fakes.easyr1 import ROOT, dataset, reward_manager
+from fakes.small_world_rows import case_of
 
+from ier1_plugin.small_world.world import gold_of, samples
 from ier1_plugin.task.images import encode, prepare
 from ier1_plugin.task.parsing import render_response
-from ier1_plugin.task.rows import format_row, messages
+from ier1_plugin.task.rows import CASE_IMAGES, format_row, messages, write_answer
 from ier1_plugin.task.schema import Decomposition
 from ier1_plugin.training import cpu
 
-REWARD = f"{ROOT}/reward_fns/decomposition.py:compute_score"
 MIN_PIXELS, MAX_PIXELS = 3136, 50176
 GOLD = Decomposition(("Recoloring",), ("coat", "hair"), ("scarlet or copper red",))
 REQUESTS = (
@@ -71,38 +74,57 @@ def seen_by_dataset(folder: Path, tokenizer: Any, processor: Any) -> list[dict[s
     return found
 
 
-def scored_by_manager(tokenizer: Any) -> dict[str, Any]:
-    """Metrics of EasyR1's reward manager for a gold, a half right and a broken response: here and as a Ray actor."""
+def scored_by_manager(folder: Path, tokenizer: Any) -> dict[str, Any]:
+    """Metrics of EasyR1's reward manager for a gold, a half right and a broken response, by words and by pictures: here
+    and as a Ray actor."""
     import ray
     from verl.workers.reward import RewardConfig
 
-    config = RewardConfig(reward_function=REWARD, reward_function_kwargs={"goal_weight": 0.0})
-    config.post_init()
-    manager, data = reward_manager(), responses(tokenizer)
-    here = manager(config, tokenizer).compute_reward(data)
+    half = Decomposition(("Recoloring", "Add"), ("coat",), ())
+    (sample,) = islice((one for one in samples("val", 0) if len(one.edits) == 2), 1)
+    half_edited = gold_of(sample.edits[:1])
+    kwargs = {"editor": "small-world", "judge": "pixel"}
+    kwargs |= {"image_root": [str(folder / CASE_IMAGES)], "store": str(folder / "store")}
+    rewards = {
+        "decomposition": ({"goal_weight": 0.0}, responses(tokenizer, (GOLD, half), GOLD.to_json())),
+        "picture": (
+            kwargs,
+            responses(tokenizer, (sample.gold, half_edited), write_answer(None, case_of(sample, folder))),
+        ),
+    }
+    manager, found = reward_manager(), {}
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
     try:
-        there = ray.get(ray.remote(manager).remote(config, tokenizer).compute_reward.remote(data))
+        for name, (options, data) in rewards.items():
+            function = f"{ROOT}/reward_fns/{name}.py:compute_score"
+            config = RewardConfig(reward_function=function, reward_function_kwargs=options)
+            config.post_init()
+            here = manager(config, tokenizer).compute_reward(data)
+            # as EasyR1's runner makes it (verl/trainer/main.py)
+            actor = ray.remote(manager).options(num_cpus=config.num_cpus).remote(config, tokenizer)
+            there = ray.get(actor.compute_reward.remote(data))
+            both = {"in process": here, "as an actor": there}
+            found[name] = {
+                where: {"summed": reward.sum(-1).tolist(), **metrics} for where, (reward, metrics) in both.items()
+            }
     finally:
         ray.shutdown()
-    both = {"in process": here, "as an actor": there}
-    scores = {name: {"tokens": reward.sum(-1).tolist(), **metrics} for name, (reward, metrics) in both.items()}
-    return {"manager": manager.__name__, **scores}
+    return {"manager": manager.__name__, **found}
 
 
-def responses(tokenizer: Any) -> Any:
+def responses(tokenizer: Any, plans: Iterable[Decomposition], truth: str) -> Any:
+    """EasyR1's batch of readable responses with these plans, and an unreadable one."""
     import numpy as np
     import torch
     from verl.protocol import DataProto
 
-    half = Decomposition(("Recoloring", "Add"), ("coat",), ())
-    texts = [render_response(GOLD, "gold"), render_response(half, "half"), "<think> never closed"]
+    texts = [*(render_response(plan, "So.") for plan in plans), "<think> never closed"]
     ids = [[*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in texts]
     width = max(map(len, ids))
     padded = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in ids])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids])
-    truth = np.array([GOLD.to_json()] * len(texts), dtype=object)
-    return DataProto.from_dict({"responses": padded, "response_mask": mask}, {"ground_truth": truth})
+    truths = np.array([truth] * len(texts), dtype=object)
+    return DataProto.from_dict({"responses": padded, "response_mask": mask}, {"ground_truth": truths})
 
 
 def main(folder: Path) -> None:
@@ -111,7 +133,7 @@ def main(folder: Path) -> None:
 
     model = str(tiny_models.build(folder / "model", "qwen2_5_vl"))
     tokenizer, processor = get_tokenizer(model, use_fast=True), get_processor(model, use_fast=True)
-    report = {"rows": seen_by_dataset(folder, tokenizer, processor), "rewards": scored_by_manager(tokenizer)}
+    report = {"rows": seen_by_dataset(folder, tokenizer, processor), "rewards": scored_by_manager(folder, tokenizer)}
     (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
 
 

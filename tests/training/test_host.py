@@ -57,12 +57,29 @@ def test_easyr1s_reward_manager_logs_the_parts_of_our_reward(host: dict[str, Any
     rewards = host["rewards"]
     assert rewards["manager"] == MANAGERS[host["which"]]
     for where in ("in process", "as an actor"):
-        found = rewards[where]
-        assert [name for name in found if name != "tokens"] == PARTS
+        found = rewards["decomposition"][where]
+        assert [name for name in found if name != "summed"] == PARTS
         assert found["format"] == [1.0, 1.0, 0.0]
         assert found["action"] == pytest.approx([1.0, 2 / 3, 0.0])
         assert found["subject"] == pytest.approx([1.0, 2 / 3, 0.0])
         # logged, and out of the mean at weight 0
         assert found["goal"] == [1.0, 0.0, 0.0]
         assert found["overall"] == pytest.approx([1.0, 7 / 9, 0.0])
-        assert found["tokens"] == pytest.approx(found["overall"])
+        assert found["summed"] == pytest.approx(found["overall"])
+
+
+def test_easyr1s_reward_manager_logs_the_parts_of_the_reward_on_pictures(host: dict[str, Any]):
+    found = host["rewards"]["picture"]
+    for where, renders in (("in process", 1.0), ("as an actor", 0.0)):
+        rows = found[where]
+        assert rows["summed"] == rows["overall"] == rows["score"]
+        # a weight of 3 beside format's 1
+        assert rows["overall"] == [1.0, 0.25 + 0.75 * rows["picture"][1], 0.0]
+        assert rows["picture"][0] == 1.0 > rows["picture"][1]
+        assert rows["format"] == [1.0, 1.0, 0.0]
+        assert rows["has_gold"] == [0.0] * 3
+        # the actor finds what this process has rendered
+        assert rows["renders"] == [renders, renders, 0.0]
+        assert rows["cached"] == [1 - renders, 1 - renders, 0.0]
+        assert {len(values) for values in rows.values()} == {3}
+    assert found["in process"]["overall"] == found["as an actor"]["overall"]

@@ -1,4 +1,5 @@
-"""`ray job submit` with examples/runtime_env.yaml against a real cluster: train, save, resume, and be refused.
+"""`ray job submit` with examples/runtime_env.yaml against a real cluster: train on words and on pictures, save, resume,
+and be refused.
 
 The cluster has its own ports and folder; it is ended by its process id.
 """
@@ -22,8 +23,21 @@ import pytest
 from fakes.chat_fakes import free_port
 from fakes.easyr1 import needs_no_gpu
 from fakes.ray_jobs import RAY, TINY, copy_repository, submit_training, write_shared
+from fakes.small_world_rows import write_cases, write_model
+
+from ier1_plugin.runs.shared_store import SharedStore
 
 pytestmark = [pytest.mark.slow, needs_no_gpu]
+KWARGS = "worker.reward.reward_function_kwargs"
+REWARDS = {
+    "decomposition": "",
+    # groups without spread are dropped
+    "picture": f"""
+data.max_response_length=72 worker.reward.reward_function=reward_fns/picture.py:compute_score
+{KWARGS}.editor=small-world {KWARGS}.judge=pixel
+algorithm.online_filtering=true algorithm.filter_key=keep algorithm.filter_low=0.5 algorithm.filter_high=2
+""",
+}
 
 
 @pytest.fixture(scope="module", params=["installed", pytest.param("source", marks=pytest.mark.full)])
@@ -73,6 +87,17 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `shared`, with rows that have a photo in place of gold, and a model whose answers can be rendered."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "data").mkdir()
+    write_cases(folder / "data", 8, "train")
+    write_cases(folder / "data", 4, "val")
+    write_model(folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_repository(tmp_path_factory.mktemp("repository"))
 
@@ -84,10 +109,13 @@ def submit(cluster: dict[str, str], repository: Path, shared: Path, *arguments: 
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("reward", REWARDS)
 def test_two_steps_train_in_a_job_and_the_same_command_goes_on_from_the_checkpoint_on_shared_storage(
-    cluster: dict[str, str], repository: Path, shared: Path
+    cluster: dict[str, str], repository: Path, request: pytest.FixtureRequest, reward: str
 ):
-    trained = submit(cluster, repository, shared, "trainer.max_steps=2")
+    shared: Path = request.getfixturevalue("pictures" if reward == "picture" else "shared")
+    settings = REWARDS[reward].split()
+    trained = submit(cluster, repository, shared, *settings, "trainer.max_steps=2")
     experiment = f"imageedit_r1/job_{cluster['IER1_TEST_EASYR1']}"
     saved = shared / "checkpoints" / experiment
     actor = saved / "global_step_2" / "actor"
@@ -95,12 +123,15 @@ def test_two_steps_train_in_a_job_and_the_same_command_goes_on_from_the_checkpoi
     assert json.loads((actor / "huggingface" / "rollout.json").read_text()) == {"rollout": "cpu-standin"}
     assert list((shared / "tensorboard_log" / experiment).glob("events.out.tfevents.*"))
     # the code that ran is Ray's copy of the working directory, in which Ray starts the workers
-    reward = next(line for line in trained.splitlines() if "Using reward function" in line)
-    assert reward.rstrip("`.").endswith("/proc/self/cwd/reward_fns/decomposition.py")
-    printed = submit(cluster, repository, shared, "trainer.max_steps=3")
+    used = next(line for line in trained.splitlines() if "Using reward function" in line)
+    assert used.rstrip("`.").endswith(f"/proc/self/cwd/reward_fns/{reward}.py")
+    printed = submit(cluster, repository, shared, *settings, "trainer.max_steps=3")
     assert f"continues from {saved}/global_step_2" in printed
     assert f"Load from checkpoint: {saved}/global_step_2" in printed
     assert json.loads((saved / "checkpoint_tracker.json").read_text())["last_global_step"] == 3
+    if reward == "picture":
+        with SharedStore(saved / "pictures") as judgements:
+            assert len(judgements) > 0
 
 
 def test_relative_paths_in_a_job_are_refused_before_anything_starts(
