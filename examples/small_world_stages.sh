@@ -25,6 +25,8 @@ fi
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
 # threads that wait for each other must sleep: by default they spin, and a busy machine gets four times slower
 export OMP_WAIT_POLICY=PASSIVE
+# Ray's workers, which do all the work here, would make way for every other program of the machine
+export RAY_worker_niceness=${RAY_worker_niceness:-0}
 
 # the commands of the stages so far, line by line: a stage is done again if one of these has changed
 commands=''
