@@ -37,6 +37,8 @@ BATCH = 32
 SORTED_TOGETHER = 8
 LEARNING_RATE = 3e-3
 RISING_STEPS = 20
+FALLING = 0.2
+"""The last share of the steps, in which the rate falls to 0: at a high one the last step decides how good it is."""
 ENCODED_TOGETHER = 64
 BETAS = (0.9, 0.98)
 IGNORED = -100
@@ -61,7 +63,9 @@ def warm_up(
     rng = random.Random(f"{seed}-warm-up")
     examples = encoded(processor, list(islice(samples("train", seed, PICTURE_SHARE), rows)), rng, other_words)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=BETAS, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / RISING_STEPS))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / RISING_STEPS, (steps - step) / (FALLING * steps))
+    )
     losses = []
     model.train()
     with progress(None, "warm-up", total=steps, unit="steps") as bar:

@@ -21,9 +21,11 @@ ITEMS = list(islice(samples("val", 0), 400, 404))
 
 
 def planner(asked: Asked) -> Answer:
-    """The model "gold" answers right, "copy" pastes the request into a goal."""
+    """The model "gold" answers right, "copy" pastes the request into a goal, or says what nobody can read."""
     text = str(asked.body["messages"])
     (sample,) = (sample for sample in ITEMS if sample.request in text)
+    if asked.body["model"] == "copy" and sample is ITEMS[0]:
+        return completion("I would rather not.", usable=True)
     plan = sample.gold if asked.body["model"] == "gold" else Decomposition((), (), (sample.request,))
     return completion(render_response(plan, "It is so."), usable=True)
 

@@ -105,7 +105,8 @@ def rows(study: Path, without_rl: str) -> list[dict[str, Any]]:
 
 def planned(batch: Path) -> dict[str, float]:
     """Over the plans of a batch: the mean set-F1 of the three lists against the clean gold, and the share of plans in
-    which one string holds more than COPIED of the request's words. NaN without any plan by a model."""
+    which one string holds more than COPIED of the request's words, or which could not be read, so that the request was
+    passed on. NaN without any plan by a model."""
     f1, copied = [], []
     for line in (batch / RESULTS).read_text(encoding="utf-8").splitlines():
         result = json.loads(line)
@@ -120,7 +121,7 @@ def planned(batch: Path) -> dict[str, float]:
             fmean(set_f1(normalised_set(getattr(named, kind)), getattr(Gold.of(gold), kind)) for kind in COMPONENT_TAGS)
         )
         request = Counter(plan.request.lower().split())
-        strings = [*named.actions, *named.subjects, *named.goals]
+        strings = [*named.actions, *named.subjects, *named.goals] if plan.decomposition else plan.sub_requests
         copied.append(
             any((Counter(text.lower().split()) & request).total() > COPIED * request.total() for text in strings)
         )
