@@ -15,7 +15,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-FULL_STEPS=80
+FULL_STEPS=160
 STEPS=${STEPS:-$FULL_STEPS}
 controls=no reward=words host=easyr1
 overrides=()
@@ -43,7 +43,7 @@ if ! [[ $STEPS =~ ^[1-9][0-9]*$ ]]; then
 fi
 
 # a short version has short stages, and a folder of its own
-out=quickstart rows=4000 warm_up_steps=600 validated=400 row_options=() curve_options=()
+out=quickstart rows=4000 warm_up_steps=400 validated=400 row_options=() curve_options=()
 named=EasyR1 lr=worker.actor.optim.lr kwargs=worker.reward.reward_function_kwargs
 reward_key=worker.reward.reward_function file=reward_fns/picture.py:compute_score
 if [ "$host" = verl ]; then
