@@ -15,8 +15,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-FULL_STEPS=160
-STEPS=${STEPS:-$FULL_STEPS}
 controls=no reward=words host=easyr1
 overrides=()
 while [ $# -gt 0 ]; do
@@ -37,6 +35,10 @@ if [ "$host" != easyr1 ] && [ "$host" != verl ]; then
     echo "quickstart: --host $host; wanted easyr1 or verl" >&2
     exit 2
 fi
+# a step takes verl, which waits for its own queues, twice as long
+FULL_STEPS=160
+if [ "$host" = verl ]; then FULL_STEPS=80; fi
+STEPS=${STEPS:-$FULL_STEPS}
 if ! [[ $STEPS =~ ^[1-9][0-9]*$ ]]; then
     echo "quickstart: STEPS=$STEPS; wanted a number of GRPO steps, for instance STEPS=2" >&2
     exit 2
