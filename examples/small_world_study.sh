@@ -25,9 +25,9 @@ for argument in "$@"; do
     esac
 done
 if [ $out = study/quick ]; then
-    : "${SEEDS:=1}" "${STEPS:=60}" "${ITEMS:=200}" "${WARM_UP_STEPS:=750}" "${WARM_UP_ROWS:=8000}"
+    : "${SEEDS:=1}" "${STEPS:=60}" "${ITEMS:=200}" "${WARM_UP_STEPS:=600}"
 fi
-: "${SEEDS:=1 2 3}" "${STEPS:=120}" "${ITEMS:=400}" "${WARM_UP_STEPS:=1250}" "${WARM_UP_ROWS:=16000}" "${ROWS:=1200}"
+: "${SEEDS:=1 2 3}" "${STEPS:=120}" "${ITEMS:=400}" "${WARM_UP_STEPS:=900}" "${WARM_UP_ROWS:=16000}" "${ROWS:=1200}"
 # prompts a step, as examples/grpo_small_world.yaml has them: a step more is 8 rows more
 BATCH=8
 # no number above was chosen by the benchmark's items from here on
