@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,20 +146,30 @@ def launch(raw: Any, config: Any, cpu: bool) -> int:
     from verl import __version__
     from verl.trainer import main as easyr1
 
-    # beside the checkpoints, which hold no pixel budget, so that merging finds it
-    folder = places.checkpoint_folder(config)
-    places.keep_step_config(folder)
-    left = without_secrets(OmegaConf.to_container(config)) | {"easyr1_version": __version__}
-    left |= {places.CONTENTS: places.contents(config)}
-    write(folder / RUN_CONFIG, as_yaml(left))
-    print(f"checkpoints go to {folder}", flush=True)
-    try:
+    def main() -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
             file.write(as_yaml(OmegaConf.to_container(raw)))
             file.flush()
             # EasyR1 reads its config from the command line only
             sys.argv = [easyr1.__file__, f"config={file.name}"]
             easyr1.main()
+
+    left = without_secrets(OmegaConf.to_container(config)) | {"easyr1_version": __version__}
+    return run_main(main, places.checkpoint_folder(config), left | {places.CONTENTS: places.contents(config)})
+
+
+def run_main(main: Callable[[], object], folder: Path, left: Mapping[str, Any]) -> int:
+    """Runs a host's own main, with `left` beside its checkpoints in `folder`. The exit code: 1 after a UserError of a
+    worker, which is one line, 130 after Ctrl-C; any other error is the host's and goes through.
+    """
+    from ier1_plugin.training.preflight import places
+
+    # beside the checkpoints, which hold no pixel budget, so that merging finds it
+    places.keep_step_config(folder)
+    write(folder / RUN_CONFIG, as_yaml(dict(left)))
+    print(f"checkpoints go to {folder}", flush=True)
+    try:
+        main()
     except Exception as error:
         # what a worker raised, under the wrappers that Ray puts around it
         while isinstance(cause := getattr(error, "cause", None), BaseException):

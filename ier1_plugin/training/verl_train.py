@@ -11,7 +11,6 @@ max_pixels.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ier1_plugin import prompts
-from ier1_plugin.runs.errors import UserError, one_line
-from ier1_plugin.runs.folder import write
 from ier1_plugin.runs.hardware import has_gpu
 from ier1_plugin.runs.secrets import without_secrets
-from ier1_plugin.training.easyr1 import PACKAGE, ROOT, as_yaml, on_every_node, refuse, text_of
+from ier1_plugin.training.easyr1 import PACKAGE, ROOT, on_every_node, refuse, run_main, text_of
 from ier1_plugin.training.preflight.run import JOB_CONFIG
-from ier1_plugin.training.run_config import RUN_CONFIG
 
 DATASET = {"path": "pkg://ier1_plugin.training.verl_dataset", "name": "EditDataset"}
 # a path that begins with this names a module
@@ -136,30 +132,11 @@ def launch(config: Any, view: Any, cpu: bool) -> int:
     from verl import __version__
     from verl.trainer import main_ppo  # pyright: ignore[reportAttributeAccessIssue]  # upstream's, not EasyR1's
 
-    folder = Path(config.trainer.default_local_dir)
-    places.keep_step_config(folder)
     left = without_secrets(OmegaConf.to_container(config, resolve=True)) | {"verl_version": __version__}
     # one key of EasyR1's for two of verl's, and what the files hold: see places.same_run
     left |= {"worker": {"reward": {"reward_function": view.worker.reward.reward_function}}}
     left |= {places.CONTENTS: places.contents(view)}
-    write(folder / RUN_CONFIG, as_yaml(left))
-    print(f"checkpoints go to {folder}", flush=True)
-    try:
-        main_ppo.main(config)
-    except Exception as error:
-        # what a worker raised, under the wrappers that Ray puts around it
-        while isinstance(cause := getattr(error, "cause", None), BaseException):
-            error = cause
-        if not isinstance(error, UserError):
-            raise
-        print(one_line(error), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue from the last checkpoint", file=sys.stderr)
-        return 130
-    finally:
-        places.keep_step_config(folder)
-    return 0
+    return run_main(lambda: main_ppo.main(config), Path(config.trainer.default_local_dir), left)
 
 
 def start_ray(config: Any) -> list[str]:
